@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model ready to answer: checkpoint, threads, cache and network together, after the memory plan said it fits.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "model/checkpoint.h"
+#include "model/kv_cache.h"
+#include "model/llama.h"
+#include "model/memory_plan.h"
+
+namespace puna {
+
+struct EngineOptions {
+  int threads = 0;                    // 0: all processors
+  Format kv_format = Format::kF16;
+  std::int64_t context = 0;           // positions; 0: the model's own, at most what fits and at most 8192 unless asked
+  std::int64_t chunk_rows = 512;      // rows of one prefill step
+  std::int64_t logit_rows = 1;        // rows of logits one step may ask for
+};
+
+// progress(done, total) in tokens, between chunks of a long prompt; returning false stops early.
+using PrefillProgress = std::function<bool(std::int64_t done, std::int64_t total)>;
+
+class Engine {
+ public:
+  // Throws kNoRoom with the memory plan when it does not fit.
+  Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options);
+
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const ModelConfig& config() const { return checkpoint_->config; }
+  const MemoryPlan& plan() const { return plan_; }
+  std::int64_t context() const { return cache_.capacity(); }
+  int threads() const { return pool_.size(); }
+  KvCache& cache() { return cache_; }
+  Llama& model() { return model_; }
+
+  // Appends tokens to a sequence in chunks; returns the last token's logits [V], valid until the next call.
+  // Throws kNoRoom naming both figures when the tokens do not fit the context: nothing is cut silently.
+  std::span<const float> append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress = {});
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  MemoryPlan plan_;
+  ThreadPool pool_;
+  KvCache cache_;
+  Llama model_;
+};
+
+}  // namespace puna

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Causal grouped-query attention over a ragged batch and a paged cache of keys and values:
+//   out[t, h] = sum_s softmax_s(q[t, h] · k[s, h / (H / G)] / sqrt(E)) v[s, h / (H / G)],   s <= position of t, same sequence
+// The softmax runs online over pages (Milakov & Gimelshein, 2018; Dao, 2023), so the T × S score matrix is never built.
+// Sums run in an order that depends only on the positions, not on threads or on the rest of the batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/device.h"
+#include "tensor/format.h"
+
+namespace puna {
+
+inline constexpr std::int64_t kPagePositions = 64;
+
+// One layer's keys and values: pools of pages. A page holds [G, kPagePositions, E] in `format` (F32, F16 or Q8_0).
+struct KvLayer {
+  Format format;
+  std::int64_t kv_heads, head_width;  // G, E
+  std::byte* keys;                    // [pages, G, kPagePositions, E]
+  std::byte* values;                  // [pages, G, kPagePositions, E]
+};
+
+// Rows [first_row, first_row + rows) of the batch are the positions [first_position, first_position + rows) of one sequence.
+// Its position p lies in page pages[p / kPagePositions].
+struct BatchSequence {
+  std::int64_t first_row, rows, first_position;
+  std::span<const std::int32_t> pages;
+};
+
+// Writes k, v [T, G, E] (rows `stride` floats apart) into the pages of their sequences.
+struct KvRows {
+  const float* k;
+  const float* v;
+  std::int64_t stride;
+};
+void kv_store(Device& device, const KvLayer& layer, std::span<const BatchSequence> sequences, const KvRows& rows);
+
+// q [T, H, E] (rows `stride` floats apart) -> out [T, H, E] (dense). The batch's own keys and values are in the cache already.
+struct AttentionQuery {
+  const float* q;
+  std::int64_t heads, stride;  // H
+  float* out;
+};
+void attention_forward(Device& device, const KvLayer& layer, std::span<const BatchSequence> sequences, const AttentionQuery& query);
+
+}  // namespace puna

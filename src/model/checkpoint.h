@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// A checkpoint recognised from its path alone: a GGUF file (also the first of a split set), a Hugging Face folder, a Meta folder.
+// Files are memory-mapped and stay open as long as the checkpoint lives; only Meta's model-parallel shards are joined into memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/weights.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace puna {
+
+enum class CheckpointKind { kGguf, kHuggingFace, kMeta, kMemory };
+
+class Checkpoint {
+ public:
+  ModelConfig config;
+  ModelWeights weights;
+  CheckpointKind kind = CheckpointKind::kMemory;
+  std::string where;                               // the path, for messages
+  std::unique_ptr<Tokenizer> tokenizer;            // may be null
+  std::string chat_template;                       // the file's own Jinja text, or empty
+  std::optional<PromptFormat> prompt_format;       // recognised from the template or the family; nullopt: unknown template
+  std::vector<std::filesystem::path> files;        // of weights
+  std::int64_t weight_bytes = 0;
+
+  // The tokenizer, or kUnsupported: "this checkpoint has no tokenizer: give token ids with --tokens".
+  const Tokenizer& need_tokenizer() const;
+  // The prompt format, or kUnsupported naming the template: "… use --raw or --format NAME".
+  const PromptFormat& need_prompt_format() const;
+
+  std::vector<std::shared_ptr<void>> owners;       // mappings and arenas that the tensors point into
+};
+
+// Throws kNotFound, kBadInput, kUnsupported (another architecture: names it and says what runs).
+std::shared_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
+CheckpointKind recognise_checkpoint(const std::filesystem::path& path);
+
+// Only what `tokenize` and `prompt-format` need: also takes a bare tokenizer file.
+std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path);
+
+// Random weights in memory, normal(0, 0.02) rounded to `format` (norms F32, ones): for benchmarks and tests.
+
+std::shared_ptr<Checkpoint> random_checkpoint(const ModelConfig& config, Format format, std::uint64_t seed);
+
+}  // namespace puna

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Llama network (llama-models, models/llama3/model.py): one block over a ragged batch, forward.
+//   x += Wo attention(rope(Wq n), rope(Wk n), Wv n),  n = rms_norm(x)
+//   x += Wdown (silu(Wgate m) * Wup m),               m = rms_norm(x)
+//   logits = Wout rms_norm(x)
+// Buffers are planned once for `max_rows` rows and do not move; nothing is allocated in forward() after construction.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/device.h"
+#include "model/checkpoint.h"
+#include "model/kv_cache.h"
+#include "text/token.h"
+
+namespace puna {
+
+// Tokens of one or more sequences, one after the other; sequence i continues at its length in the cache.
+struct Batch {
+  struct Part {
+    int sequence;        // of the cache
+    std::int64_t rows;   // how many of the tokens are its own
+  };
+  std::span<const Token> tokens;             // [T]
+  std::span<const Part> parts;               // rows sum to T
+  std::span<const std::int32_t> logit_rows;  // ascending rows of the batch whose logits are wanted; may be empty
+};
+
+class Llama {
+ public:
+  // max_rows: largest T; max_logit_rows: largest number of rows of logits from one forward().
+  Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows);
+  ~Llama();
+
+  // Runs the batch, appends its keys and values to the cache, and returns logits [logit_rows, V], valid until the next call.
+  // Throws kBadInput for a token outside the vocabulary, kNoRoom when the cache is full (nothing is changed then).
+  std::span<const float> forward(const Batch& batch, KvCache& cache);
+
+  const ModelConfig& config() const;
+  std::int64_t max_rows() const;
+  // Bytes the constructor allocates.
+  static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows);
+
+ private:
+  struct Buffers;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  Device device_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace puna

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a Llama network, by their part in it. Roles are listed once (weight_roles()); each file format's names are
+// columns of that table, so readers, writers, quantizers and checks all walk the same rows.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/config.h"
+#include "tensor/tensor.h"
+
+namespace puna {
+
+enum class WeightRole {
+  kTokenEmbedding, kAttentionNorm, kQuery, kKey, kValue, kAttentionOutput, kFeedForwardNorm, kGate, kUp, kDown, kOutputNorm, kOutput,
+};
+
+// How Meta splits a matrix over model-parallel files.
+enum class ShardAxis { kNone, kRows, kColumns };
+
+struct WeightRoleInfo {
+  WeightRole role;
+  bool per_layer;
+  std::string_view gguf, hugging_face, meta;  // "blk.{}.attn_q.weight": {} is the layer
+  ShardAxis shard_axis;
+};
+std::span<const WeightRoleInfo> weight_roles();
+const WeightRoleInfo& info(WeightRole role);
+
+struct LayerWeights {
+  Tensor attention_norm;    // [D]
+  Tensor query;             // [H E, D]
+  Tensor key, value;        // [G E, D]
+  Tensor attention_output;  // [D, H E]
+  Tensor feed_forward_norm; // [D]
+  Tensor gate, up;          // [F, D]
+  Tensor down;              // [D, F]
+};
+
+struct ModelWeights {
+  Tensor token_embedding;   // [V, D]
+  std::vector<LayerWeights> layers;  // [L]
+  Tensor output_norm;       // [D]
+  Tensor output;            // [V, D]; the token embedding again where they are tied
+
+  Tensor& at(WeightRole role, std::int64_t layer = 0);
+  const Tensor& at(WeightRole role, std::int64_t layer = 0) const;
+};
+
+// The shape a role has in this network.
+Shape weight_shape(const ModelConfig& config, WeightRole role);
+
+// Every weight is there with its shape, in a format the kernels run; throws kBadInput / kUnsupported naming the tensor.
+void check_weights(const ModelConfig& config, const ModelWeights& weights, const std::string& where);
+
+}  // namespace puna
