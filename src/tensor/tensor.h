@@ -23,10 +23,10 @@ class Shape {
 
   int rank() const { return rank_; }
   std::int64_t operator[](int axis) const { return dims_[static_cast<std::size_t>(axis)]; }
-  std::int64_t count() const;      // product of all; 1 for a scalar
+  std::int64_t count() const;  // product of all; 1 for a scalar
   std::int64_t row_length() const { return rank_ == 0 ? 1 : dims_[static_cast<std::size_t>(rank_ - 1)]; }
   std::int64_t rows() const { return row_length() == 0 ? 0 : count() / row_length(); }
-  std::string text() const;        // "[4096, 14336]"
+  std::string text() const;  // "[4096, 14336]"
   bool operator==(const Shape&) const = default;
 
  private:
