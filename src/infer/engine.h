@@ -16,11 +16,11 @@
 namespace puna {
 
 struct EngineOptions {
-  int threads = 0;                    // 0: all processors
+  int threads = 0;  // 0: all processors
   Format kv_format = Format::kF16;
-  std::int64_t context = 0;           // positions; 0: the model's own, at most what fits and at most 8192 unless asked
-  std::int64_t chunk_rows = 512;      // rows of one prefill step
-  std::int64_t logit_rows = 1;        // rows of logits one step may ask for
+  std::int64_t context = 0;       // positions; 0: the model's own, at most what fits and at most 8192 unless asked
+  std::int64_t chunk_rows = 512;  // rows of one prefill step
+  std::int64_t logit_rows = 1;    // rows of logits one step may ask for
 };
 
 // progress(done, total) in tokens, between chunks of a long prompt; returning false stops early.
@@ -28,23 +28,25 @@ using PrefillProgress = std::function<bool(std::int64_t done, std::int64_t total
 
 class Engine {
  public:
-  // Throws kNoRoom with the memory plan when it does not fit.
+  // Throws kNoRoom with the memory plan when it does not fit, kUsage for an option out of range.
   Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options);
 
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const ModelConfig& config() const { return checkpoint_->config; }
   const MemoryPlan& plan() const { return plan_; }
-  std::int64_t context() const { return cache_.capacity(); }
+  std::int64_t context() const { return run_.context; }  // positions of all sequences together
   int threads() const { return pool_.size(); }
   KvCache& cache() { return cache_; }
   Llama& model() { return model_; }
 
-  // Appends tokens to a sequence in chunks; returns the last token's logits [V], valid until the next call.
+  // Appends tokens (at least one) to a sequence in chunks; returns the last token's logits [V], valid until the next call, or
+  // nothing where `progress` stopped early: the sequence then holds the chunks that were done.
   // Throws kNoRoom naming both figures when the tokens do not fit the context: nothing is cut silently.
   std::span<const float> append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress = {});
 
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
+  RunShape run_;
   MemoryPlan plan_;
   ThreadPool pool_;
   KvCache cache_;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The context is chosen before anything is allocated: what was asked for or nothing, and without a wish what fits.
+#include "infer/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+constexpr std::int64_t kDefaultContext = 8192;  // a 128K cache of an 8B model is 16 GiB: only for those who ask
+
+void check_options(const EngineOptions& options, const ModelConfig& config) {
+  const auto check = [](const char* option, std::int64_t value, std::int64_t least) {
+    if (value < least) fail(ErrorKind::kUsage, option, "{} is too small: give {} or more", value, least);
+  };
+  check("threads", options.threads, 0);
+  check("context", options.context, 0);
+  check("chunk_rows", options.chunk_rows, 1);
+  check("logit_rows", options.logit_rows, 1);
+  if (options.context > config.context) {
+    fail(ErrorKind::kUsage, "context", "{} positions are more than the {} that this model was made for: give {} or less",
+         options.context, config.context, config.context);
+  }
+}
+
+RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options) {
+  check_options(options, checkpoint.config);
+  RunShape run{.kv_format = options.kv_format,
+               .context = options.context > 0 ? options.context : std::min(checkpoint.config.context, kDefaultContext),
+               .rows = options.chunk_rows,
+               .logit_rows = options.logit_rows};
+  if (options.context == 0) {
+    const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
+    if (largest >= kPagePositions) run.context = std::min(run.context, largest);  // below a page: the plan says why it is refused
+  }
+  run.rows = std::min(run.rows, run.context);
+  run.logit_rows = std::min(run.logit_rows, run.rows);
+  return run;
+}
+
+MemoryPlan checked_plan(const Checkpoint& checkpoint, const RunShape& run) {
+  MemoryPlan plan = plan_memory(checkpoint.config, checkpoint.weight_bytes, run);
+  check_fits(plan, checkpoint.where);
+  return plan;
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options)
+    : checkpoint_(std::move(checkpoint)),
+      run_(choose_run(*checkpoint_, options)),
+      plan_(checked_plan(*checkpoint_, run_)),
+      pool_(options.threads),
+      cache_(checkpoint_->config, run_.kv_format, run_.context),
+      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows) {}
+
+std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress) {
+  PUNA_CHECK(!tokens.empty(), "engine", "append() got no tokens");
+  const std::int64_t cached = cache_.length(sequence), total = static_cast<std::int64_t>(tokens.size());
+  if (cached + total > context()) {
+    const bool possible = cached + total <= config().context;
+    fail(ErrorKind::kNoRoom, "context",
+         "the prompt has {} tokens and {} are cached, the context holds {}: {} (the model allows {})", total, cached, context(),
+         possible ? fmt::format("give --context {} or more", cached + total) : "shorten the prompt", config().context);
+  }
+  std::span<const float> logits;
+  for (std::int64_t done = 0; done < total;) {
+    const std::int64_t rows = std::min(model_.max_rows(), total - done);
+    const bool last = done + rows == total;
+    const std::array<Batch::Part, 1> parts{{{sequence, rows}}};
+    const std::array<std::int32_t, 1> last_row{static_cast<std::int32_t>(rows - 1)};
+    const auto chunk = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(rows));
+    logits = model_.forward({.tokens = chunk, .parts = parts, .logit_rows = std::span(last_row).first(last ? 1 : 0)}, cache_);
+    done += rows;
+    if (progress && !progress(done, total)) break;  // no logits yet, unless this was the last chunk
+  }
+  return logits;
+}
+
+}  // namespace puna

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// Candidates stay in the order of their ids and every filter only erases, so a draw does not depend on how a sort breaks ties.
+// Nothing sorts the vocabulary: a filter selects its last member, and only the likely part of the vocabulary is looked at.
+#include "infer/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <ranges>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "kernels/softmax.h"
+
+namespace puna {
+namespace {
+
+constexpr std::uint64_t kDrawStream = 0x73616d706c65;  // keeps these random numbers apart from other uses of the same seed
+constexpr float kFirstBand = 8;                        // in scaled logits below the largest: e^-8 of its probability
+
+void check_range(const char* option, double value, double low, double high) {
+  if (!(value >= low && value <= high)) {
+    fail(ErrorKind::kUsage, option, "{} is outside the range: give a number from {} to {}", value, low, high);
+  }
+}
+
+std::size_t argmax(std::span<const float> logits) {
+  std::size_t best = 0;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (std::size_t v = 0; v < logits.size(); ++v) {
+    if (logits[v] > largest) largest = logits[v], best = v;
+  }
+  if (!std::isfinite(largest)) {
+    fail(ErrorKind::kBadInput, "sampler", "the largest of {} logits is {}, expected a finite number: the weights are damaged",
+         logits.size(), largest);
+  }
+  return best;
+}
+
+void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled) {
+  const double log_sum = log_sum_exp(logits);
+  sampled.logprob = static_cast<double>(logits[static_cast<std::size_t>(id(sampled.token))]) - log_sum;
+  std::vector<std::int32_t> best(std::min(static_cast<std::size_t>(top), logits.size()));
+  const auto larger = [&](std::int32_t a, std::int32_t b) {
+    const float la = logits[static_cast<std::size_t>(a)], lb = logits[static_cast<std::size_t>(b)];
+    return la > lb || (la == lb && a < b);
+  };
+  std::ranges::partial_sort_copy(std::views::iota(0, static_cast<std::int32_t>(logits.size())), best, larger);
+  for (const std::int32_t token : best) {
+    sampled.top.emplace_back(Token{token}, static_cast<double>(logits[static_cast<std::size_t>(token)]) - log_sum);
+  }
+}
+
+}  // namespace
+
+void check_sampler_options(const SamplerOptions& options) {
+  check_range("temperature", options.temperature, 0, 100);
+  check_range("top_k", options.top_k, 0, std::numeric_limits<int>::max());
+  check_range("top_p", options.top_p, 0, 1);
+  check_range("min_p", options.min_p, 0, 1);
+  check_range("typical_p", options.typical_p, 0, 1);
+  check_range("repetition_penalty", options.repetition_penalty, 0.01, 100);
+  check_range("presence_penalty", options.presence_penalty, -2, 2);
+  check_range("frequency_penalty", options.frequency_penalty, -2, 2);
+  check_range("penalty_window", options.penalty_window, -1, std::numeric_limits<int>::max());
+  for (const auto& [token, bias] : options.logit_bias) {
+    check_range("logit_bias", bias, -100, 100);
+    if (id(token) < 0) fail(ErrorKind::kUsage, "logit_bias", "token {} is not a token: ids start at 0", id(token));
+  }
+}
+
+Sampler::Sampler(SamplerOptions options) : options_(std::move(options)) {
+  check_sampler_options(options_);
+  repetition_ = options_.repetition_penalty != 1 && options_.penalty_window != 0;
+  penalties_ = repetition_ || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+}
+
+void Sampler::accept_prompt(std::span<const Token> tokens) {
+  if (!penalties_) return;
+  history_.insert(history_.begin() + static_cast<std::ptrdiff_t>(prompt_length_), tokens.begin(), tokens.end());
+  prompt_length_ += tokens.size();
+}
+
+SampledToken Sampler::sample(std::span<const float> logits, int top_logprobs) {
+  const std::span<const float> adjusted = adjust(logits);
+  SampledToken sampled;
+  sampled.token = options_.temperature == 0 ? Token{static_cast<std::int32_t>(argmax(adjusted))} : draw(adjusted);
+  if (top_logprobs >= 0) add_logprobs(logits, top_logprobs, sampled);
+  if (penalties_) history_.push_back(sampled.token);
+  ++step_;
+  return sampled;
+}
+
+std::span<const float> Sampler::adjust(std::span<const float> logits) {
+  if (!penalties_ && options_.logit_bias.empty()) return logits;
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const auto& [token, bias] : options_.logit_bias) {
+    if (static_cast<std::size_t>(id(token)) >= logits.size()) {
+      fail(ErrorKind::kUsage, "logit_bias", "token {} is outside the vocabulary: ids are below {}", id(token), logits.size());
+    }
+    adjusted_[static_cast<std::size_t>(id(token))] += static_cast<float>(bias);
+  }
+  if (penalties_) apply_penalties();
+  return adjusted_;
+}
+
+void Sampler::apply_penalties() {
+  counts_.resize(adjusted_.size());
+  for (const Token token : history_) {
+    PUNA_CHECK(static_cast<std::size_t>(id(token)) < counts_.size(), "sampler",
+               "token {} of the history is outside the vocabulary ({})", id(token), counts_.size());
+  }
+  const auto visit = [&](std::span<const Token> tokens, auto&& penalize) {  // each token once, with how often it is there
+    for (const Token token : tokens) ++counts_[static_cast<std::size_t>(id(token))];
+    for (const Token token : tokens) {
+      std::int32_t& count = counts_[static_cast<std::size_t>(id(token))];
+      if (count > 0) penalize(adjusted_[static_cast<std::size_t>(id(token))], count);
+      count = 0;
+    }
+  };
+  const std::span<const Token> history = history_;
+  const bool all = options_.penalty_window < 0;
+  if (repetition_) {
+    const std::size_t window = all ? history.size() : std::min(history.size(), static_cast<std::size_t>(options_.penalty_window));
+    const auto factor = static_cast<float>(options_.repetition_penalty);
+    visit(history.last(window), [&](float& logit, std::int32_t) { logit = logit > 0 ? logit / factor : logit * factor; });
+  }
+  visit(history.subspan(prompt_length_), [&](float& logit, std::int32_t count) {
+    logit -= static_cast<float>(options_.presence_penalty + options_.frequency_penalty * count);
+  });
+}
+
+Token Sampler::draw(std::span<const float> logits) {
+  gather_candidates(logits);
+  if (options_.top_k > 0) keep_top_k();
+  if (options_.typical_p < 1) keep_typical();
+  if (options_.top_p < 1) keep_top_p();
+  if (options_.min_p > 0) keep_min_p();
+  const double target = random_uniform(options_.seed, kDrawStream, step_) * candidate_mass();
+  double sum = 0;
+  for (const Candidate& candidate : candidates_) {
+    sum += candidate.p;
+    if (target < sum) return Token{candidate.token};
+  }
+  return Token{candidates_.back().token};  // the product rounded up to the whole mass
+}
+
+// Takes as much of the likely end of the vocabulary as the first filter can need.
+void Sampler::gather_candidates(std::span<const float> logits) {
+  const float largest = logits[argmax(logits)];
+  const float inverse = static_cast<float>(std::min(1 / options_.temperature, 1e30));  // 0 times infinity would be NaN
+  constexpr float kAll = -std::numeric_limits<float>::infinity();
+  scaled_.resize(logits.size());
+  for (std::size_t v = 0; v < logits.size(); ++v) {
+    const float scaled = (logits[v] - largest) * inverse;
+    scaled_[v] = scaled <= 0 ? scaled : kAll;  // NaN
+  }
+
+  const bool by_count = options_.top_k > 0;
+  const bool by_mass = !by_count && options_.typical_p == 1 && options_.top_p < 1;
+  if (by_mass) mass_ = std::exp(log_sum_exp(scaled_));
+  for (float band = kFirstBand; by_count || by_mass; band *= 2) {
+    gather_from(-band);
+    const bool enough =
+        by_count ? candidates_.size() >= static_cast<std::size_t>(options_.top_k) : candidate_mass() >= options_.top_p * mass_;
+    if (enough) return;
+    if (band > 64) break;  // beyond e^-128 there is nothing a draw of 53 bits could reach
+  }
+  gather_from(kAll);
+  if (!by_mass) mass_ = candidate_mass();
+}
+
+void Sampler::gather_from(float floor) {
+  candidates_.clear();
+  for (std::size_t v = 0; v < scaled_.size(); ++v) {
+    if (!(scaled_[v] >= floor)) continue;
+    const double p = std::exp(static_cast<double>(scaled_[v]));
+    if (p > 0) candidates_.push_back({p, scaled_[v], static_cast<std::int32_t>(v)});
+  }
+}
+
+bool Sampler::likelier(const Candidate& a, const Candidate& b) {
+  return a.scaled > b.scaled || (a.scaled == b.scaled && a.token < b.token);
+}
+
+double Sampler::candidate_mass() const {
+  double sum = 0;
+  for (const Candidate& candidate : candidates_) sum += candidate.p;
+  return sum;
+}
+
+// The last member of the shortest beginning, in the order of `before`, whose mass reaches `mass`. Expected time linear.
+template <typename Before>
+Sampler::Candidate Sampler::prefix_end(double mass, Before before) {
+  order_ = candidates_;
+  auto begin = order_.begin(), end = order_.end();
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, before);
+    double left = 0;
+    for (auto candidate = begin; candidate != middle; ++candidate) left += candidate->p;
+    if (left >= mass) {
+      end = middle;
+    } else {
+      mass -= left, begin = middle;
+    }
+  }
+  return *begin;
+}
+
+void Sampler::keep_top_k() {
+  const auto k = static_cast<std::size_t>(options_.top_k);
+  if (candidates_.size() > k) {
+    order_ = candidates_;
+    const auto last = order_.begin() + static_cast<std::ptrdiff_t>(k) - 1;
+    std::nth_element(order_.begin(), last, order_.end(), likelier);
+    std::erase_if(candidates_, [end = *last](const Candidate& candidate) { return likelier(end, candidate); });
+  }
+  mass_ = candidate_mass();
+}
+
+void Sampler::keep_typical() {
+  const double log_mass = std::log(mass_);
+  double entropy = 0;
+  for (const Candidate& candidate : candidates_)
+    entropy += candidate.p / mass_ * (log_mass - static_cast<double>(candidate.scaled));
+  const auto surprise = [&](const Candidate& candidate) {
+    return std::fabs(log_mass - static_cast<double>(candidate.scaled) - entropy);
+  };
+  const auto before = [&](const Candidate& a, const Candidate& b) {
+    const double sa = surprise(a), sb = surprise(b);
+    return sa < sb || (sa == sb && a.token < b.token);
+  };
+  const Candidate end = prefix_end(options_.typical_p * mass_, before);
+  std::erase_if(candidates_, [&](const Candidate& candidate) { return before(end, candidate); });
+  mass_ = candidate_mass();
+}
+
+void Sampler::keep_top_p() {
+  const Candidate end = prefix_end(options_.top_p * mass_, likelier);
+  std::erase_if(candidates_, [&](const Candidate& candidate) { return likelier(end, candidate); });
+}
+
+void Sampler::keep_min_p() {
+  const Candidate& top = *std::ranges::max_element(candidates_, {}, &Candidate::p);
+  std::erase_if(candidates_, [floor = top.p * options_.min_p](const Candidate& candidate) { return candidate.p < floor; });
+}
+
+}  // namespace puna
