@@ -54,6 +54,14 @@ class TextWalk {
   std::vector<std::int32_t> rows_;  // 0, 1, 2, …
 };
 
+void check_tokens(const Engine& engine, std::span<const Token> tokens) {  // the last one is only predicted: no forward() checks it
+  for (const Token token : tokens) {
+    if (id(token) >= 0 && id(token) < engine.config().vocabulary) continue;
+    fail(ErrorKind::kBadInput, "score", "token {} is outside the vocabulary: ids are 0 to {}", id(token),
+         engine.config().vocabulary - 1);
+  }
+}
+
 void check_room(const Engine& engine, std::int64_t tokens) {
   if (tokens <= engine.context()) return;
   fail(ErrorKind::kNoRoom, "context",
@@ -116,6 +124,10 @@ Windows cut_windows(const Engine& engine, std::span<const Token> tokens, const P
     fail(ErrorKind::kUsage, "window", "the text has {} tokens, less than one window of {}: give a longer text or a smaller window",
          total, options.window);
   }
+  if (options.max_windows == 0 || options.max_windows < -1) {
+    fail(ErrorKind::kUsage, "max_windows", "{} is outside the range: give 1 or more, or -1 for all", options.max_windows);
+  }
+  check_tokens(engine, tokens);
   check_room(engine, options.window);
   const std::int64_t whole = total / options.window;
   return {.tokens = tokens,
@@ -166,6 +178,7 @@ double quantile(std::vector<double>& values, double part) {
 std::vector<double> score_tokens(Engine& engine, std::span<const Token> tokens,
                                  const std::function<void(std::int64_t position, std::span<const float> logits)>& on_logits) {
   if (tokens.empty()) fail(ErrorKind::kUsage, "score", "there are no tokens to score: give at least one");
+  check_tokens(engine, tokens);
   check_room(engine, static_cast<std::int64_t>(tokens.size()));
   std::vector<double> logprobs(tokens.size(), std::numeric_limits<double>::quiet_NaN());
   const std::array<Engine*, 1> engines{&engine};

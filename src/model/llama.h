@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Llama network (llama-models, models/llama3/model.py): one block over a ragged batch, forward.
-//   x += Wo attention(rope(Wq n), rope(Wk n), Wv n),  n = rms_norm(x)
-//   x += Wdown (silu(Wgate m) * Wup m),               m = rms_norm(x)
-//   logits = Wout rms_norm(x)
+// The Llama network (llama-models, models/llama3/model.py) over a ragged batch, forward:
+//   x = embedding[token];  x = block(x) for every layer (model/block.h);  logits = Wout rms_norm(x)
 // Buffers are planned once for `max_rows` rows and do not move; nothing is allocated in forward() after construction.
 #pragma once
 
@@ -21,8 +19,8 @@ namespace puna {
 // Tokens of one or more sequences, one after the other; sequence i continues at its length in the cache.
 struct Batch {
   struct Part {
-    int sequence;        // of the cache
-    std::int64_t rows;   // how many of the tokens are its own
+    int sequence;       // of the cache
+    std::int64_t rows;  // how many of the tokens are its own
   };
   std::span<const Token> tokens;             // [T]
   std::span<const Part> parts;               // rows sum to T
@@ -36,15 +34,23 @@ class Llama {
   ~Llama();
 
   // Runs the batch, appends its keys and values to the cache, and returns logits [logit_rows, V], valid until the next call.
-  // Throws kBadInput for a token outside the vocabulary, kNoRoom when the cache is full (nothing is changed then).
+  // Only what the wanted rows need is computed: without logit_rows the last layer ends behind its keys and values. A row's logits
+  // depend on the rest of the batch by rounding only (products sum in one order below kPanelRows rows and in another from there
+  // on). Throws kBadInput for a token outside the vocabulary, kNoRoom when the cache is full; the cache is as before then.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
 
   const ModelConfig& config() const;
   std::int64_t max_rows() const;
+  std::int64_t max_logit_rows() const;
   // Bytes the constructor allocates.
   static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows);
 
  private:
+  void check(const Batch& batch) const;
+  void embed(std::span<const Token> tokens);
+  void run_blocks(const Batch& batch, KvCache& cache);
+  std::span<const float> project_logits(std::int64_t rows);
+
   struct Buffers;
   std::shared_ptr<const Checkpoint> checkpoint_;
   Device device_;

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network from top to bottom: embed, blocks, logits. The block itself is in model/block.cc. The cache grows before anything is
+// computed and shrinks back when anything throws, so a failed batch leaves no trace.
+#include "model/llama.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <utility>
+
+#include "base/error.h"
+#include "kernels/matmul.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "model/block.h"
+#include "tensor/arena.h"
+
+namespace puna {
+namespace {
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+// The largest K of any product.
+std::int64_t widest(const ModelConfig& config) {
+  return std::max({config.width, config.heads * config.head_width, config.feed_forward});
+}
+
+// Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
+struct Floats {
+  float* norms = nullptr;       // [2 L + 1, D] attention and feed-forward norm of each layer, then the output's; decoded to F32
+  float* x = nullptr;           // [T, D]
+  float* norm = nullptr;        // [T, D]
+  float* qkv = nullptr;         // [T, (H + 2 G) E]
+  float* attention = nullptr;   // [T, H, E]
+  float* delta = nullptr;       // [T, D]
+  float* gate = nullptr;        // [T, F]
+  float* up = nullptr;          // [T, F]
+  float* rope_table = nullptr;  // [T, E / 2, 2]
+  float* logits = nullptr;      // [R, V]
+
+  template <typename Visit>
+  void each(const ModelConfig& config, std::int64_t rows, std::int64_t logit_rows, Visit&& visit) {
+    const std::int64_t query_width = config.heads * config.head_width, kv_width = config.kv_heads * config.head_width;
+    visit(norms, (2 * config.layers + 1) * config.width);
+    visit(x, rows * config.width);
+    visit(norm, rows * config.width);
+    visit(qkv, rows * (query_width + 2 * kv_width));
+    visit(attention, rows * query_width);
+    visit(delta, rows * config.width);
+    visit(gate, rows * config.feed_forward);
+    visit(up, rows * config.feed_forward);
+    visit(rope_table, rows * config.head_width);
+    visit(logits, logit_rows * config.vocabulary);
+  }
+};
+
+std::int64_t arena_bytes(const ModelConfig& config, std::int64_t rows, std::int64_t logit_rows) {
+  std::int64_t bytes = 0;
+  Floats{}.each(config, rows, logit_rows, [&](float*, std::int64_t count) {
+    bytes += static_cast<std::int64_t>(Arena::padded(size(count) * sizeof(float)));
+  });
+  return bytes;
+}
+
+// Makes room in the cache for a batch, and gives it back unless keep() was called.
+class Growth {
+ public:
+  // `sequences` gets one entry per part, its pages set once all have grown.
+  Growth(const Batch& batch, KvCache& cache, std::vector<BatchSequence>& sequences)
+      : batch_(batch), cache_(cache), sequences_(sequences) {
+    std::int64_t row = 0;
+    sequences_.clear();
+    for (const Batch::Part& part : batch.parts) {
+      sequences_.push_back({row, part.rows, cache.length(part.sequence), {}});
+      row += part.rows;
+    }
+    try {
+      for (const Batch::Part& part : batch.parts) cache.grow(part.sequence, cache.length(part.sequence) + part.rows);
+    } catch (...) {
+      shrink();
+      throw;
+    }
+    for (std::size_t i = 0; i < sequences_.size(); ++i) sequences_[i].pages = cache.pages(batch.parts[i].sequence);
+  }
+  ~Growth() {
+    if (!kept_) shrink();
+  }
+  Growth(const Growth&) = delete;
+  Growth& operator=(const Growth&) = delete;
+
+  void keep() { kept_ = true; }
+
+ private:
+  void shrink() {
+    for (std::size_t i = 0; i < sequences_.size(); ++i) {
+      if (cache_.length(batch_.parts[i].sequence) > sequences_[i].first_position) {
+        cache_.truncate(batch_.parts[i].sequence, sequences_[i].first_position);
+      }
+    }
+  }
+
+  const Batch& batch_;
+  KvCache& cache_;
+  std::vector<BatchSequence>& sequences_;
+  bool kept_ = false;
+};
+
+// The wanted rows as runs of following positions of one sequence, at most one run per row.
+void find_runs(std::span<const BatchSequence> sequences, std::span<const std::int32_t> rows, std::vector<BatchSequence>& runs) {
+  runs.clear();
+  auto sequence = sequences.begin();
+  for (const std::int32_t row : rows) {
+    while (row >= sequence->first_row + sequence->rows) ++sequence;
+    const std::int64_t position = sequence->first_position + row - sequence->first_row;
+    const bool follows = !runs.empty() && runs.back().first_row + runs.back().rows == row && row != sequence->first_row;
+    if (follows) {
+      ++runs.back().rows;
+    } else {
+      runs.push_back({row, 1, position, sequence->pages});
+    }
+  }
+}
+
+}  // namespace
+
+struct Llama::Buffers {
+  Buffers(const ModelConfig& config, std::int64_t rows, std::int64_t wanted_rows)
+      : max_rows(rows),
+        max_logit_rows(wanted_rows),
+        arena(size(arena_bytes(config, rows, wanted_rows)), "the activations"),
+        activations(rows, widest(config)),
+        frequencies(rope_frequencies(config)) {
+    floats.each(config, rows, wanted_rows,
+                [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(size(count)).data(); });
+    positions.reserve(size(rows));
+    sequences.reserve(size(rows));
+    runs.reserve(size(wanted_rows));
+  }
+
+  BlockBuffers block() const {
+    return {.x = floats.x,
+            .attention_norm = floats.norm,
+            .qkv = floats.qkv,
+            .attention = floats.attention,
+            .attention_delta = floats.delta,
+            .feed_forward_norm = floats.norm,
+            .gate = floats.gate,
+            .up = floats.up,
+            .feed_forward_delta = floats.delta};
+  }
+
+  std::int64_t max_rows, max_logit_rows;  // T and R at most
+  Arena arena;
+  Floats floats;
+  ActivationBuffer activations;          // of the widest input
+  std::vector<double> frequencies;       // [E / 2]
+  std::vector<std::int32_t> positions;   // [T]
+  std::vector<BatchSequence> sequences;  // one per part of the batch
+  std::vector<BatchSequence> runs;       // of wanted rows, [<= R]
+};
+
+Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows)
+    : checkpoint_(std::move(checkpoint)), device_(device) {
+  PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
+             max_rows, max_logit_rows);
+  buffers_ = std::make_unique<Buffers>(config(), max_rows, max_logit_rows);
+  const ModelWeights& weights = checkpoint_->weights;
+  float* norm = buffers_->floats.norms;
+  const auto decode = [&](const Tensor& tensor) { decode_row(tensor, 0, std::exchange(norm, norm + config().width)); };
+  for (const LayerWeights& layer : weights.layers) decode(layer.attention_norm), decode(layer.feed_forward_norm);
+  decode(weights.output_norm);
+}
+
+Llama::~Llama() = default;
+
+const ModelConfig& Llama::config() const { return checkpoint_->config; }
+
+std::int64_t Llama::max_rows() const { return buffers_->max_rows; }
+
+std::int64_t Llama::max_logit_rows() const { return buffers_->max_logit_rows; }
+
+std::int64_t Llama::activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows) {
+  return arena_bytes(config, max_rows, max_logit_rows) + ActivationBuffer::bytes(max_rows, widest(config)) +
+         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) +
+         max_rows * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(BatchSequence)) +
+         max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence));
+}
+
+std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
+  check(batch);
+  Growth growth(batch, cache, buffers_->sequences);
+  embed(batch.tokens);
+  run_blocks(batch, cache);
+  const std::span<const float> logits = project_logits(static_cast<std::int64_t>(batch.logit_rows.size()));
+  growth.keep();
+  return logits;
+}
+
+void Llama::check(const Batch& batch) const {
+  const auto rows = static_cast<std::int64_t>(batch.tokens.size()), wanted = static_cast<std::int64_t>(batch.logit_rows.size());
+  PUNA_CHECK(rows >= 1 && rows <= max_rows(), "llama", "a batch of {} rows, expected 1 to {}", rows, max_rows());
+  PUNA_CHECK(wanted <= max_logit_rows(), "llama", "{} rows of logits wanted, planned for {}", wanted, max_logit_rows());
+  std::int64_t sum = 0;
+  for (const Batch::Part& part : batch.parts) {
+    PUNA_CHECK(part.rows >= 1, "llama", "sequence {} has {} rows in the batch, expected 1 or more", part.sequence, part.rows);
+    const auto same = [&](const Batch::Part& other) { return other.sequence == part.sequence; };
+    PUNA_CHECK(std::ranges::count_if(batch.parts, same) == 1, "llama", "sequence {} is twice in the batch", part.sequence);
+    sum += part.rows;
+  }
+  PUNA_CHECK(sum == rows, "llama", "the parts have {} rows, the batch has {} tokens", sum, rows);
+  std::int64_t last = -1;
+  for (const std::int32_t row : batch.logit_rows) {
+    PUNA_CHECK(row > last && row < rows, "llama", "logits of row {} wanted after row {} of {}: expected ascending rows", row, last,
+               rows);
+    last = row;
+  }
+  for (const Token token : batch.tokens) {
+    if (id(token) >= 0 && id(token) < config().vocabulary) continue;
+    fail(ErrorKind::kBadInput, "tokens", "token {} is outside the vocabulary: ids are 0 to {}", id(token), config().vocabulary - 1);
+  }
+}
+
+// x [T, D]
+void Llama::embed(std::span<const Token> tokens) {
+  const Tensor& embedding = checkpoint_->weights.token_embedding;
+  float* const x = buffers_->floats.x;
+  device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[size(t)]), x + t * config().width);
+  });
+}
+
+// x [T, D] -> x [R, D], the rows whose logits are wanted
+void Llama::run_blocks(const Batch& batch, KvCache& cache) {
+  Buffers& buffers = *buffers_;
+  buffers.positions.clear();
+  for (const BatchSequence& sequence : buffers.sequences) {
+    for (std::int64_t r = 0; r < sequence.rows; ++r)
+      buffers.positions.push_back(static_cast<std::int32_t>(sequence.first_position + r));
+  }
+  rope_table(device_, buffers.frequencies, buffers.positions, buffers.floats.rope_table);
+  find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
+
+  const BlockRun run{device_, config(), buffers.activations};
+  const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.sequences, buffers.floats.rope_table};
+  for (std::int64_t l = 0; l < config().layers; ++l) {
+    const float* const norms = buffers.floats.norms + 2 * l * config().width;
+    const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width};
+    if (l + 1 < config().layers) {
+      block_forward(run, weights, block_batch, cache.layer(l), buffers.block());
+    } else {
+      last_block_forward(run, weights, block_batch, cache.layer(l), buffers.block(), {batch.logit_rows, buffers.runs});
+    }
+  }
+}
+
+// logits [R, V] of x [R, D]
+std::span<const float> Llama::project_logits(std::int64_t rows) {
+  if (rows == 0) return {};
+  const Floats& floats = buffers_->floats;
+  const Tensor& output = checkpoint_->weights.output;
+  const std::int64_t width = config().width;
+  rms_norm_forward(device_, floats.x, floats.norms + 2 * config().layers * width, static_cast<float>(config().norm_eps), rows,
+                   width, floats.norm);
+  Activations x = buffers_->activations.prepare(floats.norm, rows, width);
+  const std::array<Product, 1> products{{{&output, floats.logits, config().vocabulary}}};
+  matmul_forward(device_, x, products);
+  return {floats.logits, size(rows * config().vocabulary)};
+}
+
+}  // namespace puna
