@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/tensor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -24,11 +26,7 @@ std::int64_t Shape::count() const {
   return product;
 }
 
-std::string Shape::text() const {
-  std::string out = "[";
-  for (int axis = 0; axis < rank_; ++axis) out += (axis > 0 ? ", " : "") + std::to_string((*this)[axis]);
-  return out + "]";
-}
+std::string Shape::text() const { return fmt::format("[{}]", fmt::join(dims_.begin(), dims_.begin() + rank_, ", ")); }
 
 float Tensor::row_scale(std::int64_t n) const {
   if (row_scales.empty()) return 1.0f;
