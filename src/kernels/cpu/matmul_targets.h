@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of a product that are compiled once per instruction set (Highway's dynamic dispatch picks one at run time).
+// Front: kernels/matmul.cc. All take a range of W's rows, so that threads share nothing they write.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/matmul.h"
+#include "tensor/tensor.h"
+
+namespace puna {
+
+// A product and the rows of W that one thread works on.
+struct RowRange {
+  const Product* product;
+  std::int64_t begin, end;
+};
+
+namespace cpu {
+
+// Rows [begin, end) of X into the 8-bit form; panels when x.rows >= kPanelRows (begin and end are then multiples of kPanelWidth,
+// or x.rows).
+void quantize_activations(const Activations& x, std::int64_t begin, std::int64_t end);
+// Rows [begin, end) of X into F32 panels.
+void transpose_activations(const Activations& x, std::int64_t begin, std::int64_t end);
+
+// F32, F16, BF16, F8E4M3; and every other format through its decoder.
+void matmul_float(const Activations& x, const RowRange& range);
+// Quantized formats.
+void matmul_integer(const Activations& x, const RowRange& range);
+
+}  // namespace cpu
+}  // namespace puna
