@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "text/chat.h"
@@ -24,11 +25,11 @@ class Checkpoint {
   ModelConfig config;
   ModelWeights weights;
   CheckpointKind kind = CheckpointKind::kMemory;
-  std::string where;                               // the path, for messages
-  std::unique_ptr<Tokenizer> tokenizer;            // may be null
-  std::string chat_template;                       // the file's own Jinja text, or empty
-  std::optional<PromptFormat> prompt_format;       // recognised from the template or the family; nullopt: unknown template
-  std::vector<std::filesystem::path> files;        // of weights
+  std::string where;                          // the file's or folder's name, for messages
+  std::unique_ptr<Tokenizer> tokenizer;       // may be null
+  std::string chat_template;                  // the file's own Jinja text, or empty
+  std::optional<PromptFormat> prompt_format;  // recognised from the template or the family; nullopt: unknown template
+  std::vector<std::filesystem::path> files;   // of weights
   std::int64_t weight_bytes = 0;
 
   // The tokenizer, or kUnsupported: "this checkpoint has no tokenizer: give token ids with --tokens".
@@ -36,7 +37,7 @@ class Checkpoint {
   // The prompt format, or kUnsupported naming the template: "… use --raw or --format NAME".
   const PromptFormat& need_prompt_format() const;
 
-  std::vector<std::shared_ptr<void>> owners;       // mappings and arenas that the tensors point into
+  std::vector<std::shared_ptr<void>> owners;  // mappings and arenas that the tensors point into
 };
 
 // Throws kNotFound, kBadInput, kUnsupported (another architecture: names it and says what runs).
@@ -46,8 +47,10 @@ CheckpointKind recognise_checkpoint(const std::filesystem::path& path);
 // Only what `tokenize` and `prompt-format` need: also takes a bare tokenizer file.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path);
 
-// Random weights in memory, normal(0, 0.02) rounded to `format` (norms F32, ones): for benchmarks and tests.
-
-std::shared_ptr<Checkpoint> random_checkpoint(const ModelConfig& config, Format format, std::uint64_t seed);
+// Random weights in memory, the same for a seed whatever the pool: for benchmarks and tests. Norms are F32 ones. Float formats are
+// drawn from normal(0, 0.02); quantized ones have uniformly random codes under scales that give the same spread, which takes a
+// tenth of the time and nothing but the weights' own memory. `pool` nullptr: one thread.
+std::shared_ptr<Checkpoint> random_checkpoint(const ModelConfig& config, Format format, std::uint64_t seed,
+                                              ThreadPool* pool = nullptr);
 
 }  // namespace puna

@@ -16,7 +16,18 @@
 namespace puna {
 
 enum class WeightRole {
-  kTokenEmbedding, kAttentionNorm, kQuery, kKey, kValue, kAttentionOutput, kFeedForwardNorm, kGate, kUp, kDown, kOutputNorm, kOutput,
+  kTokenEmbedding,
+  kAttentionNorm,
+  kQuery,
+  kKey,
+  kValue,
+  kAttentionOutput,
+  kFeedForwardNorm,
+  kGate,
+  kUp,
+  kDown,
+  kOutputNorm,
+  kOutput,
 };
 
 // How Meta splits a matrix over model-parallel files.
@@ -31,21 +42,32 @@ struct WeightRoleInfo {
 std::span<const WeightRoleInfo> weight_roles();
 const WeightRoleInfo& info(WeightRole role);
 
+// A column of names: &WeightRoleInfo::gguf, &WeightRoleInfo::hugging_face or &WeightRoleInfo::meta.
+using NameColumn = std::string_view WeightRoleInfo::*;
+std::string weight_name(WeightRole role, NameColumn column, std::int64_t layer = 0);
+
+struct WeightSlot {
+  WeightRole role;
+  std::int64_t layer = 0;
+};
+// The role and layer that a name stands for, or nullopt for a name that is in no row.
+std::optional<WeightSlot> find_weight(std::string_view name, NameColumn column);
+
 struct LayerWeights {
-  Tensor attention_norm;    // [D]
-  Tensor query;             // [H E, D]
-  Tensor key, value;        // [G E, D]
-  Tensor attention_output;  // [D, H E]
-  Tensor feed_forward_norm; // [D]
-  Tensor gate, up;          // [F, D]
-  Tensor down;              // [D, F]
+  Tensor attention_norm;     // [D]
+  Tensor query;              // [H E, D]
+  Tensor key, value;         // [G E, D]
+  Tensor attention_output;   // [D, H E]
+  Tensor feed_forward_norm;  // [D]
+  Tensor gate, up;           // [F, D]
+  Tensor down;               // [D, F]
 };
 
 struct ModelWeights {
-  Tensor token_embedding;   // [V, D]
+  Tensor token_embedding;            // [V, D]
   std::vector<LayerWeights> layers;  // [L]
-  Tensor output_norm;       // [D]
-  Tensor output;            // [V, D]; the token embedding again where they are tied
+  Tensor output_norm;                // [D]
+  Tensor output;                     // [V, D]; the token embedding again where they are tied
 
   Tensor& at(WeightRole role, std::int64_t layer = 0);
   const Tensor& at(WeightRole role, std::int64_t layer = 0) const;
@@ -55,6 +77,9 @@ struct ModelWeights {
 Shape weight_shape(const ModelConfig& config, WeightRole role);
 
 // Every weight is there with its shape, in a format the kernels run; throws kBadInput / kUnsupported naming the tensor.
-void check_weights(const ModelConfig& config, const ModelWeights& weights, const std::string& where);
+// NaN and infinity are refused where they can be found without reading the whole file: tensors of up to 1 MiB are decoded whole
+// (all norms are), of larger ones the first and the last row, and every row scale of FP8. A NaN elsewhere shows in the logits.
+void check_weights(const ModelConfig& config, const ModelWeights& weights, const std::string& where,
+                   NameColumn names = &WeightRoleInfo::hugging_face);
 
 }  // namespace puna
