@@ -40,8 +40,8 @@ template <typename... Args>
 }
 
 // A programmer's expectation: throws kInternal when it does not hold. Never used on data from outside.
-#define PUNA_CHECK(condition, where, ...)                                          \
-  do {                                                                             \
+#define PUNA_CHECK(condition, where, ...)                                             \
+  do {                                                                                \
     if (!(condition)) ::puna::fail(::puna::ErrorKind::kInternal, where, __VA_ARGS__); \
   } while (false)
 

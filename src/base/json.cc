@@ -14,10 +14,14 @@ constexpr int kDepthLimit = 200;
 
 template <typename T>
 bool holds(const Json& value) {
-  if constexpr (std::is_same_v<T, bool>) return value.is_boolean();
-  else if constexpr (std::is_same_v<T, std::int64_t>) return value.is_number_integer();
-  else if constexpr (std::is_same_v<T, double>) return value.is_number();
-  else return value.is_string();
+  if constexpr (std::is_same_v<T, bool>)
+    return value.is_boolean();
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return value.is_number_integer();
+  else if constexpr (std::is_same_v<T, double>)
+    return value.is_number();
+  else
+    return value.is_string();
 }
 
 template <typename T>

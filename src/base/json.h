@@ -6,9 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "base/indexed_map.h"
+
 namespace puna {
 
-using Json = nlohmann::ordered_json;  // keys keep the order they were written in: prompts are rendered from them
+using Json = nlohmann::basic_json<IndexedMap>;  // keys keep the order they were written in: prompts are rendered from them
 
 // Throws kBadInput naming `where` and the byte. Values nested deeper than 200 are refused.
 Json parse_json(std::string_view text, const std::string& where);

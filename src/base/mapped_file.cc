@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -17,12 +18,14 @@ namespace puna {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const std::string name = path.string();
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, opening a named pipe would wait for a writer.
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) fail(ErrorKind::kNotFound, name, "cannot open the file: {}", std::strerror(errno));
   struct stat status {};
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(file);
-    fail(ErrorKind::kBadInput, name, "this is not a regular file");
+    fail(ErrorKind::kBadInput, name, "this is {}, expected a regular file",
+         S_ISDIR(status.st_mode) ? "a directory" : "a pipe or device");
   }
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ > 0) {
@@ -52,9 +55,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 void MappedFile::release(std::size_t offset, std::size_t size) const {
   const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t begin = (offset + page - 1) / page * page;
-  const std::size_t end = (offset + size) / page * page;
-  if (begin < end && end <= size_) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  const std::size_t first = std::min(offset, size_);
+  const std::size_t begin = (first + page - 1) / page * page;
+  const std::size_t end = (first + std::min(size, size_ - first)) / page * page;
+  if (begin < end) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 void MappedFile::prefetch() const {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A whole file as read-only memory. Pages arrive when they are touched; nothing is copied.
+// A whole file as read-only memory. Pages arrive when they are touched; nothing is copied. A file that another program cuts short
+// while it is mapped ends this one with SIGBUS: write model files beside their final name and rename them.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,8 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  // Tells the kernel that [offset, offset + size) is not needed again: its pages leave resident memory.
+  // Tells the kernel that [offset, offset + size) is not needed soon: its whole pages leave resident memory, and are read again
+  // if they are touched.
   void release(std::size_t offset, std::size_t size) const;
   // Asks the kernel to read the whole file ahead.
   void prefetch() const;

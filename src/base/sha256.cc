@@ -15,7 +15,8 @@ struct Sha256::Context {
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  PUNA_CHECK(EVP_DigestInit_ex(context_->digest.get(), EVP_sha256(), nullptr) == 1, "sha256", "OpenSSL offers no SHA-256");
+  PUNA_CHECK(context_->digest != nullptr && EVP_DigestInit_ex(context_->digest.get(), EVP_sha256(), nullptr) == 1, "sha256",
+             "OpenSSL offers no SHA-256");
 }
 
 Sha256::~Sha256() = default;

@@ -5,19 +5,26 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <fstream>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "base/error.h"
 
 namespace puna {
 namespace {
 
-// Spinning for about 50 µs bridges the gap between two operations of one decode step.
-constexpr int kSpins = 20000;
+// Waiting threads spin this long before they sleep: longer than the gap between two operations of a decode step, short beside
+// the step. Where threads outnumber processors they sleep at once, because a spinning thread keeps the working one from running.
+constexpr std::chrono::microseconds kSpinTime{100};
+constexpr int kPausesPerLook = 64;  // a pause is 10 to 140 cycles, a look at the clock about 60
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -30,113 +37,133 @@ inline void pause_cpu() {
 // Processors granted by the control group's quota (cgroup v2), or a large number where there is none.
 int quota_processors() {
   std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
+  double quota = 0;
   double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 1 << 20;
-  return std::max(1, static_cast<int>(std::stod(quota) / period));
+  if (!(file >> quota >> period) || period <= 0) return 1 << 20;  // "max 100000": no quota
+  return static_cast<int>(std::clamp(quota / period, 1.0, 1048576.0));
 }
+
+// Where threads wait for a condition on atomic variables: spinning for a while, then asleep.
+class WaitingRoom {
+ public:
+  template <typename Condition>
+  void wait(std::chrono::microseconds spin_time, Condition condition) {
+    if (condition()) return;
+    if (spin_time.count() > 0) {
+      const auto end = std::chrono::steady_clock::now() + spin_time;
+      do {
+        for (int pause = 0; pause < kPausesPerLook; ++pause) {
+          if (condition()) return;
+          pause_cpu();
+        }
+      } while (std::chrono::steady_clock::now() < end);
+    }
+    std::unique_lock lock(mutex_);
+    sleepers_.fetch_add(1);
+    wake_.wait(lock, condition);
+    sleepers_.fetch_sub(1);
+  }
+
+  // Call after the change that a condition waits for. The change, `sleepers_` and the condition's loads are all sequentially
+  // consistent: either this sees the sleeper, or the sleeper's look at its condition sees the change.
+  void notify() {
+    if (sleepers_.load() == 0) return;
+    { std::lock_guard lock(mutex_); }  // whoever has counted itself is asleep now
+    wake_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<int> sleepers_{0};
+};
 
 }  // namespace
 
 int available_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  const int mask = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-  return std::max(1, std::min(mask, quota_processors()));
+  // More than 1024 processors do not fit the set; the library then counts them.
+  const int count =
+      sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, std::min(count, quota_processors()));
 }
 
 struct ThreadPool::State {
-  std::vector<std::thread> workers;
-  std::atomic<std::uint64_t> generation{0};  // counts jobs; workers wait for it to move
-  std::atomic<int> unfinished{0};
-  std::atomic<bool> stop{false};
+  // On their own cache lines: workers watch the first while others count down the second.
+  alignas(64) std::atomic<std::uint64_t> generation{0};  // counts jobs; workers wait for it to move
+  alignas(64) std::atomic<int> unfinished{0};            // workers still in the job; the caller waits for 0
+  alignas(64) std::atomic_flag busy;                     // a job is running
   Call call = nullptr;
   void* context = nullptr;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::atomic<int> sleepers{0};
+  std::atomic<bool> stop{false};
+  std::chrono::microseconds spin_time{0};
+  WaitingRoom for_job, for_workers;
   std::mutex error_mutex;
   std::exception_ptr error;
+  std::vector<std::thread> workers;
 
-  void keep_error() {
-    std::lock_guard lock(error_mutex);
-    if (!error) error = std::current_exception();
-  }
-
-  // Returns once the generation has moved past `seen`.
-  void wait_for_job(std::uint64_t seen) {
-    for (int spin = 0; spin < kSpins; ++spin) {
-      if (generation.load(std::memory_order_acquire) != seen) return;
-      pause_cpu();
+  void do_share(int thread) {
+    try {
+      call(context, thread);
+    } catch (...) {
+      std::lock_guard lock(error_mutex);
+      if (!error) error = std::current_exception();
     }
-    std::unique_lock lock(mutex);
-    sleepers.fetch_add(1);
-    wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
-    sleepers.fetch_sub(1);
   }
 
   void work(int thread) {
-    std::uint64_t seen = 0;
-    while (true) {
-      wait_for_job(seen);
-      ++seen;
-      if (stop.load(std::memory_order_acquire)) return;
-      try {
-        call(context, thread);
-      } catch (...) {
-        keep_error();
-      }
-      unfinished.fetch_sub(1, std::memory_order_acq_rel);
+    for (std::uint64_t seen = 0;; ++seen) {
+      for_job.wait(spin_time, [&] { return generation.load() != seen; });
+      if (stop.load()) return;
+      do_share(thread);
+      if (unfinished.fetch_sub(1) == 1) for_workers.notify();
     }
   }
 
   void publish() {
-    generation.fetch_add(1);  // sequentially consistent with `sleepers`: a worker either sees this or is counted
-    if (sleepers.load() > 0) {
-      std::lock_guard lock(mutex);
-      wake.notify_all();
-    }
+    generation.fetch_add(1);
+    for_job.notify();
+  }
+
+  ~State() {
+    stop.store(true);
+    publish();
+    for (auto& worker : workers) worker.join();
   }
 };
 
 ThreadPool::ThreadPool(int threads) : size_(threads > 0 ? threads : available_processors()), state_(std::make_unique<State>()) {
-  for (int thread = 1; thread < size_; ++thread) {
-    state_->workers.emplace_back([state = state_.get(), thread] { state->work(thread); });
+  State* state = state_.get();
+  if (size_ <= available_processors()) state->spin_time = kSpinTime;
+  try {
+    for (int thread = 1; thread < size_; ++thread) {
+      state->workers.emplace_back([state, thread] { state->work(thread); });
+    }
+  } catch (const std::system_error& error) {
+    fail(ErrorKind::kNoRoom, "threads", "the system started {} of {} threads ({}): use fewer", state->workers.size() + 1, size_,
+         error.code().message());
   }
 }
 
-ThreadPool::~ThreadPool() {
-  state_->stop.store(true, std::memory_order_release);
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->generation.fetch_add(1);
-    state_->wake.notify_all();
-  }
-  for (auto& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::run_erased(Call call, void* context) {
   State& state = *state_;
+  PUNA_CHECK(!state.busy.test_and_set(std::memory_order_acquire), "thread pool", "a job was started while another one runs");
   state.call = call;
   state.context = context;
-  state.unfinished.store(size_ - 1, std::memory_order_relaxed);
+  state.unfinished.store(size_ - 1);
   if (size_ > 1) state.publish();
-  try {
-    call(context, 0);
-  } catch (...) {
-    state.keep_error();
-  }
-  for (int spin = 0; state.unfinished.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins) {
-      pause_cpu();
-    } else {
-      std::this_thread::yield();  // more threads than processors: let the others run
-    }
-  }
-  if (state.error) std::rethrow_exception(std::exchange(state.error, nullptr));
+  state.do_share(0);
+  if (size_ > 1) state.for_workers.wait(state.spin_time, [&] { return state.unfinished.load() == 0; });
+  const std::exception_ptr error = std::exchange(state.error, nullptr);
+  state.busy.clear(std::memory_order_release);
+  if (error) std::rethrow_exception(error);
 }
 
 std::pair<std::int64_t, std::int64_t> ThreadPool::range_of(std::int64_t count, std::int64_t grain, int thread, int threads) {
+  PUNA_CHECK(count >= 0 && grain > 0, "thread pool", "cannot split {} items in grains of {}", count, grain);
   const std::int64_t grains = (count + grain - 1) / grain;
   const std::int64_t begin = grains * thread / threads * grain;
   const std::int64_t end = grains * (thread + 1) / threads * grain;

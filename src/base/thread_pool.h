@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pool whose work is split the same way every time: item i of n belongs to a thread that depends only on i, n and the number
 // of threads, so sums do not depend on timing and a rerun is bit-equal. The caller is thread 0.
-// Between two jobs the workers spin for a short while (a decode step is a hundred jobs of some 100 µs) and then sleep.
+// Between two jobs the workers spin for a short while (a decode step is a hundred jobs of some 100 µs) and then sleep; where there
+// are more threads than processors they sleep at once.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace puna {
 
 class ThreadPool {
  public:
-  // threads = 0: as many as the process may use.
+  // threads = 0: as many as the process may use. Throws kNoRoom when the system does not start that many.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -21,7 +23,7 @@ class ThreadPool {
   int size() const { return size_; }
 
   // Calls job(thread) once on every thread and returns when all have finished. The first exception is rethrown here.
-  // Jobs do not nest: a job must not call run() or split() on the same pool.
+  // One job at a time: a second run() or split() on the same pool, from inside a job or from another thread, throws kInternal.
   template <typename Job>
   void run(Job&& job) {
     auto call = [](void* context, int thread) { (*static_cast<std::remove_reference_t<Job>*>(context))(thread); };
