@@ -18,14 +18,14 @@ namespace puna {
 class Tokenizer;
 
 struct ToolCall {
-  std::string name;        // "code_interpreter" for bare code after <|python_tag|>
-  Json arguments;          // an object
-  std::string id;          // the client's, or empty
+  std::string name;  // "code_interpreter" for bare code after <|python_tag|>
+  Json arguments;    // an object
+  std::string id;    // the client's, or empty
 };
 
 struct Tool {
   std::string name, description;
-  Json parameters;         // JSON schema of the arguments object
+  Json parameters;  // JSON schema of the arguments object
 };
 
 enum class Role { kSystem, kUser, kAssistant, kTool };
@@ -33,16 +33,16 @@ enum class Role { kSystem, kUser, kAssistant, kTool };
 struct Message {
   Role role = Role::kUser;
   std::string content;
-  std::vector<ToolCall> tool_calls;   // assistant only
-  std::string tool_call_id;           // tool only
+  std::vector<ToolCall> tool_calls;  // assistant only
+  std::string tool_call_id;          // tool only
 };
 
 // How tools are shown to the model and how it answers (reference: shared notes "the three dialects" and pythonic).
 enum class ToolDialect {
-  kFunctionTag,   // <function=name>{…}</function>
-  kPythonTagJson, // <|python_tag|>{"type":"function","name":…,"parameters":{…}}
-  kBareJson,      // {"name":…,"parameters":{…}}: Hugging Face's template, the default of 3.1
-  kPythonic,      // [f(a="x"), g()]: 3.2 and later
+  kFunctionTag,    // <function=name>{…}</function>
+  kPythonTagJson,  // <|python_tag|>{"type":"function","name":…,"parameters":{…}}
+  kBareJson,       // {"name":…,"parameters":{…}}: Hugging Face's template, the default of 3.1
+  kPythonic,       // [f(a="x"), g()]: 3.2 and later
 };
 
 enum class Frame { kLlama3, kLlama2 };
@@ -50,18 +50,18 @@ enum class Frame { kLlama3, kLlama2 };
 struct PromptFormat {
   Frame frame = Frame::kLlama3;
   ToolDialect dialect = ToolDialect::kBareJson;
-  bool tools_in_system = false;       // kBareJson: in the first user message (Hugging Face's default) or in the system message
-  bool always_system = true;          // Hugging Face's 3.1 and 3.2 templates write the dates even without a system message
-  bool trim_content = true;           // Hugging Face trims, Meta's ChatFormat does not
+  bool tools_in_system = false;  // kBareJson: in the first user message (Hugging Face's default) or in the system message
+  bool always_system = true;     // Hugging Face's 3.1 and 3.2 templates write the dates even without a system message
+  bool trim_content = true;      // Hugging Face trims, Meta's ChatFormat does not
   std::string cutoff = "December 2023";
-  std::string source;                 // where this choice comes from: "chat_template in tokenizer_config.json", "default for …"
+  std::string source;  // where this choice comes from: "chat_template in tokenizer_config.json", "default for …"
 };
 
 struct PromptOptions {
   std::vector<Tool> tools;
-  std::vector<std::string> builtin_tools;   // "brave_search", "wolfram_alpha", "code_interpreter"
-  std::string date;                         // "26 Jul 2024"; empty leaves the dates out
-  bool generation_prompt = true;            // end with the assistant's header
+  std::vector<std::string> builtin_tools;  // "brave_search", "wolfram_alpha", "code_interpreter"
+  std::string date;                        // "26 Jul 2024"; empty leaves the dates out
+  bool generation_prompt = true;           // end with the assistant's header
 };
 
 // Text between, and names of, special tokens, in order. What `puna prompt-format` shows.
@@ -77,7 +77,7 @@ std::string prompt_text(std::span<const PromptPiece> pieces);
 
 // The dialect of a file's own Jinja template, or nullopt where it is not one of those known here.
 std::optional<PromptFormat> recognise_template(std::string_view jinja);
-std::optional<PromptFormat> prompt_format_from_name(std::string_view name);   // "llama3.1", "llama3.1-meta", "llama3.2", "llama2", …
+std::optional<PromptFormat> prompt_format_from_name(std::string_view name);  // "llama3.1", "llama3.1-meta", "llama3.2", "llama2", …
 std::vector<std::string_view> prompt_format_names();
 std::string describe(const PromptFormat& format);
 
