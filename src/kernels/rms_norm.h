@@ -10,7 +10,8 @@
 namespace puna {
 
 // x [T, D], weight [D] -> y [T, D]. y may be x.
-void rms_norm_forward(Device& device, const float* x, const float* weight, float eps, std::int64_t rows, std::int64_t width, float* y);
+void rms_norm_forward(Device& device, const float* x, const float* weight, float eps, std::int64_t rows, std::int64_t width,
+                      float* y);
 
 // x[t, d] += delta[t, d] in place.
 void add_forward(Device& device, float* x, const float* delta, std::int64_t rows, std::int64_t width);
