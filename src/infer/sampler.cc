@@ -158,6 +158,8 @@ void Sampler::gather_candidates(std::span<const float> logits) {
 
   const bool by_count = options_.top_k > 0;
   const bool by_mass = !by_count && options_.typical_p == 1 && options_.top_p < 1;
+  const bool by_floor = !by_count && options_.typical_p == 1 && options_.top_p == 1 && options_.min_p > 0;
+  if (by_floor) return gather_from(static_cast<float>(std::log(options_.min_p)) - 0.01f);  // a little more: keep_min_p() is exact
   if (by_mass) mass_ = std::exp(log_sum_exp(scaled_));
   for (float band = kFirstBand; by_count || by_mass; band *= 2) {
     gather_from(-band);

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine: what context it takes, how long prompts go through it, and what it says when they do not fit.
+#include "infer/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "model/tiny_checkpoint.h"
+
+namespace puna {
+namespace {
+
+using testing::ElementsAre;
+using testing::Pair;
+
+std::string message_of(ErrorKind kind, const EngineOptions& options) {
+  try {
+    Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), options);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Engine, TakesTheModelsContextUpToALimit) {
+  ModelConfig config = tiny_config();
+  EXPECT_EQ(Engine(tiny_checkpoint(config, Format::kF32), {}).context(), 512);
+  config.context = 100000;
+  const auto checkpoint = tiny_checkpoint(config, Format::kF32);
+  EXPECT_EQ(Engine(checkpoint, {}).context(), 8192);
+  EXPECT_EQ(Engine(checkpoint, {.context = 9000}).context(), 9000);
+}
+
+TEST(Engine, BatchesAreNoLargerThanTheContext) {
+  Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), {.context = 100, .chunk_rows = 512, .logit_rows = 300});
+  EXPECT_EQ(engine.model().max_rows(), 100);
+  EXPECT_EQ(engine.model().max_logit_rows(), 100);
+  EXPECT_EQ(engine.plan().context, 100);
+}
+
+TEST(Engine, RefusesOptionsOutOfRange) {
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.context = 513}),
+            "[context] 513 positions are more than the 512 that this model was made for: give 512 or less");
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.context = -1}), "[context] -1 is too small: give 0 or more");
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.threads = -1}), "[threads] -1 is too small: give 0 or more");
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.chunk_rows = 0}), "[chunk_rows] 0 is too small: give 1 or more");
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.logit_rows = 0}), "[logit_rows] 0 is too small: give 1 or more");
+}
+
+TEST(Engine, RefusesWhatMemoryCannotHold) {
+  ModelConfig config = tiny_config();
+  config.context = 1LL << 30;
+  try {
+    Engine engine(tiny_checkpoint(config, Format::kF32), {.context = 1LL << 30});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kNoRoom);
+  }
+}
+
+TEST(Engine, AppendsInChunksAndReportsThem) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
+  Engine chunked(checkpoint, {.threads = 2, .kv_format = Format::kF32, .chunk_rows = 4});
+  Engine whole(checkpoint, {.threads = 2, .kv_format = Format::kF32});
+  const std::vector<Token> tokens = random_tokens(10, 96);
+  std::vector<std::pair<std::int64_t, std::int64_t>> seen;
+  const int sequence = chunked.cache().add_sequence();
+  const std::span<const float> found = chunked.append(sequence, tokens, [&](std::int64_t done, std::int64_t total) {
+    seen.emplace_back(done, total);
+    return true;
+  });
+  EXPECT_THAT(seen, ElementsAre(Pair(4, 10), Pair(8, 10), Pair(10, 10)));
+  const std::span<const float> expected = whole.append(whole.cache().add_sequence(), tokens);
+  ASSERT_EQ(found.size(), 96u);
+  ASSERT_EQ(expected.size(), 96u);
+  for (std::size_t v = 0; v < 96; ++v) EXPECT_NEAR(found[v], expected[v], 1e-4);
+}
+
+TEST(Engine, StopsBetweenChunksWhereProgressSaysSo) {
+  Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), {.threads = 1, .chunk_rows = 4});
+  const int sequence = engine.cache().add_sequence();
+  EXPECT_TRUE(engine.append(sequence, random_tokens(10, 96), [](std::int64_t done, std::int64_t) { return done < 8; }).empty());
+  EXPECT_EQ(engine.cache().length(sequence), 8);
+}
+
+TEST(Engine, NamesBothFiguresWhereTokensDoNotFit) {
+  Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), {.threads = 1, .context = 20});
+  const int sequence = engine.cache().add_sequence();
+  engine.append(sequence, random_tokens(15, 96));
+  try {
+    engine.append(sequence, random_tokens(6, 96));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kNoRoom);
+    EXPECT_STREQ(error.what(),
+                 "[context] the prompt has 6 tokens and 15 are cached, the context holds 20: give --context 21 or more "
+                 "(the model allows 512)");
+  }
+  EXPECT_EQ(engine.cache().length(sequence), 15);
+}
+
+}  // namespace
+}  // namespace puna
