@@ -261,8 +261,9 @@ void Machine::read_name() {
   const auto known = std::find_if(kPickleNames.begin(), kPickleNames.end(),
                                   [&](const PickleName& row) { return row.module == module && row.name == name; });
   if (known == kPickleNames.end()) {
-    fail(ErrorKind::kBadInput, where_, "the pickle stream asks for {:?}: refused, only tensors are read",
-         fmt::format("{}.{}", module.substr(0, 100), name.substr(0, 100)));
+    const std::string escaped = fmt::format("{:?}", fmt::format("{}.{}", module.substr(0, 100), name.substr(0, 100)));  // in quotes
+    fail(ErrorKind::kBadInput, where_, "the pickle stream asks for {}: refused, only tensors are read",
+         std::string_view(escaped).substr(1, escaped.size() - 2));
   }
   push({Kind::kName, known - kPickleNames.begin(), {}, {}});
 }

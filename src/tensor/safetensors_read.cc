@@ -56,10 +56,10 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(string_t& text) override {
+    check_name(text, place_ == Place::kNames ? "tensor name" : "field name", where_);
     if (place_ == Place::kNames) {
       if (!names_.insert(text).second)
         fail(ErrorKind::kBadInput, where_, "the name {} is in the header twice: the file is damaged", text);
-      check_name(text, "tensor name", where_);
       name_ = text;
       field_.clear();
     } else {
@@ -71,6 +71,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& text) override {
     if (place_ == Place::kTensor && field_ == "dtype") {
+      check_name(text, "type name", where_);
       tensors.back().dtype = text;
     } else if (place_ == Place::kStrings) {
       if (!metadata.emplace(field_, text).second)

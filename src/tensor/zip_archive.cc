@@ -9,6 +9,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "tensor/crc32.h"
+#include "tensor/file_checks.h"
 
 static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in the file");
 
@@ -118,6 +119,7 @@ std::map<std::string, std::span<const std::byte>, std::less<>> read_zip(std::spa
     const std::uint64_t comment_size = number_at<std::uint16_t>(record, 32);
     const auto text = piece(records, kCentralBytes, name_size + extra_size + comment_size, "a directory entry", where);
     const std::string name(reinterpret_cast<const char*>(text.data()), name_size);
+    check_name(name, "member name", where);
     if (number_at<std::uint16_t>(record, 8) & 1) fail(ErrorKind::kUnsupported, where, "member {} is encrypted", name);
     if (const auto method = number_at<std::uint16_t>(record, 10); method != 0) {
       fail(ErrorKind::kUnsupported, where, "member {} is compressed (method {}): save the file again with torch.save", name,
