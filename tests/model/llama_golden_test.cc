@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network against Meta's layer definitions computed in float64 by tools/golden/meta_reference.py: every layout of every tiny
+// model in tests/golden/model must give the expected logits, and layouts of the same weights must give the same ones.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "model/checkpoint.h"
+#include "model/kv_cache.h"
+#include "model/llama.h"
+#include "shared_data.h"
+
+namespace puna {
+namespace {
+
+struct Case {
+  std::string name;
+  std::vector<std::string> layouts;
+  std::vector<Token> tokens;
+  std::vector<std::int64_t> rows;
+  std::vector<float> expected;  // [rows, V]
+};
+
+// NumPy's version 1 layout: magic, header length in bytes 8 and 9, header, float32 values.
+std::vector<float> read_npy(const std::string& name) {
+  const std::string bytes = read_text(golden("model/" + name));
+  const std::size_t start = 10 + static_cast<unsigned char>(bytes.at(8)) + 256 * static_cast<unsigned char>(bytes.at(9));
+  std::vector<float> values((bytes.size() - start) / sizeof(float));
+  std::memcpy(values.data(), bytes.data() + start, values.size() * sizeof(float));
+  return values;
+}
+
+Case read_case(const std::string& name) {
+  const Json all = parse_json(read_text(golden("model/cases.json")), "cases.json");
+  for (const Json& json : all["cases"]) {
+    if (json["name"] != name) continue;
+    Case result{name, json["layouts"].get<std::vector<std::string>>(), {}, json["rows"].get<std::vector<std::int64_t>>(), {}};
+    const auto vocabulary = json["vocabulary"].get<std::int64_t>();
+    for (std::int64_t i = 0; i < json["tokens"].get<std::int64_t>(); ++i) {
+      result.tokens.push_back(static_cast<Token>((7 * i * i + 13 * i + i / 32 + 5) % vocabulary));
+    }
+    result.expected = read_npy(name + ".npy");
+    return result;
+  }
+  return {};
+}
+
+// Logits of the case's rows [rows, V], the tokens going in `chunk` at a time.
+std::vector<float> run(const Case& test, const std::string& layout, std::int64_t chunk) {
+  ThreadPool pool(2);
+  const auto checkpoint = open_checkpoint(golden("model/" + layout));
+  const auto count = static_cast<std::int64_t>(test.tokens.size());
+  Llama llama(checkpoint, Device{pool}, chunk, chunk);
+  KvCache cache(checkpoint->config, Format::kF32, count);
+  const int sequence = cache.add_sequence();
+  std::vector<float> logits;
+  for (std::int64_t begin = 0; begin < count; begin += chunk) {
+    const std::int64_t rows = std::min(chunk, count - begin);
+    std::vector<std::int32_t> wanted;
+    for (const std::int64_t row : test.rows) {
+      if (row >= begin && row < begin + rows) wanted.push_back(static_cast<std::int32_t>(row - begin));
+    }
+    const Batch::Part part{sequence, rows};
+    const std::span<const Token> tokens(test.tokens.data() + begin, static_cast<std::size_t>(rows));
+    const std::span<const float> some = llama.forward({tokens, {&part, 1}, wanted}, cache);
+    logits.insert(logits.end(), some.begin(), some.end());
+  }
+  return logits;
+}
+
+float largest(const std::vector<float>& values) {
+  float result = 0;
+  for (const float value : values) result = std::max(result, std::fabs(value));
+  return result;
+}
+
+// max |a - b| over the largest |b|; infinite for NaN or another count.
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::fabs(static_cast<double>(a[i]) - b[i]);
+    if (!(difference <= worst)) worst = std::isnan(difference) ? INFINITY : difference;
+  }
+  return worst / largest(b);
+}
+
+std::vector<std::ptrdiff_t> greedy(const std::vector<float>& logits, std::size_t rows) {
+  std::vector<std::ptrdiff_t> best;
+  const auto width = static_cast<std::ptrdiff_t>(logits.size() / rows);
+  for (auto row = logits.begin(); row != logits.end(); row += width) best.push_back(std::max_element(row, row + width) - row);
+  return best;
+}
+
+class LlamaGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LlamaGolden, EveryLayoutGivesTheReferenceLogits) {
+  const Case test = read_case(GetParam());
+  ASSERT_FALSE(test.layouts.empty());
+  ASSERT_GT(largest(test.expected), 1);
+  std::vector<float> first;
+  for (const std::string& layout : test.layouts) {
+    SCOPED_TRACE(layout);
+    const std::vector<float> logits = run(test, layout, 512);
+    EXPECT_LE(distance(logits, test.expected), 1e-5);
+    EXPECT_EQ(greedy(logits, test.rows.size()), greedy(test.expected, test.rows.size()));
+    if (first.empty()) first = logits;
+    EXPECT_LE(distance(logits, first), 1e-6) << "against " << test.layouts.front();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LlamaGolden,
+                         ::testing::Values("scaled", "tied", "llama2", "wide", "fp8", "fp8_ranks", "fp8_channel"),
+                         [](const auto& test) { return std::string(test.param); });
+
+// Positions on both sides of 8,192, the context before Llama 3.1's stretching, and up to 12,031.
+TEST(LlamaGoldenLong, PositionsBeyondTheOriginalContextAgree) {
+  const Case test = read_case("long");
+  ASSERT_EQ(test.rows.back(), 12031);
+  for (const std::string& layout : test.layouts) {
+    SCOPED_TRACE(layout);
+    const std::vector<float> logits = run(test, layout, 512);
+    EXPECT_LE(distance(logits, test.expected), 1e-5);
+    EXPECT_EQ(greedy(logits, test.rows.size()), greedy(test.expected, test.rows.size()));
+  }
+}
+
+TEST(LlamaGoldenChunks, OneTokenAtATimeAgreesWithTheReference) {
+  const Case test = read_case("scaled");
+  for (const std::int64_t chunk : {1, 5}) {
+    SCOPED_TRACE(chunk);
+    EXPECT_LE(distance(run(test, test.layouts.front(), chunk), test.expected), 1e-5);
+  }
+}
+
+// The test can fail: one weight rounded differently is far outside the bounds.
+TEST(LlamaGoldenChunks, AnotherModelsLogitsAreFarAway) {
+  const Case scaled = read_case("scaled");
+  EXPECT_GT(distance(run(scaled, "scaled/hf", 512), std::vector<float>(scaled.expected.rbegin(), scaled.expected.rend())), 0.1);
+}
+
+// A real trained model: the greedy text that llama2.c and llama.cpp print, from an empty prompt.
+TEST(Stories260K, GreedyTextIsWhatOtherEnginesPrint) {
+  PUNA_NEEDS_SHARED("stories260K");
+  const auto checkpoint = open_checkpoint(shared_data("stories260K/stories260K.gguf"));
+  std::string expected = read_text(shared_data("stories260K/stories260K_greedy200.txt"));
+  expected.resize(expected.find("achieved tok/s") == std::string::npos ? expected.size() : expected.find("achieved tok/s"));
+  ThreadPool pool(2);
+  Llama llama(checkpoint, Device{pool}, 1, 1);
+  KvCache cache(checkpoint->config, Format::kF32, 256);
+  const int sequence = cache.add_sequence();
+  std::vector<Token> tokens = {checkpoint->need_tokenizer().bos().value()};
+  const std::int32_t row = 0;
+  for (int step = 0; step < 160; ++step) {
+    const Batch::Part part{sequence, 1};
+    const std::span<const float> logits = llama.forward({{&tokens.back(), 1}, {&part, 1}, {&row, 1}}, cache);
+    tokens.push_back(static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+  }
+  const std::string text = checkpoint->tokenizer->decode(tokens);
+  EXPECT_GT(text.size(), 200u);
+  EXPECT_EQ(text, expected.substr(0, text.size()));
+}
+
+}  // namespace
+}  // namespace puna
