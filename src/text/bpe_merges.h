@@ -31,6 +31,17 @@ class BpeMerges {
   // After the last add().
   void finish();
 
+  // Calls visit(rank, left, right, merged) for every rule that add() kept, in no order.
+  template <typename Visit>
+  void visit_rules(Visit&& visit) const {
+    constexpr std::uint64_t kIdMask = (1u << 20) - 1;
+    for (const std::uint64_t slot : slots_) {
+      if (slot == kFree) continue;
+      const auto rank = static_cast<std::uint32_t>(slot & kMaxRules);
+      visit(rank, static_cast<std::uint32_t>(slot >> 44), static_cast<std::uint32_t>((slot >> 24) & kIdMask), merged_[rank]);
+    }
+  }
+
   // Appends the tokens of a piece of at least one byte.
   void encode(std::string_view piece, std::vector<Token>& tokens) const;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/byte_bpe.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "base/error.h"
@@ -64,6 +65,18 @@ bool append_alphabet_bytes(std::string_view text, std::string& bytes) {
   return true;
 }
 
+void append_in_alphabet(std::string_view bytes, std::string& text) {
+  static const std::array<std::string, 256> characters = [] {
+    std::array<std::string, 256> result;
+    const std::array<int, 0x144> alphabet = build_alphabet();
+    for (std::size_t code = 0; code < alphabet.size(); ++code) {
+      if (alphabet[code] >= 0) append_utf8(static_cast<char32_t>(code), result[static_cast<std::size_t>(alphabet[code])]);
+    }
+    return result;
+  }();
+  for (const char byte : bytes) text += characters[static_cast<unsigned char>(byte)];
+}
+
 BpeRule alphabet_rule(std::string_view left, std::string_view right, std::size_t number, const PieceTable& pieces,
                       const std::string& where) {
   thread_local std::string bytes;
@@ -92,9 +105,8 @@ ByteBpe::ByteBpe(ByteBpeVocabulary vocabulary, const std::vector<BpeRule>& rules
   merges_ = BpeMerges(byte_ids_, rules.size());
   for (const BpeRule& rule : rules) merges_.add(rule.left, rule.right, rule.merged);
   merges_.finish();
-  const bool whole_pieces = vocabulary.whole_pieces;
   take(std::move(vocabulary));
-  if (!whole_pieces) keep_reachable_pieces();
+  if (!whole_pieces_) keep_reachable_pieces();
 }
 
 void ByteBpe::take(ByteBpeVocabulary&& vocabulary) {
@@ -102,7 +114,20 @@ void ByteBpe::take(ByteBpeVocabulary&& vocabulary) {
   size_ = static_cast<int>(vocabulary.pieces.size());
   pieces_ = std::move(vocabulary.pieces);
   pattern_ = vocabulary.pattern;
+  whole_pieces_ = vocabulary.whole_pieces;
   set_names(std::move(vocabulary.specials), std::move(vocabulary.added));
+}
+
+std::vector<BpeRule> ByteBpe::rules() const {
+  std::vector<std::pair<std::uint32_t, BpeRule>> ranked;
+  merges_.visit_rules([&](std::uint32_t rank, std::uint32_t left, std::uint32_t right, std::uint32_t merged) {
+    ranked.push_back({rank, {left, right, merged}});
+  });
+  std::sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<BpeRule> rules;
+  rules.reserve(ranked.size());
+  for (const auto& [rank, rule] : ranked) rules.push_back(rule);
+  return rules;
 }
 
 // Without `ignore_merges` a piece may be looked up whole only if merging its bytes arrives at the same token.

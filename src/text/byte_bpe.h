@@ -41,6 +41,11 @@ class ByteBpe final : public Tokenizer {
   // Rules in rank order. Throws kBadInput where one of the 256 single bytes has no token, kUnsupported above a million tokens.
   ByteBpe(ByteBpeVocabulary vocabulary, const std::vector<BpeRule>& rules, const std::string& where);
 
+  const PieceTable& pieces() const { return pieces_; }
+  SplitPattern pattern() const { return pattern_; }
+  bool whole_pieces() const { return whole_pieces_; }
+  std::vector<BpeRule> rules() const;  // in rank order; those that an earlier one for the same pair hides are left out
+
  private:
   void encode_text(std::string_view text, std::vector<Token>& tokens) const override;
   std::string bytes_of(Token token) const override;
@@ -51,11 +56,14 @@ class ByteBpe final : public Tokenizer {
   PieceTable pieces_;
   BpeMerges merges_;
   SplitPattern pattern_ = SplitPattern::kLlama3;
+  bool whole_pieces_ = true;
 };
 
 // The printable alphabet in which tokenizer.json and GGUF write bytes (GPT-2's bytes_to_unicode): appends the bytes that `text`
 // stands for; false where a character is not of the alphabet.
 bool append_alphabet_bytes(std::string_view text, std::string& bytes);
+// The other way: appends the characters that stand for `bytes`.
+void append_in_alphabet(std::string_view bytes, std::string& text);
 
 // Merge number `number`, whose sides are written in that alphabet. Throws kBadInput where either side or the result is no token.
 BpeRule alphabet_rule(std::string_view left, std::string_view right, std::size_t number, const PieceTable& pieces,

@@ -100,6 +100,14 @@ SentencePieceBpe::SentencePieceBpe(SentencePieceVocabulary vocabulary, const std
   set_names(std::move(specials), {});
 }
 
+SentencePieceVocabulary SentencePieceBpe::vocabulary() const {
+  SentencePieceVocabulary vocabulary{{}, add_dummy_prefix_, remove_extra_spaces_, escape_spaces_};
+  for (std::uint32_t id = 0; id < pieces_.size(); ++id) {
+    vocabulary.pieces.push_back({std::string(pieces_.bytes(id)), scores_[id], types_[id]});
+  }
+  return vocabulary;
+}
+
 void SentencePieceBpe::read_byte_piece(const SentencePiece& piece, std::uint32_t id, const std::string& where) {
   int byte = -1;
   const char* const end = piece.text.data() + piece.text.size();

@@ -39,6 +39,9 @@ class SentencePieceBpe final : public Tokenizer {
   // unknown piece is there.
   SentencePieceBpe(SentencePieceVocabulary vocabulary, const std::string& where);
 
+  // The vocabulary it was made of.
+  SentencePieceVocabulary vocabulary() const;
+
  private:
   struct Symbol;
   struct Work;

@@ -28,7 +28,8 @@ void Tokenizer::set_names(std::vector<std::pair<std::string, Token>> specials, s
   for (const auto& [name, token] : specials_) special_mask_[static_cast<std::size_t>(id(token))] = true;
   special_names_ = NameMatcher(specials_);
   all_names_ = NameMatcher(joined(specials_, added));
-  added_names_ = NameMatcher(std::move(added));
+  added_names_ = NameMatcher(added);
+  added_ = std::move(added);
   for (const std::string_view name : kBeginNames) {
     if (!bos_) bos_ = special(name);
   }

@@ -43,6 +43,9 @@ class Tokenizer {
   bool adds_bos() const { return adds_bos_; }                           // what the file says a plain completion starts with
   std::string_view kind() const { return kind_; }                       // "byte-level BPE" or "SentencePiece"
 
+  // Ordinary tokens that are found in text before it is cut into pieces (`added_tokens` that are not special).
+  const std::vector<std::pair<std::string, Token>>& added() const { return added_; }
+
   // What the model's own files say about beginnings and ends (config.json, generation_config.json, GGUF keys) adds to, or
   // replaces, what the vocabulary's file knew.
   void set_bos(std::optional<Token> bos, bool add) { bos_ = bos, adds_bos_ = add; }
@@ -63,7 +66,7 @@ class Tokenizer {
   void encode_between(const NameMatcher& names, std::string_view text, std::vector<Token>& tokens) const;
   void check(Token token) const;
 
-  std::vector<std::pair<std::string, Token>> specials_;
+  std::vector<std::pair<std::string, Token>> specials_, added_;
   std::vector<bool> special_mask_;  // [size]
   NameMatcher special_names_, added_names_, all_names_;
   std::optional<Token> bos_;
