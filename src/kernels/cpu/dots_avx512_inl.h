@@ -5,23 +5,13 @@
 // offset is taken off as an integer: the sum starts at -offset * sum(q_x), which all four rows share.
 #include <immintrin.h>
 
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
 HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
-
-inline constexpr int kDotRows = 4;
-
-// One row of X as dots read it: q [K], scales [K / 32], sums [K / 16].
-struct QuantizedRow {
-  const std::int8_t* q;
-  const float* scales;
-  const std::int32_t* sums;
-};
-
-// How far ahead of the loads memory is asked for; each core alone then keeps the memory busy.
-inline constexpr std::int64_t kPrefetchBytes = 1024;
-
-HWY_INLINE void prefetch_ahead(const void* place) { _mm_prefetch(static_cast<const char*>(place) + kPrefetchBytes, _MM_HINT_T0); }
 
 // -value * sum of each group of four bytes of x.
 HWY_INLINE __m512i negative_offset(char value, __m512i x) {
@@ -32,33 +22,58 @@ HWY_INLINE void accumulate(__m512& sum, __m512i dots, __m512 scales) {
   sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sum);
 }
 
-// Four rows of W, `stride` bytes apart -> y [4]. K is a multiple of 64.
+// Indices of 16-bit numbers, each standing in a run of equal lanes: the scales of blocks that lie `step` numbers apart.
+template <int kRun>
+HWY_INLINE __m512i spread_index(int step) {
+  alignas(64) std::array<std::uint16_t, 32> index{};
+  for (int lane = 0; lane < 16; ++lane) index[static_cast<std::size_t>(lane)] = static_cast<std::uint16_t>(lane / kRun * step);
+  return _mm512_load_si512(index.data());
+}
+
+// Indices of the quants' bytes of 64 values in two loads, the second `shift` bytes after the first (numbers from 64 on):
+// blocks of `bytes` bytes whose quants begin at byte 2 and are `quants` long.
+HWY_INLINE __m512i quant_index(int bytes, int quants, int shift) {
+  alignas(64) std::array<std::uint8_t, 64> index{};
+  for (int i = 0; i < 64; ++i) {
+    const int place = i / quants * bytes + 2 + i % quants;
+    index[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(place < 64 ? place : 64 + place - shift);
+  }
+  return _mm512_load_si512(index.data());
+}
+
+// The F16 numbers at `index` of a load, as F32.
+HWY_INLINE __m512 spread_halves(__m512i index, __m512i loaded) {
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(index, loaded)));
+}
+
+// Four rows of W, `stride` bytes apart -> y [4]. K is a multiple of 64: two blocks, 68 bytes, at a time.
 HWY_INLINE void dot4_q8_0(const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
-  const __m512i spread = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i eightfold = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i scale_index = spread_index<8>(17), q_index = quant_index(34, 32, 4);
   __m512 sums[kDotRows];
   for (auto& sum : sums) sum = _mm512_setzero_ps();
   for (std::int64_t b = 0; b < width / 32; b += 2) {
     const __m512i xq = _mm512_loadu_si512(x.q + 32 * b);
     const __m512i start = negative_offset(static_cast<char>(128), xq);
-    const __m128 xd = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(x.scales + b)));
+    const __m128 pair = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(x.scales + b)));
+    const __m512 xd = _mm512_permutexvar_ps(eightfold, _mm512_castps128_ps512(pair));
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
-      const auto* block = reinterpret_cast<const BlockQ8_0*>(w + r * stride) + b;
-      prefetch_ahead(block);
-      const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block[0].q));
-      const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block[1].q));
-      const __m512i wq = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
-      const __m128 wd = _mm_cvtph_ps(_mm_cvtsi32_si128(block[0].d | block[1].d << 16));
-      const __m512 scales = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_mul_ps(wd, xd)));
-      accumulate(sums[r], _mm512_dpbusd_epi32(start, wq, xq), scales);
+      const std::byte* const blocks = w + r * stride + b * 34;
+      prefetch_ahead(blocks);
+      const __m512i first = _mm512_loadu_si512(blocks), last = _mm512_loadu_si512(blocks + 4);
+      const __m512i wq = _mm512_xor_si512(_mm512_permutex2var_epi8(first, q_index, last), _mm512_set1_epi8(-128));
+      accumulate(sums[r], _mm512_dpbusd_epi32(start, wq, xq), _mm512_mul_ps(spread_halves(scale_index, first), xd));
     }
   }
   for (int r = 0; r < kDotRows; ++r) y[r] = _mm512_reduce_add_ps(sums[r]);
 }
 
-// K is a multiple of 128: four blocks at a time, low nibbles (values 0..15 of each) in one vector, high nibbles in another.
+// K is a multiple of 128: four blocks, 72 bytes, at a time; low nibbles (values 0..15 of each block) in one vector, high nibbles in
+// another.
 HWY_INLINE void dot4_q4_0(const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
-  const __m512i spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  const __m512i fourfold = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  const __m512i scale_index = spread_index<4>(9), q_index = quant_index(18, 16, 8);
   const __m512i nibble = _mm512_set1_epi8(15);
   __m512 sums[kDotRows];
   for (auto& sum : sums) sum = _mm512_setzero_ps();
@@ -66,51 +81,81 @@ HWY_INLINE void dot4_q4_0(const std::byte* w, std::int64_t stride, const Quantiz
     const __m512i x01 = _mm512_loadu_si512(x.q + 32 * b), x23 = _mm512_loadu_si512(x.q + 32 * b + 64);
     const __m512i x_low = _mm512_shuffle_i64x2(x01, x23, 0b10'00'10'00), x_high = _mm512_shuffle_i64x2(x01, x23, 0b11'01'11'01);
     const __m512i start = _mm512_add_epi32(negative_offset(8, x_low), negative_offset(8, x_high));
-    const __m128 xd = _mm_loadu_ps(x.scales + b);
+    const __m512 xd = _mm512_permutexvar_ps(fourfold, _mm512_castps128_ps512(_mm_loadu_ps(x.scales + b)));
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
-      const auto* block = reinterpret_cast<const BlockQ4_0*>(w + r * stride) + b;
-      prefetch_ahead(block);
-      const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block[i].q)); };
-      const __m256i q01 = _mm256_inserti128_si256(_mm256_castsi128_si256(load(0)), load(1), 1);
-      const __m256i q23 = _mm256_inserti128_si256(_mm256_castsi128_si256(load(2)), load(3), 1);
-      const __m512i q = _mm512_inserti64x4(_mm512_castsi256_si512(q01), q23, 1);
+      const std::byte* const blocks = w + r * stride + b * 18;
+      prefetch_ahead(blocks);
+      const __m512i first = _mm512_loadu_si512(blocks), last = _mm512_loadu_si512(blocks + 8);
+      const __m512i q = _mm512_permutex2var_epi8(first, q_index, last);
       const __m512i low = _mm512_and_si512(q, nibble), high = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
-      const std::uint64_t d =
-          block[0].d | std::uint64_t{block[1].d} << 16 | std::uint64_t{block[2].d} << 32 | std::uint64_t{block[3].d} << 48;
-      const __m128 wd = _mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(d)));
-      const __m512 scales = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_mul_ps(wd, xd)));
+      const __m512 scales = _mm512_mul_ps(spread_halves(scale_index, first), xd);
       accumulate(sums[r], _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, x_low), high, x_high), scales);
     }
   }
   for (int r = 0; r < kDotRows; ++r) y[r] = _mm512_reduce_add_ps(sums[r]);
 }
 
-// float(sum of each 32 q_x) * scale, of one super-block: [8].
-HWY_INLINE __m256 block_sums(const QuantizedRow& x, std::int64_t super) {
+// Of one super-block of x: the eight scales, then the eight blocks' sums of q times their scales.
+HWY_INLINE __m512 scales_and_sums(const QuantizedRow& x, std::int64_t super) {
   const __m512i halves = _mm512_loadu_si512(x.sums + 16 * super);
   const __m512i pairs = _mm512_add_epi32(halves, _mm512_srli_epi64(halves, 32));
-  return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm512_cvtepi64_epi32(pairs)), _mm256_loadu_ps(x.scales + 8 * super));
+  const __m256 scales = _mm256_loadu_ps(x.scales + 8 * super);
+  const __m256 sums = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm512_cvtepi64_epi32(pairs)), scales);
+  return _mm512_insertf32x8(_mm512_castps256_ps512(scales), sums, 1);
 }
 
-HWY_INLINE __m256 bytes_to_floats(std::uint64_t bytes) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes))));
+// Of one K block: d s[0..7], then dmin m[0..7]. `header` is the block's first 16 bytes: d, dmin and the packed 6-bit numbers
+// (tensor/blocks.h): the low bits of each number are cut out by one multishift, the high bits by another.
+HWY_INLINE __m512 sub_block_scales(__m128i header) {
+  const __m128i order = _mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 15, 14, 13, 12, 7, 6, 5, 4);
+  const __m128i low_bits = _mm_set_epi8(60, 52, 44, 36, 24, 16, 8, 0, 56, 48, 40, 32, 24, 16, 8, 0);
+  const __m128i high_bits = _mm_set_epi8(26, 18, 10, 2, 0, 0, 0, 0, 26, 18, 10, 2, 0, 0, 0, 0);
+  const __m128i low_mask = _mm_set_epi8(15, 15, 15, 15, 63, 63, 63, 63, 15, 15, 15, 15, 63, 63, 63, 63);
+  const __m128i high_mask = _mm_set_epi8(48, 48, 48, 48, 0, 0, 0, 0, 48, 48, 48, 48, 0, 0, 0, 0);
+  const __m128i packed = _mm_shuffle_epi8(header, order);
+  const __m128i low = _mm_and_si128(_mm_multishift_epi64_epi8(low_bits, packed), low_mask);
+  const __m128i numbers = _mm_or_si128(low, _mm_and_si128(_mm_multishift_epi64_epi8(high_bits, packed), high_mask));
+  const __m512i halves = _mm512_set_epi64(0, 0, 0, 0, 0x0001000100010001, 0x0001000100010001, 0, 0);
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(numbers)), spread_halves(halves, _mm512_castsi128_si512(header)));
 }
 
-// Lanes for sub-blocks 4h and 4h + 2 (low nibbles), 4h + 1 and 4h + 3 (high nibbles) of eight scales.
-HWY_INLINE __m512 sub_block_scales(__m256 scales, int first) {
-  const __m512i index = _mm512_inserti64x4(_mm512_set1_epi32(first), _mm256_set1_epi32(first + 2), 1);
-  return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(scales));
+// Bit 4 of each value of half h: bits 4h, 4h + 2 of `high` (low nibbles; upper = 0) or 4h + 1, 4h + 3 (high nibbles; upper = 1).
+template <int kHalf>
+HWY_INLINE __m512i fifth_bits(__m512i high, int upper) {
+  const auto shifts = [](long long first, long long second) {
+    return _mm512_set_epi64(second, second, second, second, first, first, first, first);
+  };
+  const __m512i moved =
+      kHalf == 0 ? _mm512_sllv_epi64(high, shifts(4 - upper, 2 - upper)) : _mm512_srlv_epi64(high, shifts(upper, 2 + upper));
+  return _mm512_and_si512(moved, _mm512_set1_epi8(0x10));
 }
 
-// K is a multiple of 256.
-HWY_INLINE void dot4_q4_k(const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
-  const __m512i nibble = _mm512_set1_epi8(15);
-  __m512 sums[kDotRows];
-  __m256 mins[kDotRows];
-  for (int r = 0; r < kDotRows; ++r) sums[r] = _mm512_setzero_ps(), mins[r] = _mm256_setzero_ps();
+// One half of a K block: sub-blocks 4h and 4h + 2 stand in low nibbles, 4h + 1 and 4h + 3 in high nibbles.
+template <int kHalf, typename Block>
+HWY_INLINE void add_half(__m512& sum, const Block& block, __m512 scales, __m512i x_low, __m512i x_high) {
+  const __m512i nibble = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
+  const __m512i q = _mm512_loadu_si512(block.q + 64 * kHalf);
+  __m512i low = _mm512_and_si512(q, nibble), high = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
+  if constexpr (std::is_same_v<Block, BlockQ5_K>) {
+    const __m512i fifth = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.high)));
+    low = _mm512_or_si512(low, fifth_bits<kHalf>(fifth, 0));
+    high = _mm512_or_si512(high, fifth_bits<kHalf>(fifth, 1));
+  }
+  const auto lanes = [&](int first) {
+    return _mm512_permutexvar_ps(_mm512_inserti64x4(_mm512_set1_epi32(first), _mm256_set1_epi32(first + 2), 1), scales);
+  };
+  accumulate(sum, _mm512_dpbusd_epi32(zero, low, x_low), lanes(4 * kHalf));
+  accumulate(sum, _mm512_dpbusd_epi32(zero, high, x_high), lanes(4 * kHalf + 1));
+}
+
+// Q4_K and Q5_K. K is a multiple of 256.
+template <typename Block>
+HWY_INLINE void dot4_k(const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
+  __m512 sums[kDotRows], mins[kDotRows];  // the upper eight lanes of `mins` are sums of dmin m sum(x); the lower are not used
+  for (int r = 0; r < kDotRows; ++r) sums[r] = mins[r] = _mm512_setzero_ps();
   for (std::int64_t s = 0; s < width / kSuperBlock; ++s) {
-    const __m256 x_sums = block_sums(x, s), xd = _mm256_loadu_ps(x.scales + 8 * s);
+    const __m512 x_factors = scales_and_sums(x, s);
     __m512i x_low[2], x_high[2];
     for (int h = 0; h < 2; ++h) {
       const __m512i x01 = _mm512_loadu_si512(x.q + kSuperBlock * s + 128 * h);
@@ -120,26 +165,17 @@ HWY_INLINE void dot4_q4_k(const std::byte* w, std::int64_t stride, const Quantiz
     }
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
-      const auto& block = reinterpret_cast<const BlockQ4_K*>(w + r * stride)[s];
-      prefetch_ahead(&block);
-      prefetch_ahead(block.q + 48);
-      const SubScales packed = sub_scales(block.scales);
-      const __m128 halves = _mm_cvtph_ps(_mm_cvtsi32_si128(block.d | block.dmin << 16));
-      const __m256 d = _mm256_broadcastss_ps(halves), dmin = _mm256_broadcastss_ps(_mm_movehdup_ps(halves));
-      const __m256 scales = _mm256_mul_ps(_mm256_mul_ps(bytes_to_floats(packed.scales), xd), d);
-      mins[r] = _mm256_fmadd_ps(_mm256_mul_ps(bytes_to_floats(packed.mins), dmin), x_sums, mins[r]);
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const __m512i q = _mm512_loadu_si512(block.q + 64 * h);
-        const __m512i low = _mm512_and_si512(q, nibble), high = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
-        const __m512i zero = _mm512_setzero_si512();
-        accumulate(sums[r], _mm512_dpbusd_epi32(zero, low, x_low[h]), sub_block_scales(scales, 4 * h));
-        accumulate(sums[r], _mm512_dpbusd_epi32(zero, high, x_high[h]), sub_block_scales(scales, 4 * h + 1));
-      }
+      const auto& block = reinterpret_cast<const Block*>(w + r * stride)[s];
+      for (int line = 0; line < static_cast<int>(sizeof(Block)); line += 64)
+        prefetch_ahead(reinterpret_cast<const char*>(&block) + line);
+      const __m512 scales = _mm512_mul_ps(sub_block_scales(_mm_loadu_si128(reinterpret_cast<const __m128i*>(&block))), x_factors);
+      mins[r] = _mm512_add_ps(mins[r], scales);
+      add_half<0>(sums[r], block, scales, x_low[0], x_high[0]);
+      add_half<1>(sums[r], block, scales, x_low[1], x_high[1]);
     }
   }
   for (int r = 0; r < kDotRows; ++r) {
-    const __m512 minus = _mm512_zextps256_ps512(mins[r]);
+    const __m512 minus = _mm512_maskz_mov_ps(0xff00, mins[r]);
     y[r] = _mm512_reduce_add_ps(_mm512_sub_ps(sums[r], minus));
   }
 }
@@ -193,7 +229,9 @@ inline bool dot_rows(Format format, const std::byte* w, std::int64_t stride, con
     case Format::kQ4_0:
       return width % 128 == 0 && (dot4_q4_0(w, stride, x, width, y), true);
     case Format::kQ4_K:
-      return dot4_q4_k(w, stride, x, width, y), true;
+      return dot4_k<BlockQ4_K>(w, stride, x, width, y), true;
+    case Format::kQ5_K:
+      return dot4_k<BlockQ5_K>(w, stride, x, width, y), true;
     case Format::kQ6_K:
       return dot4_q6_k(w, stride, x, width, y), true;
     default:

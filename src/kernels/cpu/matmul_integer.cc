@@ -29,7 +29,7 @@
 // the dots use the unpacked form
 #include "kernels/cpu/dots_avx512_inl.h"
 #include "kernels/cpu/panel_avx512_inl.h"
-#elif 0
+#elif HWY_TARGET == HWY_AVX2
 #define PUNA_INTEGER_DOTS 1
 #define PUNA_INTEGER_TARGET HWY_TARGET_STR
 #include "kernels/cpu/row_unpack_inl.h"

@@ -9,22 +9,6 @@ namespace {
 
 inline constexpr int kTileRows = 6;  // 12 integer and 12 F32 sums: 24 of 32 registers
 
-// Rows of unpacked weights in the cache, row r at r * stride.
-struct UnpackedRows {
-  const std::uint8_t* q;  // [rows, stride]
-  const float* scales;    // [rows, stride / group]
-  const float* mins;      // [rows, stride / group]
-  std::int64_t stride;
-};
-
-// A part of one panel of X, from some k on.
-struct PanelPart {
-  const std::int8_t* q;      // [K / 4, W, 4]
-  const float* scales;       // [K / 32, W]
-  const std::int32_t* sums;  // [K / 16, W]
-  std::int64_t width;        // K of this part
-};
-
 // The sums of q over one group of X, times -offset (symmetric formats), or zero.
 template <int kGroup>
 HWY_INLINE __m512i group_sum(const std::int32_t* sums, int half_panel) {

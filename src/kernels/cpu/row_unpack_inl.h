@@ -2,7 +2,7 @@
 // Rows of quantized weights into one byte per value, in the cache: what the products of many rows, and the dots of formats without
 // a dot of their own, read. Every format becomes  value = scale[g] (q - offset) - min[g]  with groups g of 32 or 16 values:
 // symmetric formats have an offset and no minimum, the others a minimum and no offset.
-// Plain loops: the compiler vectorises them for each target. Included once per instruction set, so without a guard.
+// 256-bit instructions that AVX2 and AVX-512 share. Included once per instruction set, so without a guard.
 #include <hwy/highway.h>
 #include <immintrin.h>
 
@@ -45,47 +45,88 @@ struct UnpackedRow {
   float* HWY_RESTRICT mins;
 };
 
+// Rows of unpacked weights in the cache, row r at r * stride.
+struct UnpackedRows {
+  const std::uint8_t* q;  // [rows, stride]
+  const float* scales;    // [rows, stride / group]
+  const float* mins;      // [rows, stride / group]
+  std::int64_t stride;
+};
+
+// A part of one panel of X, from some k on.
+struct PanelPart {
+  const std::int8_t* q;      // [K / 4, W, 4]
+  const float* scales;       // [K / 32, W]
+  const std::int32_t* sums;  // [K / 16, W]
+  std::int64_t width;        // K of this part
+};
+
+// Rows of W that a dot takes at once: they share the loads of x and give the memory four streams.
+inline constexpr int kDotRows = 4;
+
+// One row of X as dots read it: q [K], scales [K / 32], sums [K / 16].
+struct QuantizedRow {
+  const std::int8_t* q;
+  const float* scales;
+  const std::int32_t* sums;
+};
+
+// How far ahead of the loads memory is asked for; each core alone then keeps the memory busy.
+inline constexpr std::int64_t kPrefetchBytes = 1024;
+
+HWY_INLINE void prefetch_ahead(const void* place) { _mm_prefetch(static_cast<const char*>(place) + kPrefetchBytes, _MM_HINT_T0); }
+
 HWY_INLINE float half(std::uint16_t bits) { return _cvtsh_ss(bits); }
 
+HWY_INLINE __m256i load32(const void* bytes) { return _mm256_loadu_si256(static_cast<const __m256i*>(bytes)); }
+HWY_INLINE void store32(std::uint8_t* bytes, __m256i value) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), value); }
+HWY_INLINE __m256i low_nibbles(__m256i packed) { return _mm256_and_si256(packed, _mm256_set1_epi8(15)); }
+HWY_INLINE __m256i high_nibbles(__m256i packed) { return low_nibbles(_mm256_srli_epi16(packed, 4)); }
+// Bits `bit` of each byte of `packed` (`mask` is one or two bits wide), moved up to bit 4.
+HWY_INLINE __m256i bits_to_bit_4(__m256i packed, int bit, char mask) {
+  const __m256i moved = bit < 4 ? _mm256_slli_epi16(packed, 4 - bit) : _mm256_srli_epi16(packed, bit - 4);
+  return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask << 4)));
+}
+
 HWY_INLINE void unpack_block(const BlockQ8_0& block, const UnpackedRow& row) {
-  for (int i = 0; i < 32; ++i) row.q[i] = static_cast<std::uint8_t>(block.q[i]) ^ 0x80;
+  store32(row.q, _mm256_xor_si256(load32(block.q), _mm256_set1_epi8(-128)));
   row.scales[0] = half(block.d);
 }
 
-HWY_INLINE void unpack_nibbles(const std::uint8_t* HWY_RESTRICT packed, std::uint8_t* HWY_RESTRICT q) {
-  for (int i = 0; i < 16; ++i) {
-    q[i] = packed[i] & 15;
-    q[i + 16] = packed[i] >> 4;
-  }
+// 16 bytes of two nibbles each -> values 0..15 (low) and 16..31 (high).
+HWY_INLINE __m256i unpack_nibbles(const std::uint8_t* packed) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
+  return low_nibbles(_mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1));
 }
 
 HWY_INLINE void unpack_block(const BlockQ4_0& block, const UnpackedRow& row) {
-  unpack_nibbles(block.q, row.q);
+  store32(row.q, unpack_nibbles(block.q));
   row.scales[0] = half(block.d);
 }
 
 HWY_INLINE void unpack_block(const BlockQ4_1& block, const UnpackedRow& row) {
-  unpack_nibbles(block.q, row.q);
+  store32(row.q, unpack_nibbles(block.q));
   row.scales[0] = half(block.d);
   row.mins[0] = -half(block.m);
 }
 
-// Adds bit i of `high` as the fifth bit of q[i].
-HWY_INLINE void add_fifth_bits(const std::uint8_t (&high)[4], std::uint8_t* HWY_RESTRICT q) {
-  std::uint32_t bits = 0;
+// Bit i of `high` as bit 4 of byte i: every byte sees the byte of `high` that holds its bit, and tests it.
+HWY_INLINE __m256i fifth_bits_of(const std::uint8_t (&high)[4]) {
+  std::int32_t bits = 0;
   std::memcpy(&bits, high, 4);
-  for (std::uint32_t i = 0; i < 32; ++i) q[i] = static_cast<std::uint8_t>(q[i] | (bits >> i & 1) << 4);
+  const __m256i bytes = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+  const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201));
+  const __m256i seen = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), bytes), bit);
+  return _mm256_and_si256(_mm256_cmpeq_epi8(seen, bit), _mm256_set1_epi8(16));
 }
 
 HWY_INLINE void unpack_block(const BlockQ5_0& block, const UnpackedRow& row) {
-  unpack_nibbles(block.q, row.q);
-  add_fifth_bits(block.high, row.q);
+  store32(row.q, _mm256_or_si256(unpack_nibbles(block.q), fifth_bits_of(block.high)));
   row.scales[0] = half(block.d);
 }
 
 HWY_INLINE void unpack_block(const BlockQ5_1& block, const UnpackedRow& row) {
-  unpack_nibbles(block.q, row.q);
-  add_fifth_bits(block.high, row.q);
+  store32(row.q, _mm256_or_si256(unpack_nibbles(block.q), fifth_bits_of(block.high)));
   row.scales[0] = half(block.d);
   row.mins[0] = -half(block.m);
 }
@@ -116,34 +157,33 @@ HWY_INLINE void unpack_sub_scales(const Block& block, const UnpackedRow& row) {
 
 HWY_INLINE void unpack_block(const BlockQ4_K& block, const UnpackedRow& row) {
   for (int pair = 0; pair < 4; ++pair) {
-    for (int i = 0; i < 32; ++i) row.q[64 * pair + i] = block.q[32 * pair + i] & 15;
-    for (int i = 0; i < 32; ++i) row.q[64 * pair + 32 + i] = block.q[32 * pair + i] >> 4;
+    const __m256i packed = load32(block.q + 32 * pair);
+    store32(row.q + 64 * pair, low_nibbles(packed));
+    store32(row.q + 64 * pair + 32, high_nibbles(packed));
   }
   unpack_sub_scales(block, row);
 }
 
 HWY_INLINE void unpack_block(const BlockQ5_K& block, const UnpackedRow& row) {
+  const __m256i high = load32(block.high);
+#pragma GCC unroll 4
   for (int pair = 0; pair < 4; ++pair) {
-    const auto fifth = [&](int i, int bit) { return static_cast<std::uint8_t>((block.high[i] >> bit & 1) << 4); };
-    for (int i = 0; i < 32; ++i) {
-      row.q[64 * pair + i] = static_cast<std::uint8_t>((block.q[32 * pair + i] & 15) | fifth(i, 2 * pair));
-    }
-    for (int i = 0; i < 32; ++i) {
-      row.q[64 * pair + 32 + i] = static_cast<std::uint8_t>(block.q[32 * pair + i] >> 4 | fifth(i, 2 * pair + 1));
-    }
+    const __m256i packed = load32(block.q + 32 * pair);
+    store32(row.q + 64 * pair, _mm256_or_si256(low_nibbles(packed), bits_to_bit_4(high, 2 * pair, 1)));
+    store32(row.q + 64 * pair + 32, _mm256_or_si256(high_nibbles(packed), bits_to_bit_4(high, 2 * pair + 1, 1)));
   }
   unpack_sub_scales(block, row);
 }
 
 HWY_INLINE void unpack_block(const BlockQ6_K& block, const UnpackedRow& row) {
   for (int h = 0; h < 2; ++h) {
-    const std::uint8_t* const low = block.low + 64 * h;
-    const std::uint8_t* const high = block.high + 32 * h;
+    const __m256i first = load32(block.low + 64 * h), second = load32(block.low + 64 * h + 32);
+    const __m256i high = load32(block.high + 32 * h);
     std::uint8_t* const q = row.q + 128 * h;
-    for (int i = 0; i < 32; ++i) q[i] = static_cast<std::uint8_t>((low[i] & 15) | (high[i] & 3) << 4);
-    for (int i = 0; i < 32; ++i) q[32 + i] = static_cast<std::uint8_t>((low[32 + i] & 15) | (high[i] >> 2 & 3) << 4);
-    for (int i = 0; i < 32; ++i) q[64 + i] = static_cast<std::uint8_t>(low[i] >> 4 | (high[i] >> 4 & 3) << 4);
-    for (int i = 0; i < 32; ++i) q[96 + i] = static_cast<std::uint8_t>(low[32 + i] >> 4 | (high[i] >> 6) << 4);
+    store32(q, _mm256_or_si256(low_nibbles(first), bits_to_bit_4(high, 0, 3)));
+    store32(q + 32, _mm256_or_si256(low_nibbles(second), bits_to_bit_4(high, 2, 3)));
+    store32(q + 64, _mm256_or_si256(high_nibbles(first), bits_to_bit_4(high, 4, 3)));
+    store32(q + 96, _mm256_or_si256(high_nibbles(second), bits_to_bit_4(high, 6, 3)));
   }
   const float d = half(block.d);
   for (int g = 0; g < 16; ++g) row.scales[g] = d * static_cast<float>(block.scales[g]);
