@@ -3,8 +3,10 @@
 // and nothing is moved when it grows. All layers share one page table per sequence.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -15,22 +17,27 @@ namespace puna {
 
 class KvCache {
  public:
-  // Room for `positions` positions over all sequences. format: F32, F16 or Q8_0 (E must be a multiple of 32 for Q8_0).
+  // Room for `positions` positions over all sequences. format: F32, F16 or Q8_0. Throws kUnsupported for another format, and for
+  // Q8_0 where E is not a multiple of 32; kNoRoom when the system has not the memory.
   KvCache(const ModelConfig& config, Format format, std::int64_t positions);
 
+  // A new, empty sequence; numbers of removed ones are used again.
   int add_sequence();
   void remove_sequence(int sequence);
-  // Makes room for positions [0, length); throws kNoRoom with the figures when the pool is empty.
+  // Makes room for positions [0, length), length >= length(sequence), which becomes the sequence's length. Throws kNoRoom with the
+  // figures when the pool is empty; nothing is changed then.
   void grow(int sequence, std::int64_t length);
   // Forgets positions >= length and gives their pages back.
   void truncate(int sequence, std::int64_t length);
 
-  std::int64_t length(int sequence) const { return sequences_[static_cast<std::size_t>(sequence)].length; }
-  std::span<const std::int32_t> pages(int sequence) const { return sequences_[static_cast<std::size_t>(sequence)].pages; }
+  std::int64_t length(int sequence) const { return at(sequence).length; }
+  // Of the positions [0, length), valid until the sequence is removed.
+  std::span<const std::int32_t> pages(int sequence) const { return at(sequence).pages; }
   KvLayer layer(std::int64_t index) const;
-  std::int64_t capacity() const;                // positions
+  std::int64_t capacity() const { return pages_total_ * kPagePositions; }  // positions
   Format format() const { return format_; }
 
+  // Positions are counted in whole pages.
   static std::int64_t bytes(const ModelConfig& config, Format format, std::int64_t positions);
 
  private:
@@ -39,11 +46,15 @@ class KvCache {
     std::int64_t length = 0;
     std::vector<std::int32_t> pages;
   };
+  const Sequence& at(int sequence) const;  // throws kInternal for a number that is not in use
+  Sequence& at(int sequence) { return const_cast<Sequence&>(std::as_const(*this).at(sequence)); }
+
   Format format_;
-  std::int64_t kv_heads_, head_width_, pages_total_;
-  std::int64_t pool_bytes_;                     // one layer's keys, or values
-  Arena arena_;                                 // [L, 2, pages, G, kPagePositions, E]
-  std::vector<std::int32_t> free_pages_;
+  std::int64_t layers_, kv_heads_, head_width_, pages_total_;
+  std::int64_t pool_bytes_;  // one layer's keys, or values
+  Arena arena_;
+  std::byte* data_;                       // [L, 2, pages, G, ...]: a pool of keys and one of values for each layer (KvLayer)
+  std::vector<std::int32_t> free_pages_;  // a heap: the lowest comes first
   std::vector<Sequence> sequences_;
 };
 

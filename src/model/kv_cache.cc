@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/kv_cache.h"
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+constexpr const char* kWhere = "kv cache";
+
+void check_format(const ModelConfig& config, Format format) {
+  if (format != Format::kF32 && format != Format::kF16 && format != Format::kQ8_0) {
+    fail(ErrorKind::kUnsupported, kWhere, "keys and values cannot be kept in {}: use f32, f16 or q8_0", info(format).name);
+  }
+  if (config.head_width % info(format).block_values != 0) {
+    fail(ErrorKind::kUnsupported, kWhere, "heads of {} values do not split into the blocks of 32 of q8_0: use f16",
+         config.head_width);
+  }
+}
+
+std::int64_t pages_of(std::int64_t positions) { return positions / kPagePositions + (positions % kPagePositions != 0); }
+
+}  // namespace
+
+std::int64_t KvCache::bytes(const ModelConfig& config, Format format, std::int64_t positions) {
+  PUNA_CHECK(positions >= 0, kWhere, "{} positions", positions);
+  check_format(config, format);
+  std::uint64_t total = static_cast<std::uint64_t>(kv_page_bytes(format, config.head_width));
+  for (const std::int64_t factor : {config.layers, std::int64_t{2}, config.kv_heads, pages_of(positions)}) {
+    const auto product = checked_multiply(total, static_cast<std::uint64_t>(factor));
+    if (!product || *product > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+      fail(ErrorKind::kNoRoom, kWhere, "{} positions take more bytes than can be counted: ask for fewer", positions);
+    }
+    total = *product;
+  }
+  return static_cast<std::int64_t>(total);
+}
+
+KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions)
+    : format_(format),
+      layers_(config.layers),
+      kv_heads_(config.kv_heads),
+      head_width_(config.head_width),
+      pages_total_(pages_of(positions)) {
+  const std::int64_t total = bytes(config, format, positions);
+  PUNA_CHECK(positions > 0, kWhere, "{} positions", positions);
+  if (pages_total_ > std::numeric_limits<std::int32_t>::max()) {
+    fail(ErrorKind::kNoRoom, kWhere, "{} positions are more than pages can be numbered for: ask for fewer", positions);
+  }
+  pool_bytes_ = total / (2 * layers_);
+  arena_ = Arena(static_cast<std::size_t>(total), "the KV cache");
+  data_ = arena_.take(static_cast<std::size_t>(total)).data();
+  free_pages_.resize(static_cast<std::size_t>(pages_total_));
+  std::iota(free_pages_.begin(), free_pages_.end(), 0);  // ascending numbers are a heap already
+}
+
+const KvCache::Sequence& KvCache::at(int sequence) const {
+  PUNA_CHECK(sequence >= 0 && static_cast<std::size_t>(sequence) < sequences_.size() &&
+                 sequences_[static_cast<std::size_t>(sequence)].used,
+             kWhere, "there is no sequence {}", sequence);
+  return sequences_[static_cast<std::size_t>(sequence)];
+}
+
+int KvCache::add_sequence() {
+  auto place = std::ranges::find(sequences_, false, &Sequence::used);
+  if (place == sequences_.end()) place = sequences_.insert(place, Sequence{});
+  place->pages.reserve(static_cast<std::size_t>(pages_total_));  // so that growing allocates nothing
+  place->used = true;
+  return static_cast<int>(place - sequences_.begin());
+}
+
+void KvCache::remove_sequence(int sequence) {
+  truncate(sequence, 0);
+  at(sequence).used = false;
+}
+
+void KvCache::grow(int sequence, std::int64_t length) {
+  Sequence& s = at(sequence);
+  PUNA_CHECK(length >= s.length, kWhere, "sequence {} of {} positions cannot grow to {}", sequence, s.length, length);
+  const std::int64_t wanted = pages_of(length) - static_cast<std::int64_t>(s.pages.size());
+  const auto available = static_cast<std::int64_t>(free_pages_.size());
+  if (wanted > available) {
+    fail(ErrorKind::kNoRoom, kWhere,
+         "{} more positions were asked for after the {} of this sequence, and {} of the cache's {} are free: give a larger "
+         "--context",
+         length - s.length, s.length,
+         available * kPagePositions + (static_cast<std::int64_t>(s.pages.size()) * kPagePositions - s.length), capacity());
+  }
+  for (std::int64_t i = 0; i < wanted; ++i) {
+    std::ranges::pop_heap(free_pages_, std::greater{});
+    s.pages.push_back(free_pages_.back());
+    free_pages_.pop_back();
+  }
+  s.length = length;
+}
+
+void KvCache::truncate(int sequence, std::int64_t length) {
+  Sequence& s = at(sequence);
+  PUNA_CHECK(length >= 0 && length <= s.length, kWhere, "sequence {} of {} positions cannot be cut to {}", sequence, s.length,
+             length);
+  for (auto kept = static_cast<std::size_t>(pages_of(length)); s.pages.size() > kept; s.pages.pop_back()) {
+    free_pages_.push_back(s.pages.back());
+    std::ranges::push_heap(free_pages_, std::greater{});
+  }
+  s.length = length;
+}
+
+KvLayer KvCache::layer(std::int64_t index) const {
+  PUNA_CHECK(index >= 0 && index < layers_, kWhere, "layer {} of {}", index, layers_);
+  std::byte* const keys = data_ + 2 * index * pool_bytes_;
+  return {format_, kv_heads_, head_width_, keys, keys + pool_bytes_};
+}
+
+}  // namespace puna
