@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include "model/config.h"
@@ -15,22 +16,28 @@ struct MemoryPlan {
   std::int64_t weights = 0, kv = 0, activations = 0, logits = 0;  // bytes
   std::int64_t available = 0;                                     // bytes free for this process (control group respected)
   std::int64_t context = 0;                                       // positions planned
-  std::int64_t largest_context = 0;                               // that would fit with the same formats
+  std::int64_t largest_context = 0;                               // that would fit with the same formats, in whole pages
+  Format kv_format = Format::kF16;
+  std::int64_t kv_q8_0 = 0;  // bytes of the same context in Q8_0; 0 where E does not allow it
   std::int64_t total() const { return weights + kv + activations + logits; }
   bool fits() const { return total() <= available; }
-  std::string text() const;                                       // a small table
+  std::string text() const;  // a small table
 };
 
 struct RunShape {
   Format kv_format = Format::kF16;
-  std::int64_t context = 0;      // positions of KV over all sequences
-  std::int64_t rows = 512;       // rows of the largest batch (prefill chunk)
-  std::int64_t logit_rows = 1;   // rows of logits kept at once
+  std::int64_t context = 0;     // positions of KV over all sequences
+  std::int64_t rows = 512;      // rows of the largest batch (prefill chunk)
+  std::int64_t logit_rows = 1;  // rows of logits kept at once
 };
 
+// weight_bytes: what the files hold. Mapped files count in full: a run that pages weights in and out is no run.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run);
-// Throws kNoRoom with the plan and what would fit.
+// Throws kNoRoom with the figures and what would fit.
 void check_fits(const MemoryPlan& plan, const std::string& where);
-std::int64_t available_memory();
+
+// Bytes this process could still take: /proc/meminfo's MemAvailable, and no more than the limit of any control group (v2) it is in
+// leaves, where cached file pages count as free. `root` is where proc and sys are.
+std::int64_t available_memory(const std::filesystem::path& root = "/");
 
 }  // namespace puna
