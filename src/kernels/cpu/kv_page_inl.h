@@ -92,6 +92,14 @@ HWY_INLINE void unpack_values(D d, Format format, const std::byte* from, std::in
   }
 }
 
+// Asks for a page's bytes ahead of time: pages of one head lie apart, so the processor does not foresee them.
+inline void prefetch_page(const AttentionTile& tile, std::int64_t page) {
+  const std::int64_t offset = tile.pages[static_cast<std::size_t>(page)] * tile.page_stride;
+  const std::int64_t bytes = kv_page_bytes(tile.format, tile.head_width);
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(tile.keys + offset + i, 0, 2);
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(tile.values + offset + i, 0, 2);
+}
+
 // Page `page` of the tile's sequence, of which `positions` values are wanted.
 template <class D>
 HWY_INLINE KvPage unpack_page(D d, const AttentionTile& tile, AttentionScratch& scratch, std::int64_t page,
