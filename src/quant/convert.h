@@ -17,7 +17,7 @@ namespace puna {
 struct ConvertReport {
   std::int64_t bytes_out = 0;
   double seconds = 0;
-  std::vector<std::string> notes;   // what could not be carried over, and why
+  std::vector<std::string> notes;  // what could not be carried over, and why
   bool lossless = true;
 };
 

@@ -15,10 +15,10 @@
 namespace puna {
 
 struct QuantizeReport {
-  std::int64_t bytes_in = 0, bytes_out = 0;       // of weights
+  std::int64_t bytes_in = 0, bytes_out = 0;  // of weights
   double seconds = 0;
   double bits_per_weight = 0;
-  double relative_error = 0;                      // sqrt(sum (w' - w)^2 / sum w^2) over all quantized matrices
+  double relative_error = 0;                             // sqrt(sum (w' - w)^2 / sum w^2) over all quantized matrices
   std::vector<std::pair<Format, std::int64_t>> tensors;  // how many got which format
 };
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quant/output_path.h"
+
+#include <unistd.h>
+
+#include <string>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/progress.h"
+
+namespace puna {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "out/" and "out" are the same folder; the parent of a bare name is the working folder.
+fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+fs::path folder_of(const fs::path& path) {
+  const fs::path bare = without_slash(path);
+  return bare.has_parent_path() ? bare.parent_path() : fs::path(".");
+}
+
+bool is_same(const fs::path& a, const fs::path& b) {
+  std::error_code error;
+  return fs::equivalent(a, b, error) && !error;
+}
+
+void refuse_input(const Checkpoint& in, const fs::path& out) {
+  for (const fs::path& file : in.files) {
+    const bool folder = in.kind == CheckpointKind::kHuggingFace || in.kind == CheckpointKind::kMeta;
+    if (is_same(file, out) || (folder && is_same(folder_of(file), out))) {
+      fail(ErrorKind::kUsage, out.string(), "this is the model that is read: give another name for the one to be written");
+    }
+  }
+}
+
+bool holds_weights(const std::string& name) {
+  return name.ends_with(".safetensors") || name == "model.safetensors.index.json" ||
+         (name.starts_with("consolidated.") && name.ends_with(".pth")) ||
+         (name.starts_with("fp8_scales_") && name.ends_with(".pt"));
+}
+
+bool is_checkpoint_folder(const fs::path& path) { return fs::exists(path / "config.json") || fs::exists(path / "params.json"); }
+
+void check_existing(const fs::path& out, bool folder, bool overwrite) {
+  const bool is_folder = fs::is_directory(out);
+  if (folder != is_folder) {
+    fail(ErrorKind::kUsage, out.string(), "{}: give another name",
+         is_folder ? "a folder, where a file is to be written" : "a file, where a folder is to be written");
+  }
+  if (is_folder && fs::is_empty(out)) return;
+  if (!overwrite) fail(ErrorKind::kUsage, out.string(), "already exists: give another name, or --force to overwrite it");
+  if (is_folder && !is_checkpoint_folder(out)) {
+    fail(ErrorKind::kUsage, out.string(), "a folder that holds no checkpoint is not overwritten: give another name");
+  }
+}
+
+}  // namespace
+
+void check_output(const Checkpoint& in, const fs::path& out, bool folder, bool overwrite) {
+  std::error_code error;
+  refuse_input(in, out);
+  if (fs::exists(out, error)) return check_existing(out, folder, overwrite);
+  if (!fs::is_directory(folder_of(out), error)) {
+    fail(ErrorKind::kNotFound, out.string(), "the folder {} is not there: create it first", folder_of(out).string());
+  }
+}
+
+void check_room(const fs::path& out, std::int64_t bytes) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder_of(out), error);
+  if (error || space.available >= static_cast<std::uintmax_t>(bytes)) return;
+  fail(ErrorKind::kNoRoom, out.string(), "{} are to be written, but the disk has {} free: make room, or choose another place",
+       human_bytes(static_cast<std::uint64_t>(bytes)), human_bytes(space.available));
+}
+
+FolderDraft::FolderDraft(const fs::path& out) : out_(without_slash(out)), draft_(out_) {
+  draft_ += ".part-" + std::to_string(::getpid());
+  std::error_code error;
+  fs::create_directory(draft_, error);
+  if (error) fail(ErrorKind::kBadInput, draft_.string(), "cannot create the folder: {}", error.message());
+}
+
+FolderDraft::~FolderDraft() {
+  std::error_code ignored;
+  fs::remove_all(draft_, ignored);
+}
+
+void FolderDraft::commit() {
+  std::error_code error;
+  if (!fs::exists(out_)) {
+    fs::rename(draft_, out_, error);
+  } else {
+    for (const fs::directory_entry& entry : fs::directory_iterator(out_)) {
+      if (!error && holds_weights(entry.path().filename().string())) fs::remove(entry.path(), error);
+    }
+    for (const fs::directory_entry& entry : fs::directory_iterator(draft_)) {
+      if (!error) fs::rename(entry.path(), out_ / entry.path().filename(), error);
+    }
+  }
+  if (error) fail(ErrorKind::kBadInput, out_.string(), "cannot be put in place: {}", error.message());
+}
+
+}  // namespace puna
