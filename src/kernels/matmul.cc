@@ -27,17 +27,21 @@ void check(const Activations& x, const Product& product) {
              w.name, x.width);
 }
 
-// Makes the 8-bit or the panel form of X, rows split over the threads.
+// Makes the 8-bit or the panel form of X: panels split over the threads, a few rows at once (not worth waking a thread for).
 void make_forms(Device& device, Activations& x, std::span<const Product> products) {
   bool integers = false, floats = false;
   for (const Product& product : products) (multiplies_integers(product) ? integers : floats) = true;
-  const std::int64_t grain = x.rows >= kPanelRows ? kPanelWidth : x.rows;  // one or a few rows: not worth waking a thread
+  const bool panels = x.rows >= kPanelRows;
+  const auto split = [&](void (*make)(const Activations&, std::int64_t, std::int64_t)) {
+    if (!panels) return make(x, 0, x.rows);
+    device.pool.split(x.rows, kPanelWidth, [&](std::int64_t begin, std::int64_t end, int) { make(x, begin, end); });
+  };
   if (integers && !x.has_quantized) {
-    device.pool.split(x.rows, grain, [&](std::int64_t begin, std::int64_t end, int) { cpu::quantize_activations(x, begin, end); });
+    split(cpu::quantize_activations);
     x.has_quantized = true;
   }
-  if (floats && !x.has_panels && x.rows >= kPanelRows) {
-    device.pool.split(x.rows, grain, [&](std::int64_t begin, std::int64_t end, int) { cpu::transpose_activations(x, begin, end); });
+  if (floats && !x.has_panels && panels) {
+    split(cpu::transpose_activations);
     x.has_panels = true;
   }
 }

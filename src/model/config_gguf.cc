@@ -15,7 +15,8 @@ namespace {
 
 // A figure that some writers give per layer, as an array: fine where all layers have the same.
 std::int64_t uniform_integer(const GgufFile& file, const char* key) {
-  const GgufArray* array = file.find_array(key);
+  const auto entry = file.metadata().find(std::string_view(key));
+  const auto* array = entry == file.metadata().end() ? nullptr : std::get_if<GgufArray>(&entry->second);
   if (array == nullptr) return file.integer(key);
   const auto* values = std::get_if<std::vector<std::int64_t>>(array);
   if (values == nullptr || values->empty()) {
