@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The front door: parses the command line, runs one verb, turns an Error into its message and exit code.
+// The front door: parses the command line, runs one verb, turns an Error into its message and exit code (docs/guide/exit-codes.md).
 #pragma once
 
 namespace puna {

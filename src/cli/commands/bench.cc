@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna bench`: tokens per second of prefill and of decoding, as llama-bench counts them: random token ids, logits of the last
+// token only, decoding from an empty context. The median of the repeats after one that is not counted.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/random.h"
+#include "cli/flags.h"
+#include "cli/output.h"
+#include "cli/random_model.h"
+#include "cli/verb.h"
+#include "kernels/device.h"
+
+namespace puna {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Flags {
+  std::string model, shape, type = "q8_0";
+  std::int64_t prompt = 512, decode = 64;
+  int repeats = 3;
+  bool json = false;
+  EngineFlags engine;
+};
+
+struct Speeds {
+  double prefill = 0, decode = 0;  // tokens per second; 0: not measured
+  double load_ms = 0;
+};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::shared_ptr<Checkpoint> model_to_measure(const Flags& flags) {
+  if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "bench", "give a MODEL, or --shape with --type");
+  if (!flags.model.empty()) return open_model(flags.model);
+  const auto config = known_shape(flags.shape);
+  if (!config) fail(ErrorKind::kUsage, "--shape", "'{}' is not a shape, expected 1b, 3b, 8b, 70b or 405b", flags.shape);
+  ThreadPool pool(flags.engine.threads);
+  return random_model(*config, flags.type, pool);
+}
+
+// A sequence of the engine's cache, given back at the end.
+class Sequence {
+ public:
+  explicit Sequence(Engine& engine) : engine_(engine), id_(engine.cache().add_sequence()) {}
+  ~Sequence() { engine_.cache().remove_sequence(id_); }
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+  int id() const { return id_; }
+
+ private:
+  Engine& engine_;
+  int id_;
+};
+
+std::vector<Token> random_tokens(std::int64_t count, std::int64_t vocabulary) {
+  std::vector<Token> tokens;
+  for (std::int64_t t = 0; t < count; ++t) {
+    const std::uint64_t bits = random_bits(2, 0, static_cast<std::uint64_t>(t));
+    tokens.push_back(static_cast<Token>(bits % static_cast<std::uint64_t>(vocabulary)));
+  }
+  return tokens;
+}
+
+double prefill_seconds(Engine& engine, const std::vector<Token>& tokens) {
+  const Sequence sequence(engine);
+  const Clock::time_point start = Clock::now();
+  engine.append(sequence.id(), tokens);
+  return seconds_since(start);
+}
+
+double decode_seconds(Engine& engine, const std::vector<Token>& tokens) {
+  const Sequence sequence(engine);
+  const std::span<const Token> all = tokens;
+  engine.append(sequence.id(), all.first(1));
+  const Clock::time_point start = Clock::now();
+  for (std::size_t t = 1; t < all.size(); ++t) engine.append(sequence.id(), all.subspan(t, 1));
+  return seconds_since(start);
+}
+
+// Tokens per second of the median run. The first run is a warm-up: it reads the weights into memory.
+double median_rate(int repeats, std::int64_t tokens, ProgressBar& bar, const std::function<double()>& run) {
+  if (tokens == 0) return 0;
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat <= repeats; ++repeat, bar.advance(1)) {
+    const double took = run();
+    if (repeat > 0) seconds.push_back(took);
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const std::size_t middle = seconds.size() / 2;
+  const double median = seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
+  return static_cast<double>(tokens) / median;
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+void print(const Flags& flags, const Engine& engine, const Speeds& speeds) {
+  const std::int64_t rss = peak_rss_bytes();
+  const std::string name = flags.model.empty() ? flags.shape + " " + flags.type : flags.model;
+  if (flags.json) {
+    const auto rate = [](double value) { return value > 0 ? Json(value) : Json(); };
+    return write_json({{"prefill_tps", rate(speeds.prefill)},
+                       {"decode_tps", rate(speeds.decode)},
+                       {"peak_rss_bytes", rss},
+                       {"load_ms", speeds.load_ms},
+                       {"model", name},
+                       {"weight_bytes", engine.checkpoint().weight_bytes},
+                       {"prompt_tokens", flags.prompt},
+                       {"decode_tokens", flags.decode},
+                       {"repeats", flags.repeats},
+                       {"threads", engine.threads()},
+                       {"kv", flags.engine.kv},
+                       {"instruction_set", instruction_set()}});
+  }
+  std::string text =
+      fmt::format("{}, {} of weights, {} threads, {}\n", name,
+                  human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)), engine.threads(), instruction_set());
+  if (speeds.prefill > 0) text += fmt::format("prefill  {:>9.2f} tokens/s  (a prompt of {})\n", speeds.prefill, flags.prompt);
+  if (speeds.decode > 0)
+    text += fmt::format("decode   {:>9.2f} tokens/s  ({} from an empty context)\n", speeds.decode, flags.decode);
+  text +=
+      fmt::format("load     {:>9.1f} ms\nmemory   {:>9} at most\n", speeds.load_ms, human_bytes(static_cast<std::uint64_t>(rss)));
+  write_text(text);
+}
+
+void bench(Flags flags) {
+  if (flags.prompt == 0 && flags.decode == 0) fail(ErrorKind::kUsage, "bench", "-p 0 and -n 0 leave nothing to measure");
+  Speeds speeds;
+  const Clock::time_point start = Clock::now();
+  const std::shared_ptr<const Checkpoint> checkpoint = model_to_measure(flags);
+  if (flags.engine.context == 0) flags.engine.context = std::max(flags.prompt, flags.decode + 1);
+  Engine engine(checkpoint, engine_options(flags.engine));
+  speeds.load_ms = seconds_since(start) * 1000;
+  const std::vector<Token> tokens = random_tokens(std::max(flags.prompt, flags.decode + 1), checkpoint->config.vocabulary);
+  const std::vector<Token> prompt(tokens.begin(), tokens.begin() + flags.prompt);
+  const std::vector<Token> decoded(tokens.begin(), tokens.begin() + flags.decode + 1);
+  const int parts = (flags.prompt > 0 ? 1 : 0) + (flags.decode > 0 ? 1 : 0);
+  {
+    ProgressBar bar("bench", static_cast<std::uint64_t>(parts) * static_cast<std::uint64_t>(flags.repeats + 1), "runs");
+    speeds.prefill = median_rate(flags.repeats, flags.prompt, bar, [&] { return prefill_seconds(engine, prompt); });
+    speeds.decode = median_rate(flags.repeats, flags.decode, bar, [&] { return decode_seconds(engine, decoded); });
+  }
+  print(flags, engine, speeds);
+}
+
+}  // namespace
+
+VerbAction declare_bench(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  constexpr std::int64_t kMost = 1 << 24;
+  app.add_option("MODEL", flags->model, "a GGUF file, a model folder, or a name in the cache")->type_name("");
+  app.add_option("--shape", flags->shape, "instead of MODEL: random weights of this Llama's shape, made in memory")
+      ->type_name("1b|3b|8b|70b|405b");
+  app.add_option("--type", flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)")
+      ->type_name("TYPE");
+  app.add_option("-p,--prompt-tokens", flags->prompt, "tokens to prefill; 0: not measured (default 512)")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{0}, kMost).description(""));
+  app.add_option("-n,--decode-tokens", flags->decode, "tokens to decode; 0: not measured (default 64)")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{0}, kMost).description(""));
+  app.add_option("-r,--repeats", flags->repeats, "runs that count, after a warm-up (default 3)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000).description(""));
+  add_json(app, flags->json);
+  add_engine_flags(app, flags->engine);
+  return [flags] { bench(*flags); };
+}
+
+}  // namespace puna

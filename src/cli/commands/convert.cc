@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna convert`: the same weights in another container.
+#include "quant/convert.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/flags.h"
+#include "cli/nearest.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string in, out, to;
+  bool force = false, json = false;
+  int threads = 0;
+};
+
+CheckpointKind target_kind(const Flags& flags) {
+  const bool gguf = std::filesystem::path(flags.out).extension() == ".gguf";
+  if (flags.to == "gguf" && !gguf) fail(ErrorKind::kUsage, flags.out, "a GGUF file is to be written: let the name end in .gguf");
+  if (gguf && !flags.to.empty() && flags.to != "gguf") {
+    fail(ErrorKind::kUsage, flags.out, "--to {} writes a folder: give a name that does not end in .gguf", flags.to);
+  }
+  if (gguf) return CheckpointKind::kGguf;
+  if (flags.to.empty() || flags.to == "hf") return CheckpointKind::kHuggingFace;
+  if (flags.to == "meta") return CheckpointKind::kMeta;
+  const std::vector<std::string> names = {"gguf", "hf", "meta"};
+  fail(ErrorKind::kUsage, "--to", "'{}' is not a container, expected gguf, hf or meta{}", flags.to, did_you_mean(flags.to, names));
+}
+
+void convert(const Flags& flags) {
+  const CheckpointKind kind = target_kind(flags);
+  const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
+  ThreadPool pool(flags.threads);
+  const ConvertReport report = convert_checkpoint(pool, *in, flags.out, kind, flags.force);
+  if (flags.json) {
+    return write_json({{"path", flags.out},
+                       {"bytes_out", report.bytes_out},
+                       {"seconds", report.seconds},
+                       {"lossless", report.lossless},
+                       {"notes", report.notes}});
+  }
+  std::string text =
+      fmt::format("{}: {} in {:.1f} s, {}\n", flags.out, human_bytes(static_cast<std::uint64_t>(report.bytes_out)), report.seconds,
+                  report.lossless ? "every weight kept as it was" : "not every weight could be kept");
+  for (const std::string& note : report.notes) text += "note: " + note + "\n";
+  write_text(text);
+}
+
+}  // namespace
+
+VerbAction declare_convert(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  app.add_option("MODEL", flags->in, "the model to read")->required()->type_name("");
+  app.add_option("OUT", flags->out, "the file (OUT.gguf) or folder to write")->required()->type_name("");
+  app.add_option("--to", flags->to, "the container (default: gguf for OUT.gguf, else hf)")->type_name("gguf|hf|meta");
+  app.add_flag("--force", flags->force, "overwrite OUT");
+  add_threads(app, flags->threads);
+  add_json(app, flags->json);
+  return [flags] { convert(*flags); };
+}
+
+}  // namespace puna

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna list`: what is in the cache.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/flags.h"
+#include "cli/hub_cache.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  bool json = false, names = false;
+};
+
+Json to_json(const std::vector<CachedModel>& models) {
+  Json list = Json::array();
+  for (const CachedModel& model : models) {
+    list.push_back({{"name", model.repository},
+                    {"bytes", model.bytes},
+                    {"kind", model.kind},
+                    {"revisions", model.revisions},
+                    {"path", model.path.string()}});
+  }
+  return list;
+}
+
+void list_models(const Flags& flags) {
+  const std::filesystem::path root = hub_cache_root();
+  const std::vector<CachedModel> models = cached_models(root);
+  if (flags.json) return write_json({{"models", to_json(models)}});
+  std::size_t width = 0;
+  for (const CachedModel& model : models) width = std::max(width, model.repository.size());
+  std::string text;
+  for (const CachedModel& model : models) {
+    const std::string size = human_bytes(static_cast<std::uint64_t>(model.bytes));
+    text += flags.names ? model.repository + "\n" : fmt::format("{:<{}}  {:>10}  {}\n", model.repository, width, size, model.kind);
+  }
+  write_text(text);
+  if (models.empty()) write_note("puna: no models in " + root.string() + ": run puna pull org/name");
+}
+
+}  // namespace
+
+VerbAction declare_list(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  app.add_flag("-q,--names", flags->names, "print the names alone, one on a line");
+  add_json(app, flags->json);
+  return [flags] { list_models(*flags); };
+}
+
+}  // namespace puna

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna pull`: a model from the hub into the cache. The path it can be opened at is the last line on standard output.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/flags.h"
+#include "cli/hub_cache.h"
+#include "cli/hub_pull.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string name;
+  std::vector<std::string> include;
+  bool json = false;
+};
+
+void pull(const Flags& flags) {
+  const auto name = parse_hub_name(flags.name);
+  if (!name) {
+    fail(ErrorKind::kUsage, flags.name, "this is no name on the hub: expected org/name, org/name:revision or org/name:Q4_K_M");
+  }
+  HubClient client(hub_options());
+  const PullReport report = pull_model(client, hub_cache_root(), *name, flags.include);
+  if (flags.json) {
+    return write_json({{"name", name->repository},
+                       {"commit", report.commit},
+                       {"path", report.path.string()},
+                       {"files", report.files},
+                       {"bytes", report.bytes},
+                       {"downloaded_bytes", report.downloaded}});
+  }
+  write_note(fmt::format("{}: {} files, {} ({} downloaded)", name->repository, report.files.size(),
+                         human_bytes(static_cast<std::uint64_t>(report.bytes)),
+                         human_bytes(static_cast<std::uint64_t>(report.downloaded))));
+  write_text(report.path.string() + "\n");
+}
+
+}  // namespace
+
+VerbAction declare_pull(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  app.add_option("NAME", flags->name, "org/name, org/name:revision or, for GGUF, org/name:Q4_K_M")->required()->type_name("");
+  app.add_option("--include", flags->include, "take the files that match this pattern instead; may be repeated")
+      ->type_name("GLOB")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+  add_json(app, flags->json);
+  return [flags] { pull(*flags); };
+}
+
+}  // namespace puna

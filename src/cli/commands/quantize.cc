@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna quantize`: fewer bits per weight, and what they cost: the weights' error always, the predictions' on a text given by
+// --text.
+#include "quant/quantize.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/flags.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+#include "infer/score.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string in, out, type, text;
+  bool force = false, json = false;
+  int threads = 0;
+  std::int64_t windows = 32;
+};
+
+std::string type_names() {
+  std::string names;
+  for (const QuantType& type : quant_types()) names += (names.empty() ? "" : "|") + std::string(type.name);
+  return names;
+}
+
+std::string types_help() {
+  std::string text = "Types:\n";
+  for (const QuantType& type : quant_types()) text += fmt::format("  {:<10} {}\n", type.name, type.about);
+  return text;
+}
+
+Divergence damage(const std::shared_ptr<const Checkpoint>& in, const Flags& flags) {
+  const std::vector<Token> tokens = in->need_tokenizer().encode(read_file(flags.text));
+  const std::shared_ptr<const Checkpoint> out = open_checkpoint(flags.out);
+  PerplexityOptions options;
+  options.window = std::min<std::int64_t>(options.window, in->config.context);
+  options.max_windows = flags.windows;
+  EngineFlags engine{.threads = flags.threads, .context = options.window};
+  Engine base(in, scoring_options(engine, in->config)), other(out, scoring_options(engine, out->config));
+  std::optional<ProgressBar> bar;
+  return divergence(base, other, tokens, options, [&](std::int64_t done, std::int64_t total, double) {
+    if (!bar) bar.emplace("damage", static_cast<std::uint64_t>(total), "windows");
+    bar->set(static_cast<std::uint64_t>(done));
+  });
+}
+
+void print_json(const QuantizeReport& report, const std::optional<Divergence>& cost, const Flags& flags) {
+  Json value = {{"path", flags.out},
+                {"bytes_in", report.bytes_in},
+                {"bytes_out", report.bytes_out},
+                {"bits_per_weight", report.bits_per_weight},
+                {"seconds", report.seconds},
+                {"relative_error", report.relative_error}};
+  for (const auto& [format, count] : report.tensors) value["tensors"][std::string(info(format).name)] = count;
+  if (cost) {
+    value["damage"] = {{"perplexity", cost->other.value}, {"base_perplexity", cost->base.value},
+                       {"mean_kl", cost->mean_kl},        {"median_kl", cost->median_kl},
+                       {"p99_kl", cost->p99_kl},          {"max_kl", cost->max_kl},
+                       {"same_top", cost->same_top},      {"tokens", cost->other.tokens}};
+  }
+  write_json(value);
+}
+
+void print_text(const QuantizeReport& report, const std::optional<Divergence>& cost, const Flags& flags) {
+  std::string text = fmt::format("{}: {} from {}, {:.2f} bits per weight, in {:.1f} s\n", flags.out,
+                                 human_bytes(static_cast<std::uint64_t>(report.bytes_out)),
+                                 human_bytes(static_cast<std::uint64_t>(report.bytes_in)), report.bits_per_weight, report.seconds);
+  text += "tensors:";
+  for (const auto& [format, count] : report.tensors) text += fmt::format(" {} {}", count, info(format).name);
+  text += fmt::format("\nerror of the weights: {:.3f} %\n", report.relative_error * 100);
+  if (cost) {
+    text += fmt::format("perplexity: {:.4f} ± {:.4f}, of the source {:.4f}\n", cost->other.value, cost->other.standard_error,
+                        cost->base.value);
+    text += fmt::format("KL divergence: mean {:.5f}, 99 % {:.5f} nats; same first token {:.2f} %\n", cost->mean_kl, cost->p99_kl,
+                        cost->same_top * 100);
+  }
+  write_text(text);
+}
+
+void quantize(const Flags& flags) {
+  const QuantType& type = quant_type(flags.type);
+  const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
+  QuantizeReport report;
+  {
+    ThreadPool pool(flags.threads);
+    report = quantize_checkpoint(pool, *in, flags.out, type, flags.force);
+  }
+  std::optional<Divergence> cost;
+  if (!flags.text.empty()) cost = damage(in, flags);
+  if (flags.json)
+    print_json(report, cost, flags);
+  else
+    print_text(report, cost, flags);
+}
+
+}  // namespace
+
+VerbAction declare_quantize(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  app.add_option("MODEL", flags->in, "the model to read")->required()->type_name("");
+  app.add_option("OUT", flags->out, "the file to write, OUT.gguf (a folder for fp8)")->required()->type_name("");
+  app.add_option("--type", flags->type, "what to quantize to: see below")->required()->type_name(type_names());
+  app.add_flag("--force", flags->force, "overwrite OUT");
+  app.add_option("--text", flags->text, "measure the damage on this text: perplexity and KL divergence against the source")
+      ->type_name("FILE");
+  app.add_option("--windows", flags->windows, "at most so many windows of 512 tokens of --text; -1: all (default 32)")
+      ->type_name("N");
+  add_threads(app, flags->threads);
+  add_json(app, flags->json);
+  app.footer(types_help());
+  return [flags] { quantize(*flags); };
+}
+
+}  // namespace puna

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna run`: a prompt of ids, a raw text to continue, one chat message, or a chat on the terminal. Only the answer goes to
+// standard output.
+#include <charconv>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "base/error.h"
+#include "cli/answer.h"
+#include "cli/chat_loop.h"
+#include "cli/conversation.h"
+#include "cli/flags.h"
+#include "cli/input.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/prompt_choice.h"
+#include "cli/verb.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string model, tokens, system, tools, format, date;
+  TextSource prompt;
+  std::vector<std::string> stop, stop_tokens;
+  std::int64_t max_tokens = -1;
+  int logprobs = -1;
+  bool raw = false, json = false, stats = false, ignore_eos = false, special = false;
+  EngineFlags engine;
+  SamplerFlags sampler;
+};
+
+void check_combinations(const Flags& flags) {
+  const bool prompt = flags.prompt.given || !flags.prompt.file.empty();
+  if (!flags.tokens.empty() && prompt) fail(ErrorKind::kUsage, "--tokens", "tokens and a prompt were both given: give one of them");
+  if (!flags.tokens.empty() && flags.raw) fail(ErrorKind::kUsage, "--tokens", "token ids are taken as they are: leave --raw out");
+  const bool plain = flags.raw || !flags.tokens.empty();
+  const auto only_chat = [&](const std::string& value, const char* flag) {
+    if (plain && !value.empty()) fail(ErrorKind::kUsage, flag, "is for a chat: leave it out, or leave --raw and --tokens out");
+  };
+  only_chat(flags.system, "--system");
+  only_chat(flags.tools, "--tools");
+  only_chat(flags.format, "--format");
+  if (flags.special && !flags.raw)
+    fail(ErrorKind::kUsage, "--special", "is for --raw: in a chat only the format writes special tokens");
+  if (flags.logprobs >= 0 && !flags.json) fail(ErrorKind::kUsage, "--logprobs", "are printed as JSON: give --json too");
+}
+
+// An id, or the name of a special token.
+Token stop_token(const std::string& text, const Tokenizer* tokenizer) {
+  std::int32_t number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= 0) return static_cast<Token>(number);
+  const auto token = tokenizer != nullptr ? tokenizer->special(text) : std::nullopt;
+  if (!token) fail(ErrorKind::kUsage, "--stop-token", "'{}' is neither an id nor the name of a special token of this model", text);
+  return *token;
+}
+
+GenerateOptions generate_options(const Flags& flags, const Checkpoint& checkpoint) {
+  GenerateOptions options;
+  options.sampler = sampler_options(flags.sampler);
+  options.max_tokens = flags.max_tokens;
+  options.stop = flags.stop;
+  for (const std::string& text : flags.stop_tokens) options.stop_tokens.push_back(stop_token(text, checkpoint.tokenizer.get()));
+  options.ignore_end = flags.ignore_eos;
+  options.with_specials = !flags.tools.empty();  // a call may begin with <|python_tag|>
+  options.top_logprobs = flags.logprobs;
+  return options;
+}
+
+std::vector<Token> raw_tokens(const Checkpoint& checkpoint, const Flags& flags) {
+  const Tokenizer& tokenizer = checkpoint.need_tokenizer();
+  const std::string text = read_text_source(flags.prompt);
+  std::vector<Token> tokens = flags.special ? tokenizer.encode_with_specials(text) : tokenizer.encode(text);
+  const bool begins = tokenizer.bos() && !tokens.empty() && tokens.front() == *tokenizer.bos();
+  if (tokenizer.adds_bos() && tokenizer.bos() && !begins) tokens.insert(tokens.begin(), *tokenizer.bos());
+  if (tokens.empty())
+    fail(ErrorKind::kUsage, "--prompt", "the prompt is empty, and this model has no beginning-of-text token: give a text");
+  return tokens;
+}
+
+ChatSetup chat_setup(const Checkpoint& checkpoint, const Flags& flags) {
+  ChatSetup setup;
+  setup.format = choose_prompt_format(checkpoint, flags.format);
+  setup.prompt.date = flags.date.empty() ? today() : flags.date;
+  if (!flags.tools.empty()) setup.prompt.tools = tools_from_json(read_json_file(flags.tools), flags.tools);
+  setup.generate = generate_options(flags, checkpoint);
+  setup.system = flags.system;
+  setup.stats = flags.stats;
+  return setup;
+}
+
+std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& setup, const Flags& flags) {
+  std::vector<Message> messages;
+  if (!setup.system.empty())
+    messages.push_back({.role = Role::kSystem, .content = setup.system, .tool_calls = {}, .tool_call_id = {}});
+  messages.push_back({.role = Role::kUser, .content = read_text_source(flags.prompt), .tool_calls = {}, .tool_call_id = {}});
+  return encode_prompt(checkpoint.need_tokenizer(), render_prompt(setup.format, messages, setup.prompt));
+}
+
+// The end of a one-shot answer: what was not streamed, then statistics.
+void finish(const Generation& generation, const std::optional<ChatSetup>& chat, const Flags& flags, const Checkpoint& checkpoint) {
+  std::optional<Message> message;
+  if (chat) message = parse_assistant(chat->format, generation.text, chat->prompt.tools);
+  if (flags.json) {
+    Json value = generation_to_json(generation, checkpoint.tokenizer.get());
+    if (message) value["message"] = message_to_json(*message);
+    write_json(value);
+  } else if (!flags.tools.empty()) {
+    if (!message->content.empty()) write_text(message->content + "\n");
+    if (!message->tool_calls.empty()) write_json({{"tool_calls", tool_calls_to_json(message->tool_calls)}});
+  } else if (checkpoint.tokenizer == nullptr) {
+    write_json(tokens_to_json(generation.tokens));
+  } else if (chat || output_is_terminal()) {
+    write_text("\n");
+  }
+  if (flags.stats) write_note(stats_line(generation));
+}
+
+void run(const Flags& flags) {
+  check_combinations(flags);
+  const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
+  const bool plain = flags.raw || !flags.tokens.empty();
+  std::optional<ChatSetup> chat;
+  if (!plain) chat = chat_setup(*checkpoint, flags);
+  const bool asked = flags.prompt.given || !flags.prompt.file.empty() || flags.json;
+  if (chat && !asked && input_is_terminal() && output_is_terminal()) {
+    Engine engine(checkpoint, engine_options(flags.engine));
+    return ChatLoop(engine, std::move(*chat)).run();
+  }
+  const std::vector<Token> prompt = chat                   ? chat_tokens(*checkpoint, *chat, flags)
+                                    : flags.tokens.empty() ? raw_tokens(*checkpoint, flags)
+                                                           : tokens_from_json(read_json_file(flags.tokens), flags.tokens);
+  const GenerateOptions options = chat ? chat->generate : generate_options(flags, *checkpoint);
+  Engine engine(checkpoint, engine_options(flags.engine));
+  Session session(engine);
+  const bool stream = !flags.json && flags.tools.empty();
+  const auto show = [&](std::string_view piece) {
+    if (stream) write_text(piece);
+  };
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  const Generation generation = session.generate(prompt, options, show, &interrupt_flag());
+  finish(generation, chat, flags, *checkpoint);
+  if (generation.reason == FinishReason::kInterrupted) throw Interrupted();
+}
+
+void declare_stops(CLI::App& app, Flags& flags) {
+  app.add_option("-n,--max-tokens", flags.max_tokens, "tokens to write at most; -1: until the model ends or the context is full")
+      ->type_name("N");
+  const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* about, const char* type) {
+    app.add_option(name, values, about)->type_name(type)->expected(1)->allow_extra_args(false)->take_all();
+  };
+  repeated("--stop", flags.stop, "end before this text; may be repeated", "TEXT");
+  repeated("--stop-token", flags.stop_tokens, "end at this token, an id or the name of a special one; may be repeated", "TOKEN");
+  app.add_flag("--ignore-eos", flags.ignore_eos, "go on past the model's end tokens");
+}
+
+}  // namespace
+
+VerbAction declare_run(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  add_model(app, flags->model);
+  CLI::Option* prompt =
+      app.add_option("-p,--prompt", flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat")
+          ->type_name("TEXT");
+  app.add_option("-f,--file", flags->prompt.file, "read the prompt from a file")->type_name("FILE");
+  app.add_flag("--raw", flags->raw, "continue the text as it is, without the chat format");
+  app.add_flag("--special", flags->special, "with --raw: the names of special tokens in the prompt become those tokens");
+  app.add_option("--tokens", flags->tokens, "the prompt as token ids: a JSON file, [1, 2] or {\"tokens\": [1, 2]}")
+      ->type_name("FILE");
+  app.add_option("-s,--system", flags->system, "the system message")->type_name("TEXT");
+  app.add_option("--tools", flags->tools, "JSON file with the tools that the model may call; calls are printed as JSON")
+      ->type_name("FILE");
+  app.add_option("--format", flags->format, "the chat format, instead of the model's own")->type_name(prompt_format_choices());
+  app.add_option("--date", flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)")
+      ->type_name("DATE");
+  declare_stops(app, *flags);
+  add_sampler_flags(app, flags->sampler);
+  app.add_option("--logprobs", flags->logprobs, "with --json: log-probabilities, and the N likeliest tokens at each step")
+      ->type_name("N")
+      ->check(CLI::Range(0, 100).description(""));
+  app.add_flag("--stats", flags->stats, "a line on speed on standard error");
+  add_json(app, flags->json);
+  add_engine_flags(app, flags->engine);
+  return [flags, prompt] {
+    flags->prompt.given = prompt->count() > 0;
+    run(*flags);
+  };
+}
+
+}  // namespace puna

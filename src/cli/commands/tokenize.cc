@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna tokenize`: text to tokens, and with --decode back. Works on a bare tokenizer file too.
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "cli/flags.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string model, decode;
+  TextSource source;
+  bool json = false, bos = false, special = false;
+};
+
+void decode(const Tokenizer& tokenizer, const Flags& flags) {
+  const std::vector<Token> tokens = tokens_from_json(read_json_file(flags.decode), flags.decode);
+  for (const Token token : tokens) {
+    if (tokenizer.contains(token)) continue;
+    fail(ErrorKind::kBadInput, flags.decode, "token {} is outside the vocabulary: ids are 0 to {}", id(token),
+         tokenizer.size() - 1);
+  }
+  const std::string text = tokenizer.decode(tokens, flags.special);
+  if (flags.json)
+    write_json({{"text", text}});
+  else
+    write_text(text);
+}
+
+void print_table(const Tokenizer& tokenizer, const std::vector<Token>& tokens) {
+  std::string table;
+  for (const Token token : tokens) {
+    const std::string quoted = dump_json(tokenizer.piece(token, true));
+    table += fmt::format("{:>8}  {}{}\n", id(token), quoted, tokenizer.is_special(token) ? "  (special)" : "");
+  }
+  write_text(table);
+}
+
+void tokenize(const Flags& flags) {
+  const auto tokenizer = open_model_tokenizer(flags.model);
+  if (!flags.decode.empty()) return decode(*tokenizer, flags);
+  const std::string text = read_text_source(flags.source);
+  std::vector<Token> tokens = flags.special ? tokenizer->encode_with_specials(text) : tokenizer->encode(text);
+  if (flags.bos) {
+    if (!tokenizer->bos())
+      fail(ErrorKind::kUnsupported, flags.model, "this tokenizer has no token for the beginning: leave --bos out");
+    tokens.insert(tokens.begin(), *tokenizer->bos());
+  }
+  if (flags.json)
+    write_json({{"tokens", tokens_to_json(tokens)}});
+  else
+    print_table(*tokenizer, tokens);
+}
+
+}  // namespace
+
+VerbAction declare_tokenize(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  app.add_option("MODEL", flags->model, "a model, or a tokenizer file alone")->required()->type_name("");
+  CLI::Option* text = app.add_option("TEXT", flags->source.text, "the text; without it and --file, standard input")->type_name("");
+  app.add_option("-f,--file", flags->source.file, "read the text from a file")->type_name("FILE");
+  app.add_flag("--bos", flags->bos, "put the beginning-of-text token in front");
+  app.add_flag("--special", flags->special,
+               "the names of special tokens in the text become those tokens (with --decode: are shown)");
+  app.add_option("--decode", flags->decode, "turn the token ids of a JSON file into text (- is standard input)")->type_name("FILE");
+  add_json(app, flags->json);
+  return [flags, text] {
+    flags->source.given = text->count() > 0;
+    tokenize(*flags);
+  };
+}
+
+}  // namespace puna

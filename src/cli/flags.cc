@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <random>
+#include <sstream>
+#include <system_error>
+#include <type_traits>
+
+#include "base/error.h"
+#include "cli/hub_cache.h"
+#include "cli/nearest.h"
+
+namespace puna {
+namespace {
+
+// The whole of `text` as a number of type T.
+template <typename T>
+T parse_number(std::string_view text, const std::string& flag) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    const char* kind = std::is_floating_point_v<T> ? "a number" : std::is_signed_v<T> ? "a whole number" : "a whole number from 0";
+    fail(ErrorKind::kUsage, flag, "'{}' is not {}", text, kind);
+  }
+  return value;
+}
+
+std::pair<Token, double> parse_logit_bias(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string::npos)
+    fail(ErrorKind::kUsage, "--logit-bias", "'{}': expected ID=VALUE, for example 128009=-100", text);
+  const std::string_view view = text;
+  const auto token = parse_number<std::int32_t>(view.substr(0, equals), "--logit-bias");
+  return {static_cast<Token>(token), parse_number<double>(view.substr(equals + 1), "--logit-bias")};
+}
+
+}  // namespace
+
+void add_model(CLI::App& app, std::string& model) {
+  app.add_option("MODEL", model, "a GGUF file, a model folder, or a name in the cache")->required()->type_name("");
+}
+
+void add_json(CLI::App& app, bool& json) { app.add_flag("--json", json, "print JSON"); }
+
+void add_threads(CLI::App& app, int& threads) {
+  app.add_option("-t,--threads", threads, "processor threads; 0: all that this process may use")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024).description(""));
+}
+
+void add_engine_flags(CLI::App& app, EngineFlags& flags) {
+  add_threads(app, flags.threads);
+  app.add_option("-c,--context", flags.context, "positions to make room for; 0: the model's own, at most 8192 and what fits")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40).description(""));
+  app.add_option("--kv", flags.kv, "format of cached keys and values (default " + flags.kv + ")")->type_name("f32|f16|q8_0");
+}
+
+EngineOptions engine_options(const EngineFlags& flags) {
+  EngineOptions options;
+  options.threads = flags.threads;
+  options.context = flags.context;
+  options.kv_format = kv_format(flags.kv);
+  return options;
+}
+
+EngineOptions scoring_options(const EngineFlags& flags, const ModelConfig& config) {
+  constexpr std::int64_t kLogitBytes = 64 << 20;
+  EngineOptions options = engine_options(flags);
+  const std::int64_t row_bytes = config.vocabulary * static_cast<std::int64_t>(sizeof(float));
+  options.logit_rows = std::clamp<std::int64_t>(kLogitBytes / row_bytes, 1, options.chunk_rows);
+  return options;
+}
+
+Format kv_format(std::string_view name) {
+  if (name == "f32") return Format::kF32;
+  if (name == "f16") return Format::kF16;
+  if (name == "q8_0") return Format::kQ8_0;
+  const std::vector<std::string> names = {"f32", "f16", "q8_0"};
+  fail(ErrorKind::kUsage, "--kv", "'{}' is not a format of the cache, expected f32, f16 or q8_0{}", name,
+       did_you_mean(name, names));
+}
+
+std::span<const SamplerRow> sampler_rows() {
+  using S = SamplerOptions;
+  static const std::array rows = {
+      SamplerRow{"temp", "temperature; 0 takes the likeliest token (default 0.6)", &S::temperature},
+      SamplerRow{"top-k", "draw from the K likeliest tokens; 0: off", &S::top_k},
+      SamplerRow{"top-p", "draw from the likeliest tokens that hold this probability; 1: off (default 0.9)", &S::top_p},
+      SamplerRow{"min-p", "leave out tokens below this share of the likeliest one's probability; 0: off", &S::min_p},
+      SamplerRow{"typical", "locally typical sampling, probability kept; 1: off", &S::typical_p},
+      SamplerRow{"repeat-penalty", "divide the logits of recent tokens; 1: off", &S::repetition_penalty},
+      SamplerRow{"repeat-window", "tokens that the repetition penalty looks back on; -1: all (default 64)", &S::penalty_window},
+      SamplerRow{"presence-penalty", "take from the logits of tokens that were generated before", &S::presence_penalty},
+      SamplerRow{"frequency-penalty", "the same, for each time they were", &S::frequency_penalty},
+      SamplerRow{"seed", "the same seed gives the same tokens (default: drawn)", &S::seed},
+  };
+  return rows;
+}
+
+void set_sampler_option(SamplerOptions& options, std::string_view name, std::string_view value) {
+  for (const SamplerRow& row : sampler_rows()) {
+    if (row.name != name) continue;
+    SamplerOptions changed = options;
+    std::visit(
+        [&](auto field) {
+          using Value = std::remove_reference_t<decltype(changed.*field)>;
+          changed.*field = parse_number<Value>(value, std::string(name));
+        },
+        row.field);
+    check_sampler_options(changed);
+    options = changed;
+    return;
+  }
+  std::vector<std::string> names;
+  for (const SamplerRow& row : sampler_rows()) names.emplace_back(row.name);
+  fail(ErrorKind::kUsage, "/set", "there is no setting '{}'{}", name, did_you_mean(name, names));
+}
+
+void add_sampler_flags(CLI::App& app, SamplerFlags& flags) {
+  for (const SamplerRow& row : sampler_rows()) {
+    std::visit(
+        [&](auto field) {
+          const bool whole = std::is_integral_v<std::remove_reference_t<decltype(flags.options.*field)>>;
+          CLI::Option* option = app.add_option("--" + std::string(row.name), flags.options.*field, std::string(row.about));
+          option->type_name(whole ? "N" : "X");
+          if (row.name == "seed") option->each([&flags](const std::string&) { flags.seeded = true; });
+        },
+        row.field);
+  }
+  app.add_option("--logit-bias", flags.logit_bias, "add VALUE to the logit of token ID; may be repeated")
+      ->type_name("ID=VALUE")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
+SamplerOptions sampler_options(const SamplerFlags& flags) {
+  SamplerOptions options = flags.options;
+  for (const std::string& text : flags.logit_bias) options.logit_bias.push_back(parse_logit_bias(text));
+  if (!flags.seeded) options.seed = std::random_device{}();
+  check_sampler_options(options);
+  return options;
+}
+
+std::shared_ptr<Checkpoint> open_model(const std::string& model) { return open_checkpoint(find_model(model)); }
+
+std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model) { return open_tokenizer(find_model(model)); }
+
+}  // namespace puna

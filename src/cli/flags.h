@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flags that several verbs share, declared once. A type name with bars, "f32|f16|q8_0", is what help shows and what the completion
+// scripts offer.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "infer/engine.h"
+#include "infer/sampler.h"
+#include "model/checkpoint.h"
+
+namespace puna {
+
+void add_model(CLI::App& app, std::string& model);
+void add_json(CLI::App& app, bool& json);
+
+struct EngineFlags {
+  int threads = 0;
+  std::int64_t context = 0;
+  std::string kv = "f16";
+};
+void add_threads(CLI::App& app, int& threads);
+// --threads, --context and --kv; `kv` holds the default.
+void add_engine_flags(CLI::App& app, EngineFlags& flags);
+EngineOptions engine_options(const EngineFlags& flags);
+// "f16" and its like, for --kv. Throws kUsage naming the nearest.
+Format kv_format(std::string_view name);
+
+// As many rows of logits per step as 64 MB hold, at most one prefill chunk: for verbs that look at every position.
+EngineOptions scoring_options(const EngineFlags& flags, const ModelConfig& config);
+
+// One row per number that steers sampling: --<name> on the command line and `/set <name> VALUE` in a chat.
+struct SamplerRow {
+  std::string_view name, about;
+  std::variant<double SamplerOptions::*, int SamplerOptions::*, std::uint64_t SamplerOptions::*> field;
+};
+std::span<const SamplerRow> sampler_rows();
+// Sets one row's option from text; throws kUsage for an unknown name, a malformed number or a value out of range.
+void set_sampler_option(SamplerOptions& options, std::string_view name, std::string_view value);
+
+struct SamplerFlags {
+  SamplerOptions options;
+  std::vector<std::string> logit_bias;
+  bool seeded = false;  // --seed was given
+};
+void add_sampler_flags(CLI::App& app, SamplerFlags& flags);
+// Checked; a seed that was not given is drawn from the system.
+SamplerOptions sampler_options(const SamplerFlags& flags);
+
+// The path behind a MODEL argument (hub_cache.h), opened.
+std::shared_ptr<Checkpoint> open_model(const std::string& model);
+std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model);
+
+}  // namespace puna

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/interrupt.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+namespace puna {
+namespace {
+
+std::atomic<bool> flag{false};
+std::atomic<bool> polled{false};       // inside a scope
+std::atomic<bool> second_ends{false};  // the scope's SecondPress
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may take no lock");
+
+void on_interrupt(int) {
+  const bool second = flag.exchange(true);
+  if (!polled || (second && second_ends)) ::_exit(kInterruptedExit);
+}
+
+}  // namespace
+
+void handle_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  sigemptyset(&action.sa_mask);  // no SA_RESTART: a read of the terminal returns, so that the line editor sees the flag
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+InterruptScope::InterruptScope(SecondPress second) {
+  flag = false;
+  second_ends = second == SecondPress::kEndsProcess;
+  polled = true;
+}
+
+InterruptScope::~InterruptScope() { polled = false; }
+
+std::atomic<bool>& interrupt_flag() { return flag; }
+
+}  // namespace puna

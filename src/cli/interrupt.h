@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ctrl-C. Outside an InterruptScope it ends the process at once with exit code 130; inside one it only raises a flag that the
+// generation loop and the line editor look at. Where the scope says so, a second Ctrl-C before the flag is taken down ends the
+// process.
+#pragma once
+
+#include <atomic>
+#include <exception>
+
+namespace puna {
+
+constexpr int kInterruptedExit = 130;
+
+// Ends a verb that noticed the flag; caught in run_command_line().
+class Interrupted : public std::exception {
+ public:
+  const char* what() const noexcept override { return "interrupted"; }
+};
+
+// Installs the handler; called once, before any verb runs.
+void handle_interrupts();
+
+enum class SecondPress { kEndsProcess, kIgnored };
+
+class InterruptScope {
+ public:
+  explicit InterruptScope(SecondPress second);
+  ~InterruptScope();
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+};
+
+// Raised by Ctrl-C inside a scope. A reader takes it down by storing false.
+std::atomic<bool>& interrupt_flag();
+
+}  // namespace puna

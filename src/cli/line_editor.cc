@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/line_editor.h"
+
+#include <histedit.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <clocale>
+#include <cstdio>
+#include <cstdlib>
+#include <cwchar>
+#include <system_error>
+#include <utility>
+
+#include "cli/interrupt.h"
+
+namespace puna {
+
+namespace fs = std::filesystem;
+
+struct LineEditor::State {
+  EditLine* editor = nullptr;
+  History* history = nullptr;
+  fs::path path;
+  std::string prompt;
+};
+
+namespace {
+
+constexpr int kHistoryLines = 1000;
+
+char* prompt_of(EditLine* editor) {
+  std::string* prompt = nullptr;
+  ::el_get(editor, EL_CLIENTDATA, &prompt);
+  return prompt->data();
+}
+
+// libedit's own reader swallows the first Ctrl-C; this one ends the line, and puts whole characters together from bytes.
+int read_character(EditLine*, wchar_t* character) {
+  std::mbstate_t state{};
+  while (true) {
+    char byte = 0;
+    const ssize_t got = ::read(STDIN_FILENO, &byte, 1);
+    if (got == 0) return 0;
+    if (got < 0 && (errno != EINTR || interrupt_flag())) return -1;
+    if (got < 0) continue;
+    const std::size_t length = std::mbrtowc(character, &byte, 1, &state);
+    if (length == static_cast<std::size_t>(-2)) continue;  // the character goes on in the next byte
+    if (length != static_cast<std::size_t>(-1)) return 1;
+    state = {};  // not a character of this locale: leave it out
+  }
+}
+
+void use_a_unicode_locale() {
+  std::setlocale(LC_CTYPE, "");
+  if (MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+}  // namespace
+
+LineEditor::LineEditor(fs::path history) : state_(std::make_unique<State>()) {
+  use_a_unicode_locale();
+  State& state = *state_;
+  state.path = std::move(history);
+  state.editor = ::el_init("puna", stdin, stdout, stderr);
+  state.history = ::history_init();
+  HistEvent event;
+  ::history(state.history, &event, H_SETSIZE, kHistoryLines);
+  ::history(state.history, &event, H_SETUNIQUE, 1);
+  if (!state.path.empty()) {
+    std::error_code error;
+    fs::create_directories(state.path.parent_path(), error);
+    ::history(state.history, &event, H_LOAD, state.path.c_str());
+  }
+  ::el_set(state.editor, EL_EDITOR, "emacs");
+  ::el_set(state.editor, EL_SIGNAL, 0);
+  ::el_set(state.editor, EL_CLIENTDATA, &state.prompt);
+  ::el_set(state.editor, EL_PROMPT, prompt_of);
+  ::el_set(state.editor, EL_HIST, ::history, state.history);
+  ::el_set(state.editor, EL_GETCFN, read_character);
+  ::el_set(state.editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
+  ::el_source(state.editor, nullptr);
+}
+
+LineEditor::~LineEditor() {
+  ::history_end(state_->history);
+  ::el_end(state_->editor);
+}
+
+LineEditor::Result LineEditor::read(const std::string& prompt, std::string& line) {
+  line.clear();
+  state_->prompt = prompt;
+  ::el_resize(state_->editor);
+  int count = 0;
+  const char* text = ::el_gets(state_->editor, &count);
+  if (interrupt_flag().exchange(false)) {
+    std::fputs("^C\n", stdout);
+    std::fflush(stdout);
+    ::el_reset(state_->editor);
+    return Result::kInterrupted;
+  }
+  if (text == nullptr || count <= 0) return Result::kEnd;
+  line.assign(text, static_cast<std::size_t>(count));
+  while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
+  return Result::kLine;
+}
+
+void LineEditor::remember(const std::string& text) {
+  HistEvent event;
+  ::history(state_->history, &event, H_ENTER, text.c_str());
+  if (!state_->path.empty()) ::history(state_->history, &event, H_SAVE, state_->path.c_str());
+}
+
+fs::path history_path() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state != nullptr && *state != '\0') return fs::path(state) / "puna" / "history";
+  const char* home = std::getenv("HOME");
+  return home == nullptr || *home == '\0' ? fs::path() : fs::path(home) / ".local" / "state" / "puna" / "history";
+}
+
+}  // namespace puna

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Standard output and standard error. What a model or a file says may hold control sequences that retitle, recolour or reprogram a
+// terminal: on a terminal they are shown as symbols; a pipe or a file gets the exact bytes.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace puna {
+
+// The exit code when whoever reads our standard output has gone: what a shell shows for a program that SIGPIPE ended.
+constexpr int kOutputClosedExit = 141;
+
+class OutputClosed : public std::exception {
+ public:
+  const char* what() const noexcept override { return "standard output is closed"; }
+};
+
+// Exact bytes. Throws OutputClosed when the reader is gone, kNoRoom when the disk behind it is full.
+void write_out(std::string_view bytes);
+// Text for people: as without_controls() gives it on a terminal, exact bytes elsewhere.
+void write_text(std::string_view text);
+// One line of JSON.
+void write_json(const Json& value);
+// A line for people on standard error, behind "puna: ".
+void write_error(std::string_view message);
+// A line for people on standard error.
+void write_note(std::string_view message);
+
+bool output_is_terminal();
+bool error_is_terminal();
+bool input_is_terminal();
+
+// Control characters but newline and tab become symbols: ESC is shown as ␛ (U+2400 + code), C1 controls as U+FFFD. Expects whole
+// UTF-8 characters; bytes that are not UTF-8 become U+FFFD too.
+std::string without_controls(std::string_view text);
+
+}  // namespace puna

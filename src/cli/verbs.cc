@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of verbs. To add one: a row here, and commands/<name>.cc that defines declare_<name>().
+#include <array>
+#include <string>
+
+#include "cli/verb.h"
+
+namespace puna {
+
+// ROW(function, name, group, about)
+#define PUNA_VERBS(ROW)                                                                                          \
+  ROW(run, "run", "Use a model", "answer a prompt, continue a text, or chat")                                    \
+  ROW(tokenize, "tokenize", "Use a model", "turn text into tokens, and tokens into text")                        \
+  ROW(score, "score", "Use a model", "log-probabilities and logits of given tokens")                             \
+  ROW(show, "show", "Look into a model", "what a model is: shape, formats, tokenizer, memory it needs")          \
+  ROW(prompt_format, "prompt-format", "Look into a model", "how a conversation is written for a model")          \
+  ROW(perplexity, "perplexity", "Measure", "how well a model predicts a text, alone or against another")         \
+  ROW(bench, "bench", "Measure", "speed of reading a prompt and of writing an answer")                           \
+  ROW(quantize, "quantize", "Change a model", "write a model with fewer bits per weight, and say what it costs") \
+  ROW(convert, "convert", "Change a model", "write a model in another container: GGUF, Hugging Face, Meta")      \
+  ROW(pull, "pull", "Keep models", "download a model from the Hugging Face hub")                                 \
+  ROW(list, "list", "Keep models", "the models in the cache")                                                    \
+  ROW(rm, "rm", "Keep models", "remove a model from the cache")                                                  \
+  ROW(help, "help", "About puna", "help for a verb")                                                             \
+  ROW(completion, "completion", "About puna", "print the completion script of a shell")                          \
+  ROW(man, "man", "About puna", "print the manual page")
+
+#define PUNA_DECLARE(function, name, group, about) VerbAction declare_##function(CLI::App& app);
+PUNA_VERBS(PUNA_DECLARE)
+#undef PUNA_DECLARE
+
+std::span<const Verb> verbs() {
+#define PUNA_ROW(function, name, group, about) Verb{name, group, about, declare_##function},
+  static constexpr std::array rows = {PUNA_VERBS(PUNA_ROW)};
+#undef PUNA_ROW
+  return rows;
+}
+
+std::unique_ptr<CLI::App> make_app(VerbAction& chosen) {
+  auto app = std::make_unique<CLI::App>("Run, measure, convert and quantize Llama-family models.", "puna");
+  app->get_formatter()->column_width(34);
+  app->set_help_flag("-h,--help", "print this help");
+  app->set_version_flag("--version", "puna " PUNA_VERSION, "print the version");
+  app->footer("puna help VERB explains a verb. The guide is in docs/guide/.");
+  for (const Verb& verb : verbs()) {
+    CLI::App* sub = app->add_subcommand(std::string(verb.name), std::string(verb.about));
+    sub->group(std::string(verb.group));
+    sub->set_help_flag("-h,--help", "print this help");
+    sub->callback([&chosen, action = verb.declare(*sub)] { chosen = action; });
+  }
+  return app;
+}
+
+}  // namespace puna
