@@ -11,12 +11,12 @@ namespace puna {
 inline std::atomic<std::int64_t> allocations{0};
 }
 
-// NOLINTBEGIN(misc-definitions-in-headers): a replaced operator cannot be inline
-void* operator new(std::size_t size) {
+// Not inlined, or GCC would see malloc() meet delete and warn. NOLINTBEGIN(misc-definitions-in-headers)
+[[gnu::noinline]] void* operator new(std::size_t size) {
   puna::allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 // NOLINTEND(misc-definitions-in-headers)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole network once more in plain double-precision loops, position by position, from the equations alone: no cache, no batch,
+// The whole network once more in plain double-precision loops, from the equations alone: no cache, no batch,
 // none of the kernels. Only the decoding of weights is shared.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -26,12 +27,10 @@ class LlamaOracle {
     std::vector<Row> x;
     for (const Token token : tokens) x.push_back(decoded(weights_.token_embedding, id(token)));
     for (const LayerWeights& layer : weights_.layers) {
-      add_attention(layer, x);
-      for (Row& row : x) add(row, feed_forward(layer, normed(row, layer.feed_forward_norm)));
+      add(x, attention(layer, normed(x, layer.attention_norm)));
+      add(x, feed_forward(layer, normed(x, layer.feed_forward_norm)));
     }
-    std::vector<Row> result;
-    for (const Row& row : x) result.push_back(product(weights_.output, normed(row, weights_.output_norm)));
-    return result;
+    return product(weights_.output, normed(x, weights_.output_norm));
   }
 
  private:
@@ -41,32 +40,37 @@ class LlamaOracle {
     return {values.begin(), values.end()};
   }
 
-  static void add(Row& x, const Row& delta) {
-    for (std::size_t d = 0; d < x.size(); ++d) x[d] += delta[d];
+  static void add(std::vector<Row>& x, const std::vector<Row>& delta) {
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      for (std::size_t d = 0; d < x[t].size(); ++d) x[t][d] += delta[t][d];
+    }
   }
 
-  Row normed(const Row& x, const Tensor& weight) const {
-    double sum = 0;
-    for (const double value : x) sum += value * value;
-    const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + config_.norm_eps);
-    Row y = decoded(weight, 0);
-    for (std::size_t d = 0; d < x.size(); ++d) y[d] *= x[d] * scale;
-    return y;
+  std::vector<Row> normed(std::vector<Row> x, const Tensor& weight) const {
+    const Row w = decoded(weight, 0);
+    for (Row& row : x) {
+      const double mean = std::inner_product(row.begin(), row.end(), row.begin(), 0.0) / static_cast<double>(row.size());
+      for (std::size_t d = 0; d < row.size(); ++d) row[d] *= w[d] / std::sqrt(mean + config_.norm_eps);
+    }
+    return x;
   }
 
-  Row product(const Tensor& weight, Row x) const {
-    for (std::size_t begin = 0; round_ && begin < x.size(); begin += 32) {
+  Row rounded(Row x) const {
+    for (std::size_t begin = 0; begin < x.size(); begin += 32) {
       double largest = 0;
       for (std::size_t i = begin; i < begin + 32; ++i) largest = std::max(largest, std::fabs(x[i]));
       const double step = largest / 127;
       for (std::size_t i = begin; i < begin + 32; ++i) x[i] = step == 0 ? 0 : step * std::nearbyint(x[i] / step);
     }
-    Row y;
+    return x;
+  }
+
+  std::vector<Row> product(const Tensor& weight, std::vector<Row> x) const {
+    if (round_) std::transform(x.begin(), x.end(), x.begin(), [this](const Row& row) { return rounded(row); });
+    std::vector<Row> y(x.size());
     for (std::int64_t n = 0; n < weight.shape[0]; ++n) {
       const Row w = decoded(weight, n);
-      double sum = 0;
-      for (std::size_t k = 0; k < w.size(); ++k) sum += w[k] * x[k];
-      y.push_back(sum);
+      for (std::size_t t = 0; t < x.size(); ++t) y[t].push_back(std::inner_product(w.begin(), w.end(), x[t].begin(), 0.0));
     }
     return y;
   }
@@ -88,21 +92,16 @@ class LlamaOracle {
     }
   }
 
-  void add_attention(const LayerWeights& layer, std::vector<Row>& x) const {
-    std::vector<Row> q, k, v;
-    for (std::size_t t = 0; t < x.size(); ++t) {
-      const Row n = normed(x[t], layer.attention_norm);
-      q.push_back(product(layer.query, n));
-      k.push_back(product(layer.key, n));
-      v.push_back(product(layer.value, n));
+  std::vector<Row> attention(const LayerWeights& layer, const std::vector<Row>& n) const {
+    std::vector<Row> q = product(layer.query, n), k = product(layer.key, n), mixed;
+    const std::vector<Row> v = product(layer.value, n);
+    for (std::size_t t = 0; t < n.size(); ++t) {
       rotate(q[t], t);
       rotate(k[t], t);
+      mixed.emplace_back(q[t].size());
+      for (std::size_t h = 0; h < static_cast<std::size_t>(config_.heads); ++h) mix_head(h, t, q[t], k, v, mixed[t]);
     }
-    for (std::size_t t = 0; t < x.size(); ++t) {
-      Row mixed(q[t].size());
-      for (std::size_t h = 0; h < static_cast<std::size_t>(config_.heads); ++h) mix_head(h, t, q[t], k, v, mixed);
-      add(x[t], product(layer.attention_output, mixed));
-    }
+    return product(layer.attention_output, mixed);
   }
 
   void mix_head(std::size_t h, std::size_t t, const Row& q, const std::vector<Row>& k, const std::vector<Row>& v,
@@ -123,10 +122,12 @@ class LlamaOracle {
     }
   }
 
-  Row feed_forward(const LayerWeights& layer, const Row& m) const {
-    Row gate = product(layer.gate, m);
-    const Row up = product(layer.up, m);
-    for (std::size_t f = 0; f < gate.size(); ++f) gate[f] = gate[f] / (1 + std::exp(-gate[f])) * up[f];
+  std::vector<Row> feed_forward(const LayerWeights& layer, const std::vector<Row>& m) const {
+    std::vector<Row> gate = product(layer.gate, m);
+    const std::vector<Row> up = product(layer.up, m);
+    for (std::size_t t = 0; t < m.size(); ++t) {
+      for (std::size_t f = 0; f < gate[t].size(); ++f) gate[t][f] = gate[t][f] / (1 + std::exp(-gate[t][f])) * up[t][f];
+    }
     return product(layer.down, gate);
   }
 

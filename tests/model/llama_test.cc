@@ -82,7 +82,7 @@ TEST_P(LlamaFormats, AgreesWithTheDoublePrecisionNetwork) {
     Rig rig(checkpoint);
     const double found = distance(rig.append(rig.cache.add_sequence(), tokens, chunk), expected);
     // Exact weights leave F32 rounding; rounded activations may fall to the other side of a half.
-    EXPECT_LT(found, rounds ? 2e-2 : 2e-5) << "chunks of " << chunk;
+    EXPECT_LT(found, rounds ? 5e-2 : 2e-5) << "chunks of " << chunk;
     RecordProperty("distance", std::to_string(found));
   }
 }
@@ -125,7 +125,7 @@ TEST(Llama, RunsWithoutGroups) {  // as many key/value heads as query heads, and
 TEST(Llama, ChunksOfAnySizeGiveTheSameLogits) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
   const std::vector<Token> tokens = random_tokens(100, 96);  // over a page's end
-  Rig rig(checkpoint);
+  Rig rig(checkpoint, 2, Format::kF32, 5 * 2 * kPagePositions);
   const std::vector<float> whole = rig.append(rig.cache.add_sequence(), tokens, 100);
   for (const std::size_t chunk : {1, 3, 8, 64}) {
     EXPECT_LT(distance(rig.append(rig.cache.add_sequence(), tokens, chunk), whole), 1e-5) << chunk;
