@@ -112,7 +112,7 @@ GgufArray read_items(std::uint64_t count, Read&& read) {
 
 GgufArray read_array(Cursor& cursor, std::string_view key, const std::string& where) {
   const auto type = static_cast<Type>(cursor.number<std::uint32_t>("an array's type"));
-  const std::uint64_t size = gguf_value_bytes(type);
+  const std::uint64_t size = gguf_value_bytes(static_cast<std::uint32_t>(type));
   if (type == Type::kArray) fail(ErrorKind::kUnsupported, where, "{} is an array of arrays, which no model file needs", key);
   if (size == 0) fail(ErrorKind::kBadInput, where, "{} is an array of the unknown type {}", key, static_cast<std::uint32_t>(type));
   const std::uint64_t count = cursor.count("array items", size);
@@ -136,7 +136,7 @@ GgufArray read_array(Cursor& cursor, std::string_view key, const std::string& wh
 
 GgufValue read_value(Cursor& cursor, Type type, std::string_view key, const std::string& where) {
   if (type == Type::kArray) return read_array(cursor, key, where);
-  if (gguf_value_bytes(type) == 0) {
+  if (gguf_value_bytes(static_cast<std::uint32_t>(type)) == 0) {
     fail(ErrorKind::kBadInput, where, "{} has the unknown value type {}: the file is damaged or newer than this program", key,
          static_cast<std::uint32_t>(type));
   }

@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <string>
 
-#include "tensor/gguf.h"
-
 namespace puna {
 
 inline constexpr std::uint32_t kGgufMagic = 0x46554747;  // "GGUF"
@@ -17,8 +15,8 @@ inline bool gguf_alignment_is_valid(std::int64_t alignment) {
   return alignment >= 8 && alignment <= 1 << 20 && (alignment & (alignment - 1)) == 0;
 }
 
-// Bytes of a value of this type: the length word alone for a string, 12 for an array's type and count; 0 for an unknown type.
-std::uint64_t gguf_value_bytes(GgufScalar::Type type);
+// Bytes of a value of this GgufScalar::Type; of a string its length word alone, of an array its type and count; 0 where unknown.
+std::uint64_t gguf_value_bytes(std::uint32_t type);
 
 // "Q2_K (ggml type 10)".
 std::string ggml_type_name(std::uint32_t type);

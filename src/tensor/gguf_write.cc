@@ -32,7 +32,7 @@ class Header {
 };
 
 void put_integer(Header& header, Type type, std::int64_t value) {
-  switch (gguf_value_bytes(type)) {
+  switch (gguf_value_bytes(static_cast<std::uint32_t>(type))) {
     case 1:
       return header.number(static_cast<std::int8_t>(value));
     case 2:
@@ -47,8 +47,9 @@ void put_integer(Header& header, Type type, std::int64_t value) {
 void put_scalar(Header& header, const GgufScalar& scalar, const std::string& where) {
   const bool real = scalar.type == Type::kF32 || scalar.type == Type::kF64;
   const std::size_t expected = scalar.type == Type::kString ? 2 : real ? 1 : 0;  // alternatives of the variant
-  PUNA_CHECK(scalar.value.index() == expected && gguf_value_bytes(scalar.type) != 0 && scalar.type != Type::kArray, where,
-             "a metadata value does not match its GGUF type {}", static_cast<std::uint32_t>(scalar.type));
+  PUNA_CHECK(scalar.value.index() == expected && gguf_value_bytes(static_cast<std::uint32_t>(scalar.type)) != 0 &&
+                 scalar.type != Type::kArray,
+             where, "a metadata value does not match its GGUF type {}", static_cast<std::uint32_t>(scalar.type));
   header.type(scalar.type);
   if (scalar.type == Type::kString) return header.string(std::get<std::string>(scalar.value));
   if (scalar.type == Type::kF32) return header.number(static_cast<float>(std::get<double>(scalar.value)));

@@ -18,8 +18,10 @@ namespace puna {
 namespace {
 
 constexpr std::size_t kMostValues = 4 << 20;  // in the pool: some 200 thousand tensors
-constexpr std::size_t kMostVisits = 1 << 20;  // of values during the walk: a dictionary that repeats itself stops here
-constexpr int kDeepest = 32;                  // dictionaries inside dictionaries
+constexpr std::size_t kMostVisits =
+    1 << 20;                           // of values during the walk, or one per byte of a shorter stream: repetition stops here
+constexpr std::size_t kMostDims = 16;  // a tuple can be shared by many tensors, each of which keeps a copy
+constexpr int kDeepest = 32;           // dictionaries inside dictionaries
 constexpr std::size_t kLongestName = 1024;
 
 using Index = std::uint32_t;
@@ -333,14 +335,15 @@ std::uint64_t Machine::count_of(Index index) const {
 }
 
 std::vector<std::uint64_t> Machine::dims_of(Index index) const {
-  if (values_[index].kind != Kind::kTuple) damaged("gives a tensor no dimensions");
+  if (values_[index].kind != Kind::kTuple || values_[index].items.size() > kMostDims) damaged("gives a tensor no dimensions");
   std::vector<std::uint64_t> dims;
   for (const Index item : values_[index].items) dims.push_back(count_of(item));
   return dims;
 }
 
 void Machine::walk(Index index, const std::string& name, int depth) {
-  if (++visits_ > kMostVisits || depth > kDeepest || name.size() > kLongestName) damaged("nests its dictionaries too deep");
+  if (++visits_ > std::min(kMostVisits, stream_.size()) || depth > kDeepest || name.size() > kLongestName)
+    damaged("nests its dictionaries too deep");
   const Value& value = values_[index];
   const auto below = [&](std::string_view key) { return name.empty() ? std::string(key) : fmt::format("{}.{}", name, key); };
   if (value.kind == Kind::kTensor) {

@@ -133,6 +133,7 @@ TEST(Pickle, RefusesImpossibleTensors) {
   expect_refused("another number of strides than of dimensions", built(byte(1) + "\x85", ")"));
   expect_refused("counts with what is no number", built("J\xff\xff\xff\xff\x85", byte(1) + "\x85"));
   expect_refused("gives a tensor no dimensions", built("N", ")"));
+  expect_refused("gives a tensor no dimensions", built("(" + std::string(40, 'N') + "t", ")"));
 }
 
 TEST(Pickle, RefusesBrokenStacks) {
