@@ -82,13 +82,14 @@ std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->kind = CheckpointKind::kGguf;
   checkpoint->where = path.filename().string();
-  checkpoint->config = gguf_config(first);
+  std::vector<Tensor> tensors;
+  for (const auto& [file_path, file] : parts) tensors.insert(tensors.end(), file->tensors().begin(), file->tensors().end());
+  if (parts.size() > 1) check_tensor_count(first, tensors.size());
+  checkpoint->config = gguf_config(first, tensors);
   if (checkpoint->config.name.empty()) checkpoint->config.name = path.stem().string();
   checkpoint->weights.layers.resize(static_cast<std::size_t>(checkpoint->config.layers));
-  std::size_t tensors = 0;
   for (const auto& [file_path, file] : parts) {
     for (const Tensor& tensor : file->tensors()) {
-      ++tensors;
       if (const auto slot = find_weight(tensor.name, &WeightRoleInfo::gguf)) {
         place_tensor(*checkpoint, *slot, tensor, file->where());
       } else if (!is_known_extra(tensor.name)) {
@@ -98,7 +99,6 @@ std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
     checkpoint->files.push_back(file_path);
     checkpoint->owners.push_back(file);
   }
-  if (parts.size() > 1) check_tensor_count(first, tensors);
   checkpoint->config.tied_embeddings = !checkpoint->weights.output;
   checkpoint->tokenizer = gguf_tokenizer(first);
   checkpoint->chat_template = first.find_string("tokenizer.chat_template").value_or("");

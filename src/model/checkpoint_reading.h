@@ -4,9 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -33,8 +32,8 @@ HuggingFaceConfig parse_hugging_face_config(std::string_view json, const std::st
 // multiple_of, the feed-forward width.
 ModelConfig parse_meta_params(std::string_view json, const std::string& where);
 
-// The llama.* keys, and rope_freqs.weight where the file has it.
-ModelConfig gguf_config(const GgufFile& file);
+// The llama.* keys, and what the tensors (of all parts of a split set) add: rope_freqs.weight, and the vocabulary of old files.
+ModelConfig gguf_config(const GgufFile& file, std::span<const Tensor> tensors);
 
 // The tokenizer.ggml.* keys; nullptr where the file has none.
 std::unique_ptr<Tokenizer> gguf_tokenizer(const GgufFile& file);

@@ -3,6 +3,7 @@
 // divisors for each frequency.
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -40,7 +41,7 @@ void check_architecture(const GgufFile& file) {
   }
 }
 
-void read_rope(const GgufFile& file, ModelConfig& config) {
+void read_rope(const GgufFile& file, std::span<const Tensor> tensors, ModelConfig& config) {
   const std::int64_t rotated = file.find_integer("llama.rope.dimension_count").value_or(config.head_width);
   if (rotated != config.head_width) {
     fail(ErrorKind::kUnsupported, file.where(), "llama.rope.dimension_count is {}, expected the head width, {}", rotated,
@@ -56,7 +57,7 @@ void read_rope(const GgufFile& file, ModelConfig& config) {
   } else {
     config.rope_linear_factor = file.find_real("llama.rope.scale_linear").value_or(1);  // the key's older name
   }
-  for (const Tensor& tensor : file.tensors()) {
+  for (const Tensor& tensor : tensors) {
     if (tensor.name != "rope_freqs.weight") continue;
     if (tensor.shape != Shape{config.head_width / 2}) {
       fail(ErrorKind::kBadInput, file.where(), "tensor rope_freqs.weight is {}, expected half the head width, [{}]",
@@ -69,7 +70,7 @@ void read_rope(const GgufFile& file, ModelConfig& config) {
 
 }  // namespace
 
-ModelConfig gguf_config(const GgufFile& file) {
+ModelConfig gguf_config(const GgufFile& file, std::span<const Tensor> tensors) {
   check_architecture(file);
   ModelConfig config;
   config.name = file.find_string("general.name").value_or("");
@@ -93,11 +94,11 @@ ModelConfig gguf_config(const GgufFile& file) {
   config.rope_pairing = RopePairing::kNeighbours;
   config.vocabulary = file.find_integer("llama.vocab_size").value_or(0);
   if (config.vocabulary == 0) {  // older writers leave it to the embedding
-    for (const Tensor& tensor : file.tensors()) {
+    for (const Tensor& tensor : tensors) {
       if (tensor.name == "token_embd.weight") config.vocabulary = tensor.shape.rows();
     }
   }
-  read_rope(file, config);
+  read_rope(file, tensors, config);
   check_config(config, file.where());
   return config;
 }
