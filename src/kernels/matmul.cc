@@ -90,4 +90,6 @@ void matmul_forward(Device& device, Activations& x, std::span<const Product> pro
   });
 }
 
+bool has_integer_dots() { return cpu::has_integer_dots(); }
+
 }  // namespace puna

@@ -10,36 +10,14 @@
 // The order of a sum depends only on K and on whether X has at least kPanelRows rows: any number of threads gives equal bits.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "kernels/activations.h"
 #include "kernels/device.h"
-#include "tensor/tensor.h"
 
 namespace puna {
-
-// From this many rows on, X is rearranged into panels of kPanelWidth rows.
-inline constexpr std::int64_t kPanelRows = 8;
-inline constexpr std::int64_t kPanelWidth = 32;
-
-// X in 8 bits, row by row (fewer than kPanelRows rows) or in panels p of W = kPanelWidth rows, the last one padded with zeros.
-struct QuantizedActivations {
-  std::int8_t* q = nullptr;      // [T, K]       or [T / W, K / 4, W, 4]
-  float* scales = nullptr;       // [T, K / 32]  or [T / W, K / 32, W]
-  std::int32_t* sums = nullptr;  // [T, K / 16]  or [T / W, K / 16, W]: sums of 16 q's
-};
-
-// X with the forms that products read, each made when the first product asks for it. Made once per X and shared by all matrices
-// that multiply it.
-struct Activations {
-  const float* values = nullptr;  // [T, K]
-  std::int64_t rows = 0, width = 0;
-  QuantizedActivations quantized;  // where the buffer keeps the 8-bit form
-  float* panels = nullptr;         // [T / W, K, W] F32, for products in F32 with at least kPanelRows rows
-  bool has_quantized = false, has_panels = false;
-};
 
 // Memory for the forms of up to max_rows × max_width activations.
 class ActivationBuffer {
@@ -56,12 +34,6 @@ class ActivationBuffer {
   std::vector<std::int8_t> q_;
   std::vector<float> scales_, panels_;
   std::vector<std::int32_t> sums_;
-};
-
-struct Product {
-  const Tensor* weight;  // [N, K]
-  float* y;              // [T, N], rows `stride` apart
-  std::int64_t stride;
 };
 
 // All products of one X, in one pass over the threads. Throws kInternal for shapes that do not match or a quantized K that is not

@@ -194,18 +194,13 @@ void matmul_integer([[maybe_unused]] const Activations& x, [[maybe_unused]] cons
 HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
-namespace puna {
-namespace cpu {
+namespace puna::cpu {
 
 HWY_EXPORT(matmul_integer);
 HWY_EXPORT(has_integer_dots);
 
 void matmul_integer(const Activations& x, const RowRange& range) { HWY_DYNAMIC_DISPATCH(matmul_integer)(x, range); }
-static bool dispatch_has_integer_dots() { return HWY_DYNAMIC_DISPATCH(has_integer_dots)(); }
+bool has_integer_dots() { return HWY_DYNAMIC_DISPATCH(has_integer_dots)(); }
 
-}  // namespace cpu
-
-bool has_integer_dots() { return cpu::dispatch_has_integer_dots(); }
-
-}  // namespace puna
+}  // namespace puna::cpu
 #endif

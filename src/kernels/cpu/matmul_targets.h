@@ -5,18 +5,9 @@
 
 #include <cstdint>
 
-#include "kernels/matmul.h"
-#include "tensor/tensor.h"
+#include "kernels/activations.h"
 
-namespace puna {
-
-// A product and the rows of W that one thread works on.
-struct RowRange {
-  const Product* product;
-  std::int64_t begin, end;
-};
-
-namespace cpu {
+namespace puna::cpu {
 
 // Rows [begin, end) of X into the 8-bit form; panels when x.rows >= kPanelRows (begin and end are then multiples of kPanelWidth,
 // or x.rows).
@@ -26,8 +17,8 @@ void transpose_activations(const Activations& x, std::int64_t begin, std::int64_
 
 // F32, F16, BF16, F8E4M3; and every other format through its decoder.
 void matmul_float(const Activations& x, const RowRange& range);
-// Quantized formats.
+// Quantized formats, where has_integer_dots().
+bool has_integer_dots();
 void matmul_integer(const Activations& x, const RowRange& range);
 
-}  // namespace cpu
-}  // namespace puna
+}  // namespace puna::cpu
