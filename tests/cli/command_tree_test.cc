@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs, their flags, and all that is written from them: completion, the man page, and that the guide has a page per verb.
+#include "cli/command_tree.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <set>
+
+#include "cli/completion.h"
+#include "cli/expect_error.h"
+#include "cli/man_page.h"
+#include "cli/verb.h"
+#include "shared_data.h"
+
+namespace puna {
+namespace {
+
+using testing::HasSubstr;
+
+const CLI::App& app() {
+  static VerbAction chosen;
+  static const std::unique_ptr<CLI::App> the_app = make_app(chosen);
+  return *the_app;
+}
+
+std::filesystem::path guide(const std::string& page) { return std::filesystem::path(PUNA_SOURCE_DIR) / "docs" / "guide" / page; }
+
+TEST(Verbs, EachFlagIsExplainedAndNamedOnce) {
+  const auto described = describe_verbs(app());
+  ASSERT_EQ(described.size(), verbs().size());
+  for (const VerbInfo& verb : described) {
+    EXPECT_FALSE(verb.about.empty()) << verb.name;
+    EXPECT_FALSE(verb.about.ends_with('.')) << verb.name;
+    std::set<std::string> names;
+    for (const FlagInfo& flag : verb.flags) {
+      EXPECT_FALSE(flag.about.empty()) << verb.name << " " << flag.names.back();
+      EXPECT_EQ(flag.takes_value && !flag.positional, !flag.value.empty() && !flag.positional)
+          << verb.name << " " << flag.names.back();
+      for (const std::string& name : flag.names) EXPECT_TRUE(names.insert(name).second) << verb.name << " " << name;
+    }
+    EXPECT_TRUE(names.count("--help")) << verb.name;
+  }
+}
+
+TEST(Verbs, FlagsAreReadOffTheApp) {
+  const auto described = describe_verbs(app());
+  const auto verb = std::find_if(described.begin(), described.end(), [](const VerbInfo& v) { return v.name == "run"; });
+  ASSERT_NE(verb, described.end());
+  const auto flag = [&](const std::string& name) {
+    for (const FlagInfo& info : verb->flags) {
+      if (std::find(info.names.begin(), info.names.end(), name) != info.names.end()) return info;
+    }
+    ADD_FAILURE() << name;
+    return FlagInfo();
+  };
+  EXPECT_EQ(flag("--kv").choices(), (std::vector<std::string>{"f32", "f16", "q8_0"}));
+  EXPECT_FALSE(flag("--raw").takes_value);
+  EXPECT_TRUE(flag("--tools").takes_file());
+  EXPECT_TRUE(flag("MODEL").positional && flag("MODEL").required && flag("MODEL").takes_file());
+  EXPECT_EQ(flag("-t").names, (std::vector<std::string>{"-t", "--threads"}));
+}
+
+TEST(Guide, HasAPageForEachVerbThatNamesEachFlag) {
+  for (const VerbInfo& verb : describe_verbs(app())) {
+    const std::string page = read_text(guide(verb.name + ".md"));
+    ASSERT_FALSE(page.empty()) << "docs/guide/" << verb.name << ".md is missing";
+    EXPECT_TRUE(page.starts_with("# ")) << verb.name;
+    EXPECT_THAT(page, HasSubstr("```sh\n"));
+    for (const FlagInfo& flag : verb.flags) {
+      if (flag.positional || flag.names.back() == "--help") continue;
+      for (const std::string& name : flag.names) {
+        EXPECT_TRUE(page.find("`" + name + "`") != std::string::npos || page.find("`" + name + " ") != std::string::npos)
+            << "docs/guide/" << verb.name << ".md does not explain " << name;
+      }
+    }
+    EXPECT_THAT(read_text(guide("README.md")), HasSubstr("(" + verb.name + ".md)"));
+  }
+}
+
+TEST(Guide, NamesNoFlagThatIsNotThere) {
+  for (const VerbInfo& verb : describe_verbs(app())) {
+    std::set<std::string> known;
+    for (const FlagInfo& flag : verb.flags) known.insert(flag.names.begin(), flag.names.end());
+    const std::string page = read_text(guide(verb.name + ".md"));
+    for (std::size_t at = page.find("| `-"); at != std::string::npos; at = page.find("| `-", at + 1)) {
+      const std::size_t begin = at + 3;
+      const std::string name = page.substr(begin, page.find_first_of(" `", begin) - begin);
+      EXPECT_TRUE(known.count(name)) << "docs/guide/" << verb.name << ".md explains " << name << ", which is no flag";
+    }
+  }
+}
+
+TEST(Guide, ListsEveryExitCode) {
+  const std::string page = read_text(guide("exit-codes.md"));
+  for (int code = 0; code <= static_cast<int>(ErrorKind::kUnsupported); ++code) {
+    EXPECT_THAT(page, HasSubstr("\n| " + std::to_string(code) + " |"));
+  }
+}
+
+TEST(Completion, NamesEveryVerbAndFlag) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const std::string script = completion_script(app(), shell);
+    for (const VerbInfo& verb : describe_verbs(app())) {
+      EXPECT_THAT(script, HasSubstr(verb.name)) << shell;
+      for (const FlagInfo& flag : verb.flags) {
+        if (flag.positional) continue;
+        const std::string name = flag.names.back();
+        EXPECT_THAT(script, HasSubstr(std::string(shell) == "fish" ? "-l " + name.substr(2) : name)) << shell;
+      }
+    }
+  }
+  expect_error(ErrorKind::kUsage, "'bsh' is not one of bash, zsh and fish: did you mean bash?",
+               [] { completion_script(app(), "bsh"); });
+}
+
+TEST(ManPage, NamesEveryVerbAndFlag) {
+  const std::string page = man_page(app());
+  EXPECT_TRUE(page.starts_with(".TH PUNA 1"));
+  for (const VerbInfo& verb : describe_verbs(app())) {
+    std::string heading = verb.name;
+    if (const std::size_t dash = heading.find('-'); dash != std::string::npos) heading.replace(dash, 1, "\\-");
+    EXPECT_THAT(page, HasSubstr(".SS " + heading + "\n"));
+  }
+  EXPECT_THAT(page, HasSubstr("\\fB\\-t\\fR, \\fB\\-\\-threads\\fR \\fIN\\fR"));
+}
+
+}  // namespace
+}  // namespace puna
