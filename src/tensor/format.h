@@ -23,7 +23,8 @@ struct FormatInfo {
   int block_bytes;
   // blocks [count / block_values] -> values [count]; exact: the value the format defines, rounded once to F32.
   void (*decode)(const void* blocks, float* values, std::int64_t count);
-  // values [count] -> blocks. Q8_0, Q4_0, Q4_1, Q5_0, Q5_1: bit for bit what llama.cpp writes.
+  // values [count], finite -> blocks. Quantized blocks: bit for bit what llama.cpp writes without an importance matrix. Floats:
+  // nearest, ties to even; F8E4M3 saturates at 448.
   void (*encode)(const float* values, void* blocks, std::int64_t count);
 };
 

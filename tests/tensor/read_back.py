@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads w.pth, w.safetensors and w.npy in a folder with PyTorch, the format's definition and NumPy; exits 77 where those are absent.
+"""Reads w.pth, w.safetensors and w.npy in a folder with PyTorch, by definition and with NumPy; exits 77 where those are absent.
 
 Every file holds i / 2 - 1 for i in 0..11: `a` F32 [3, 4], `b.c` F16 [12], `d` BF16 [2, 2, 3].
 """
