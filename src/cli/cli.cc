@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -45,7 +46,11 @@ std::vector<std::string> flag_names(const CLI::App& app) {
     }
     fail(ErrorKind::kUsage, where, "unexpected argument '{}' ({})", word, help);
   }
-  fail(ErrorKind::kUsage, where, "{} ({})", error.what(), help);
+  std::string problem = error.what();
+  constexpr std::string_view kNotConverted = "Could not convert: ";
+  if (problem.starts_with(kNotConverted))
+    problem = problem.substr(kNotConverted.size()) + ": this is not a number that it can take";
+  fail(ErrorKind::kUsage, where, "{} ({})", problem, help);
 }
 
 // The action to run; empty where help or the version was asked for and has been printed.
@@ -55,8 +60,7 @@ VerbAction parse(int argc, char** argv) {
   try {
     app->parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    const auto subs = app->get_subcommands();
-    write_out(subs.empty() ? app->help() : subs.front()->help());
+    write_out(app->help());  // of the chosen verb, where there is one
     return {};
   } catch (const CLI::CallForVersion& version) {
     write_out(std::string(version.what()) + "\n");

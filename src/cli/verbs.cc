@@ -39,12 +39,15 @@ std::span<const Verb> verbs() {
 std::unique_ptr<CLI::App> make_app(VerbAction& chosen) {
   auto app = std::make_unique<CLI::App>("Run, measure, convert and quantize Llama-family models.", "puna");
   app->get_formatter()->column_width(34);
+  app->get_formatter()->label("SUBCOMMAND", "VERB");
+  app->get_formatter()->label("REQUIRED", "");
   app->set_help_flag("-h,--help", "print this help");
   app->set_version_flag("--version", "puna " PUNA_VERSION, "print the version");
   app->footer("puna help VERB explains a verb. The guide is in docs/guide/.");
   for (const Verb& verb : verbs()) {
     CLI::App* sub = app->add_subcommand(std::string(verb.name), std::string(verb.about));
     sub->group(std::string(verb.group));
+    sub->footer("");
     sub->set_help_flag("-h,--help", "print this help");
     sub->callback([&chosen, action = verb.declare(*sub)] { chosen = action; });
   }

@@ -18,7 +18,7 @@ void help(const std::string& name) {
   if (name.empty()) return write_out(app->help());
   std::vector<std::string> names;
   for (const Verb& verb : verbs()) {
-    if (verb.name == name) return write_out("puna " + name + ": " + app->get_subcommand(name)->help());
+    if (verb.name == name) return write_out(app->get_subcommand(name)->help("puna"));
     names.emplace_back(verb.name);
   }
   fail(ErrorKind::kUsage, "help", "unknown verb '{}'{}", name, did_you_mean(name, names));

@@ -156,6 +156,12 @@ std::string prompt_format_text(const Checkpoint& checkpoint) {
   return checkpoint.chat_template.empty() ? "none" : "the file's own template, which is not known here: use --format or --raw";
 }
 
+std::string count_text(std::int64_t count) {
+  const auto value = static_cast<double>(count);
+  if (value >= 1e9) return fmt::format("{:.2f} billion", value / 1e9);
+  return value >= 1e6 ? fmt::format("{:.1f} million", value / 1e6) : std::to_string(count);
+}
+
 void print_text(const Checkpoint& checkpoint, const Flags& flags) {
   const ModelConfig& c = checkpoint.config;
   const auto row = [](std::string_view label, const std::string& value) { return fmt::format("{:<14} {}\n", label, value); };
@@ -165,7 +171,7 @@ void print_text(const Checkpoint& checkpoint, const Flags& flags) {
     formats += fmt::format("{}{} x {} ({})", formats.empty() ? "" : ", ", use.tensors, name, size);
   }
   std::string text = row("name", c.name) + row("family", "Llama") + row("container", std::string(container(checkpoint.kind)));
-  text += row("parameters", fmt::format("{:.3f} billion", static_cast<double>(c.parameters()) / 1e9));
+  text += row("parameters", count_text(c.parameters()));
   text += row("weights", human_bytes(static_cast<std::uint64_t>(checkpoint.weight_bytes)) + ": " + formats);
   text += row("shape", fmt::format("{} layers, width {}, {} heads of {}, {} key/value heads, feed-forward {}", c.layers, c.width,
                                    c.heads, c.head_width, c.kv_heads, c.feed_forward));

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built program as its user meets it: flags, errors, exit codes, JSON, standard input, Ctrl-C. PUNA is its path."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import tempfile
+import termios
+import time
+import unittest
+
+PUNA = os.environ["PUNA"]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TINY = os.path.join(ROOT, "tests", "golden", "model", "scaled", "hf")  # random weights, 64 tokens, no tokenizer
+STORIES = os.path.join(os.path.dirname(ROOT), "shared", "data", "stories260K")
+STORIES_GGUF = os.path.join(STORIES, "stories260K.gguf")
+needs_stories = unittest.skipUnless(os.path.exists(STORIES_GGUF), "needs ../shared/data/stories260K")
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        self.environment.update(HOME=self.folder, HF_HOME=self.folder, XDG_STATE_HOME=self.folder + "/state", TERM="xterm")
+
+    def path(self, name, content=None):
+        path = os.path.join(self.folder, name)
+        if content is not None:
+            with open(path, "wb" if isinstance(content, bytes) else "w") as file:
+                file.write(content)
+        return path
+
+    def puna(self, *arguments, stdin="", **options):
+        return subprocess.run([PUNA, *arguments], input=stdin, env=self.environment, capture_output=True, timeout=120,
+                              text=isinstance(stdin, str), **options)
+
+    def output(self, *arguments, **options):
+        result = self.puna(*arguments, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def json(self, *arguments, **options):
+        return json.loads(self.output(*arguments, **options))
+
+    def assert_fails(self, code, *arguments, says=(), stdin=""):
+        result = self.puna(*arguments, stdin=stdin)
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertTrue(result.stderr.startswith("puna: "), result.stderr)
+        for part in (says,) if isinstance(says, str) else says:
+            self.assertIn(part, result.stderr)
+
+
+class CommandLine(CliTest):
+    def test_help_and_version(self):
+        self.assertRegex(self.output("--version"), r"^puna \d+\.\d+\.\d+\n$")
+        self.assertIn("tokenize", self.output("--help"))
+        self.assertEqual(self.output("help", "run"), self.output("run", "--help"))
+        self.assertIn("Usage: puna run ", self.output("run", "-h"))
+        self.assertIn("q4_k_m", self.output("quantize", "--help"))
+
+    def test_wrong_words_name_the_nearest(self):
+        self.assert_fails(2, "tokenise", says="unknown verb 'tokenise': did you mean tokenize?")
+        self.assert_fails(2, "run", "x", "--tmp", "0", says="[run] unknown flag '--tmp': did you mean --temp?")
+        self.assert_fails(2, "show", "x", "--tensor=1", says="unknown flag '--tensor': did you mean --tensors?")
+        self.assert_fails(2, "help", "scroe", says="did you mean score?")
+        self.assert_fails(2, "--jsno", says="unknown flag '--jsno'")
+        self.assert_fails(2, "show", TINY, "extra", says="unexpected argument 'extra'")
+        self.assert_fails(2, says="give a verb")
+
+    def test_wrong_values(self):
+        self.assert_fails(2, "run", says="MODEL is required")
+        self.assert_fails(2, "run", TINY, "-n", "many", says=["--max-tokens", "many", "not a number"])
+        self.assert_fails(2, "run", TINY, "--threads", "-3", says="--threads")
+        self.assert_fails(2, "run", TINY, "--tokens", "x", "-p", "y", says="give one of them")
+        self.assert_fails(2, "run", TINY, "--raw", "--system", "y", says="[--system] is for a chat")
+        self.assert_fails(2, "run", TINY, "--raw", "--logprobs", "3", says="give --json too")
+        self.assert_fails(2, "show", TINY, "--kv", "f61", says=["[--kv]", "did you mean f16?"])
+        self.assert_fails(2, "score", TINY, "--tokens", "-", "--kv", "q9", stdin="[1]", says="expected f32, f16 or q8_0")
+        self.assert_fails(2, "quantize", TINY, "o.gguf", "--type", "q4_k_n", says=["q4_k_n", "q4_k_m"])
+        self.assert_fails(2, "convert", TINY, "out", "--to", "gguf", says="let the name end in .gguf")
+        self.assert_fails(2, "bench", says="give a MODEL, or --shape")
+        self.assert_fails(2, "bench", "--shape", "2b", says="expected 1b, 3b, 8b, 70b or 405b")
+        self.assert_fails(2, "completion", "bsh", says="did you mean bash?")
+
+    def test_absent_files(self):
+        self.assert_fails(4, "show", self.path("none.gguf"), says="none.gguf] no such file")
+        self.assert_fails(4, "run", "org/none", says="run puna pull org/none")
+        self.assert_fails(4, "score", TINY, "--tokens", self.path("none.json"), says="cannot open the file")
+
+    def test_the_reader_goes_away(self):
+        result = subprocess.run("%s man | head -c 10; echo ${PIPESTATUS[0]}" % PUNA, shell=True, executable="/bin/bash", text=True,
+                                capture_output=True, preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN))
+        self.assertIn(result.stdout.split("\n")[-2], ("0", "141"))  # 0 where all of it fitted into the pipe
+        self.assertEqual(result.stderr, "")
+        read, write = os.pipe()
+        os.close(read)
+        result = subprocess.run([PUNA, "man"], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        self.assertEqual((result.returncode, result.stderr), (141, b""))
+
+    def test_a_full_disk(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([PUNA, "man"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, 5)
+        self.assertIn("[standard output] cannot write: No space left", result.stderr)
+
+    def test_generated_texts(self):
+        scripts = {shell: self.output("completion", shell) for shell in ("bash", "zsh", "fish")}
+        check = subprocess.run(["bash", "-n"], input=scripts["bash"], text=True, capture_output=True)
+        self.assertEqual((check.returncode, check.stderr), (0, ""))
+        self.assertTrue(scripts["zsh"].startswith("#compdef puna\n"))
+        self.assertIn("-l temp", scripts["fish"])
+        self.assertTrue(self.output("man").startswith(".TH PUNA 1"))
+
+    def test_bash_completes(self):
+        def complete(*words):
+            line = 'source <(%s completion bash); PATH=%s:$PATH; COMP_WORDS=(puna %s); COMP_CWORD=%d; _puna; printf "%%s\\n" "${COMPREPLY[@]}"' % (
+                PUNA, os.path.dirname(PUNA), " ".join("'%s'" % word for word in words), len(words))
+            result = subprocess.run(["bash", "-c", line], env=self.environment, text=True, capture_output=True, cwd=self.folder)
+            return result.stdout.split()
+        self.assertEqual(complete("tok"), ["tokenize"])
+        self.assertEqual(complete("run", "--tem"), ["--temp"])
+        self.assertEqual(complete("run", "x", "--kv", "f"), ["f32", "f16"])
+        self.assertEqual(complete("completion", "z"), ["zsh"])
+        self.path("model.gguf", "x")
+        self.assertEqual(complete("show", "mod"), ["model.gguf"])
+
+
+class TinyModel(CliTest):
+    def test_run_with_token_ids(self):
+        ids = self.path("ids.json", "[1, 5, 9]")
+        answer = self.json("run", TINY, "--tokens", ids, "-n", "8", "--temp", "0", "--json")
+        self.assertEqual(len(answer["tokens"]), 8)
+        self.assertTrue(all(0 <= token < 64 for token in answer["tokens"]))
+        self.assertEqual((answer["finish_reason"], answer["prompt_tokens"]), ("length", 3))
+        self.assertNotIn("text", answer)
+        again = self.json("run", TINY, "--tokens", "-", "-n", "8", "--temp", "0", stdin='{"tokens": [1, 5, 9]}')
+        self.assertEqual(again, answer["tokens"])
+        stopped = self.json("run", TINY, "--tokens", ids, "-n", "8", "--temp", "0", "--json", "--stop-token", str(answer["tokens"][2]))
+        self.assertEqual(stopped["tokens"], answer["tokens"][:answer["tokens"].index(answer["tokens"][2])])
+
+    def test_greedy_tokens_are_those_of_the_logits(self):
+        answer = self.json("run", TINY, "--tokens", "-", "-n", "4", "--temp", "0", "--json", "--logprobs", "2", "--kv", "f32",
+                           stdin="[1, 5, 9]")
+        tokens = [1, 5, 9] + answer["tokens"]
+        scores = self.json("score", TINY, "--tokens", "-", "--json", stdin=json.dumps(tokens))
+        for step, sampled in enumerate(answer["logprobs"]):
+            self.assertEqual(sampled["top"][0]["token"], sampled["token"])
+            self.assertEqual(len(sampled["top"]), 2)
+            self.assertAlmostEqual(sampled["logprob"], scores["logprobs"][3 + step], places=4)
+
+    def test_seeds(self):
+        def draw(*flags):
+            return self.json("run", TINY, "--tokens", "-", "-n", "20", "--temp", "2", "--top-p", "1", *flags, stdin="[1]")
+        self.assertEqual(draw("--seed", "3"), draw("--seed", "3"))
+        self.assertNotEqual(draw("--seed", "3"), draw("--seed", "4"))
+        self.assertNotEqual(draw(), draw())
+        self.assertEqual(draw("--logit-bias", "7=1000"), [7] * 20)
+
+    def test_score_writes_logits(self):
+        npy = self.path("logits.npy")
+        tokens = [(7 * i * i + 13 * i + 5) % 64 for i in range(10)]
+        scores = self.json("score", TINY, "--tokens", "-", "--logits", npy, "--json", stdin=json.dumps(tokens))
+        self.assertEqual(scores["tokens"], tokens)
+        self.assertIsNone(scores["logprobs"][0])
+        self.assertTrue(all(value < 0 for value in scores["logprobs"][1:]))
+        shape, whole = read_npy(npy)
+        self.assertEqual(shape, (10, 64))
+        self.json("score", TINY, "--tokens", "-", "--logits", npy, "--positions", "0,4,9", "--json", stdin=json.dumps(tokens))
+        shape, chosen = read_npy(npy)
+        self.assertEqual(shape, (3, 64))
+        self.assertEqual(chosen, [whole[0], whole[4], whole[9]])
+
+    def test_score_refuses(self):
+        self.assert_fails(2, "score", TINY, "--tokens", "-", stdin="[]", says="there are no tokens")
+        self.assert_fails(3, "score", TINY, "--tokens", "-", stdin="[1, 64]", says="64")
+        self.assert_fails(3, "score", TINY, "--tokens", "-", stdin="[1, 2", says="not valid JSON")
+        self.assert_fails(2, "score", TINY, "--tokens", "-", "--logits", self.path("l.npy"), "--positions", "0,2", stdin="[1, 2]",
+                          says="position 2 is past the last of 2 tokens")
+        self.assertFalse(os.path.exists(self.path("l.npy")))
+        self.assert_fails(2, "score", TINY, "--tokens", "-", "--positions", "0", stdin="[1]", says="--logits")
+
+    def test_no_tokenizer(self):
+        self.assert_fails(7, "run", TINY, "--raw", "-p", "Hello", says="--tokens")
+        self.assert_fails(2, "run", TINY, "--tokens", "-", "--stop-token", "<|eot_id|>", stdin="[1]", says="--stop-token")
+
+    def test_show(self):
+        shown = self.json("show", TINY, "--json", "--tensors")
+        self.assertEqual(shown["family"], "llama")
+        self.assertEqual(shown["config"]["vocabulary"], 64)
+        self.assertIsNone(shown["tokenizer"])
+        stored = sum(tensor["bytes"] for tensor in shown["tensors"])
+        self.assertEqual(stored, shown["weight_bytes"])
+        self.assertEqual(sum(row["tensors"] for row in shown["formats"].values()), len(shown["tensors"]))
+        self.assertTrue(shown["memory"]["fits"])
+        half, full = (self.json("show", TINY, "--json", "-c", "4096", "--kv", kv)["memory"]["kv"] for kv in ("f16", "f32"))
+        self.assertEqual(full, 2 * half)
+        self.assertIn("Hugging Face folder", self.output("show", TINY))
+
+    def test_bench(self):
+        result = self.json("bench", TINY, "-p", "32", "-n", "4", "-r", "1", "-t", "1", "--json")
+        for key in ("prefill_tps", "decode_tps", "peak_rss_bytes", "load_ms"):
+            self.assertGreater(result[key], 0, key)
+        self.assertIsNone(self.json("bench", TINY, "-p", "0", "-n", "2", "-r", "1", "--json")["prefill_tps"])
+
+    def test_quantize_and_convert_keep_the_model(self):
+        gguf, folder, small = self.path("model.gguf"), self.path("folder"), self.path("small.gguf")
+        self.assertTrue(self.json("convert", TINY, gguf, "--json")["lossless"])
+        self.json("convert", gguf, folder, "--to", "hf", "--json")
+        ask = ["--tokens", "-", "--json"]
+        scores = [self.json("score", model, *ask, stdin="[1, 2, 3, 4]")["logprobs"] for model in (TINY, gguf, folder)]
+        self.assertEqual(scores[0], scores[1])
+        self.assertEqual(scores[0], scores[2])
+        report = self.json("quantize", gguf, small, "--type", "q8_0", "--json")
+        self.assertLess(report["bytes_out"], report["bytes_in"])
+        self.assertLess(report["relative_error"], 0.02)
+        self.assert_fails(2, "quantize", gguf, small, "--type", "q8_0", says="--force")
+        self.json("quantize", gguf, small, "--type", "q8_0", "--force", "--json")
+
+    def test_a_cut_file_is_refused(self):
+        whole = self.path("model.gguf")
+        self.output("convert", TINY, whole)
+        with open(whole, "rb") as file:
+            data = file.read()
+        for part in (4, 100, len(data) // 2, len(data) - 1):
+            self.assert_fails(3, "show", self.path("cut.gguf", data[:part]), says="cut.gguf]")
+        self.assert_fails(3, "show", self.path("text.gguf", "hello, this is no model at all\n" * 10), says="text.gguf]")
+        self.assert_fails(3, "show", self.path("empty.gguf", b""), says="empty.gguf")
+
+
+@needs_stories
+class Stories(CliTest):
+    def greedy(self):
+        with open(os.path.join(STORIES, "stories260K_greedy200.txt")) as file:
+            return file.read()
+
+    def test_raw_greedy_text_is_what_other_engines_print(self):
+        text = self.output("run", STORIES_GGUF, "--raw", "-p", "", "-n", "200", "--temp", "0")
+        self.assertGreaterEqual(len(text), 460)
+        self.assertTrue(self.greedy().startswith(text[:463]))
+        continued = self.output("run", STORIES_GGUF, "--raw", "-p", "Once upon a time", "-n", "20", "--temp", "0")
+        self.assertTrue(self.greedy().startswith("Once upon a time" + continued))
+
+    def test_standard_input_and_files(self):
+        expected = self.output("run", STORIES_GGUF, "--raw", "-p", "Lily", "-n", "5", "--temp", "0")
+        self.assertEqual(self.output("run", STORIES_GGUF, "--raw", "-n", "5", "--temp", "0", stdin="Lily"), expected)
+        prompt = self.path("prompt.txt", "Lily")
+        self.assertEqual(self.output("run", STORIES_GGUF, "--raw", "-f", prompt, "-n", "5", "--temp", "0"), expected)
+
+    def test_json_and_stops(self):
+        run = ["run", STORIES_GGUF, "--raw", "-p", "", "--temp", "0", "--json", "-n", "60"]
+        answer = self.json(*run)
+        self.assertEqual(len(answer["tokens"]), 60)
+        self.assertTrue(self.greedy().startswith(answer["text"]))
+        stopped = self.json(*run, "--stop", "little girl")
+        self.assertEqual(stopped["finish_reason"], "stop string")
+        self.assertEqual(stopped["text"], answer["text"][:answer["text"].index("little girl")])
+        self.assertEqual(self.json(*run, "--stop-token", str(answer["tokens"][9]))["finish_reason"], "stop token")
+
+    def test_tokenize(self):
+        ids = self.json("tokenize", STORIES_GGUF, "--json", "Once upon a time")
+        self.assertEqual(ids, {"tokens": [403, 407, 261, 378]})
+        self.assertEqual(self.json("tokenize", STORIES_GGUF, "--json", "--bos", stdin="Once upon a time")["tokens"], [1, 403, 407, 261, 378])
+        self.assertEqual(self.output("tokenize", STORIES_GGUF, "--decode", "-", stdin=json.dumps(ids)), "Once upon a time")
+        bare = os.path.join(STORIES, "tok512.model")
+        self.assertEqual(self.json("tokenize", bare, "--json", "Once upon a time"), ids)
+        self.assertIn("403  \" Once\"", self.output("tokenize", STORIES_GGUF, "Once"))
+        self.assert_fails(3, "tokenize", STORIES_GGUF, "--decode", "-", stdin="[512]", says="ids are 0 to 511")
+        self.assert_fails(2, "tokenize", STORIES_GGUF, "text", "--file", "x", says="give one of them")
+        binary = b"\xff\x00\x80a"
+        ids = self.puna("tokenize", STORIES_GGUF, "--json", stdin=binary).stdout
+        self.assertEqual(self.puna("tokenize", STORIES_GGUF, "--decode", "-", stdin=ids).stdout, binary)
+
+    def test_perplexity(self):
+        text = self.path("text.txt", self.greedy() * 2)
+        alone = self.json("perplexity", STORIES_GGUF, "--file", text, "--window", "64", "--json")
+        self.assertLess(alone["perplexity"], 3, "the model's own text")
+        self.assertGreater(alone["tokens"], 100)
+        both = self.json("perplexity", STORIES_GGUF, "--base", STORIES_GGUF, "--file", text, "--window", "64", "--json")
+        self.assertAlmostEqual(both["perplexity"], alone["perplexity"], places=6)
+        self.assertLess(both["kl"]["max"], 1e-9)
+        self.assertEqual(both["same_top"], 1)
+        self.assert_fails(2, "perplexity", STORIES_GGUF, "--file", self.path("short.txt", "Hi"), says="longer text")
+
+    def test_context_too_small(self):
+        self.assert_fails(5, "run", STORIES_GGUF, "--raw", "-c", "64", "-p", "word " * 200, says=["context", "64"])
+        self.assert_fails(2, "run", STORIES_GGUF, "--raw", "-c", "100000", "-p", "x", says="512")
+
+    def test_unknown_chat_format(self):
+        self.assert_fails(7, "run", STORIES_GGUF, "-p", "Hello", says=["--raw", "--format"])
+        self.assert_fails(2, "run", STORIES_GGUF, "-p", "Hello", "--format", "lama2", says="did you mean llama2?")
+
+    def test_interrupt_ends_with_130_and_keeps_what_was_written(self):
+        run = subprocess.Popen([PUNA, "run", STORIES_GGUF, "--raw", "-p", "", "--ignore-eos", "--temp", "0", "-n", "100000"],
+                               env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = run.stdout.read(10)
+        run.send_signal(signal.SIGINT)
+        rest, errors = run.communicate(timeout=30)
+        if run.returncode != 0:  # 0: the context was full before the signal came
+            self.assertEqual(run.returncode, 130, errors)
+        self.assertTrue(self.greedy().startswith((first + rest).decode()[:460]))
+
+
+@needs_stories
+class Chat(CliTest):
+    """On a terminal of its own."""
+
+    def start(self, *arguments):
+        pid, self.terminal = pty.fork()
+        if pid == 0:
+            os.execve(PUNA, [PUNA, "run", STORIES_GGUF, "--format", "llama2", "--temp", "0", *arguments], self.environment)
+        self.pid, self.seen = pid, ""
+        self.addCleanup(self.stop)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+        self.wait_for(">>> ")
+
+    def stop(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+    def type(self, text):
+        self.seen = ""
+        os.write(self.terminal, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        end = time.time() + seconds
+        while text not in self.seen and time.time() < end:
+            if select.select([self.terminal], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.terminal, 4096).decode(errors="replace")
+                except OSError:
+                    break
+        self.assertIn(text, self.seen)
+
+    def exit_code(self):
+        for _ in range(300):
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = 0
+                return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.terminal, 4096).decode(errors="replace")
+                except OSError:
+                    time.sleep(0.1)
+        return None
+
+    def test_commands(self):
+        self.start("-n", "8")
+        self.type("/help\r")
+        self.wait_for("/system")
+        self.type("/sett temp 1\r")
+        self.wait_for("did you mean /set?")
+        self.type("/set temp 9x\r")
+        self.wait_for("'9x' is not a number")
+        self.type("/system Be kind.\r")
+        self.wait_for(">>> ")
+        self.type("Hello\r")
+        self.wait_for(">>> ")
+        saved = self.path("chat.json")
+        self.type("/save %s\r" % saved)
+        self.wait_for("3 messages")
+        with open(saved) as file:
+            roles = [message["role"] for message in json.load(file)["messages"]]
+        self.assertEqual(roles, ["system", "user", "assistant"])
+        self.type("/clear\r")
+        self.wait_for("forgotten")
+        self.type("/load %s\r" % saved)
+        self.wait_for("3 messages from")
+        self.type("/stats\r")
+        self.wait_for("positions used")
+        self.type("/quit\r")
+        self.assertEqual(self.exit_code(), 0)
+
+    def test_several_lines_and_history(self):
+        self.start("-n", "4")
+        self.type('"""one\r')
+        self.wait_for("... ")
+        self.type('two"""\r')
+        self.wait_for(">>> ")
+        saved = self.path("chat.json")
+        self.type("/save %s\r" % saved)
+        self.wait_for("2 messages")
+        with open(saved) as file:
+            self.assertEqual(json.load(file)["messages"][0]["content"], "one\ntwo")
+        self.type("\x1b[A")  # up: the last line typed
+        self.wait_for("/save")
+        self.type("\x15\x04")  # erase the line, then Ctrl-D
+        self.assertEqual(self.exit_code(), 0)
+        history = os.path.join(self.folder, "state", "puna", "history")
+        self.assertEqual(os.stat(history).st_mode & 0o777, 0o600)
+
+    def test_interrupt_stops_the_answer_and_not_the_program(self):
+        self.start("--ignore-eos")
+        self.type("Tell me a story\r")
+        time.sleep(0.3)
+        self.type("\x03")
+        self.wait_for(">>> ")
+        self.type("\x03")
+        self.wait_for("once more")
+        self.type("/stats\r")
+        self.wait_for("positions used")
+        self.wait_for(">>> ")
+        self.type("\x03")
+        self.wait_for("once more")
+        self.wait_for(">>> ")
+        self.type("\x03")
+        self.assertEqual(self.exit_code(), 0)
+
+
+def read_npy(path):
+    """Shape and rows of a float32 .npy file, without NumPy."""
+    with open(path, "rb") as file:
+        data = file.read()
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    length = struct.unpack("<H", data[8:10])[0]
+    header = data[10:10 + length].decode()
+    assert "'<f4'" in header and "'fortran_order': False" in header
+    shape = tuple(int(n) for n in re.search(r"\((\d+), (\d+)\)", header).groups())
+    values = struct.unpack("<%df" % (shape[0] * shape[1]), data[10 + length:])
+    return shape, [list(values[r * shape[1]:(r + 1) * shape[1]]) for r in range(shape[0])]
+
+
+if __name__ == "__main__":
+    unittest.main()
