@@ -9,6 +9,7 @@
 #include <string>
 
 #include "text/tokenizer.h"
+#include "text/tokenizer_export.h"
 
 namespace {
 
@@ -53,6 +54,24 @@ void load_tiktoken(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(puna::load_tokenizer_file(kData / "llama3_tokenizer/tokenizer.model"));
 }
 
+// The same vocabulary as the other two kinds of file hold it: 128,256 tokens and 280,147 merges.
+void load_json(benchmark::State& state) {
+  if (llama3() == nullptr) return state.SkipWithError("needs ../shared/data");
+  const std::string json = puna::tokenizer_json_text(puna::export_gguf_vocabulary(*llama3(), "bench"));
+  for (auto _ : state) benchmark::DoNotOptimize(puna::tokenizer_from_json(json, "bench"));
+}
+
+void load_gguf(benchmark::State& state) {
+  if (llama3() == nullptr) return state.SkipWithError("needs ../shared/data");
+  const puna::GgufVocabulary vocabulary = puna::export_gguf_vocabulary(*llama3(), "bench");
+  for (auto _ : state) {
+    state.PauseTiming();
+    puna::GgufVocabulary copy = vocabulary;
+    state.ResumeTiming();
+    benchmark::DoNotOptimize(puna::tokenizer_from_gguf(std::move(copy), "bench"));
+  }
+}
+
 void encode_sentencepiece(benchmark::State& state) {
   const std::string text = read(kData / "tinyshakespeare/input.txt") + read(kData / "books/en_alice.txt");
   if (!std::filesystem::exists(kData / "stories260K/tok512.model")) return state.SkipWithError("needs ../shared/data");
@@ -68,6 +87,8 @@ BENCHMARK_CAPTURE(encode, thai, std::string("udhr/udhr_tha.txt"))->Unit(benchmar
 BENCHMARK(decode)->Unit(benchmark::kMillisecond);
 BENCHMARK(one_letter)->Unit(benchmark::kMillisecond);
 BENCHMARK(load_tiktoken)->Unit(benchmark::kMillisecond);
+BENCHMARK(load_json)->Unit(benchmark::kMillisecond);
+BENCHMARK(load_gguf)->Unit(benchmark::kMillisecond);
 BENCHMARK(encode_sentencepiece)->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -117,6 +117,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_tiktoken(std::string_view bytes, const
       fail(ErrorKind::kBadInput, where, "line {} repeats the bytes of an earlier token", number);
   }
   vocabulary.specials = llama3_specials(static_cast<int>(ranks));
+  for (const auto& [name, token] : vocabulary.specials) vocabulary.pieces.add(static_cast<std::uint32_t>(id(token)), name, false);
   const std::vector<BpeRule> rules = rules_of_ranks(vocabulary.pieces);
   auto tokenizer = std::make_unique<ByteBpe>(std::move(vocabulary), rules, where);
   tokenizer->set_bos(tokenizer->bos(), true);

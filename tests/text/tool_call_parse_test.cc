@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "base/random.h"
 #include "text/chat.h"
@@ -175,7 +175,7 @@ TEST(ParseAssistant, Llama2HasNoTools) {
 }
 
 TEST(ParseAssistant, IsLinearOnHostileAnswers) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of the process: other work on the machine does not count
   for (const char* unit : {"{",
                            "[",
                            "<function=",
@@ -204,8 +204,8 @@ TEST(ParseAssistant, IsLinearOnHostileAnswers) {
     parse(text + std::string(300000, ' '), tools(), kBuiltins);
     parse("<|python_tag|>" + text, tools(), kBuiltins);
   }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(seconds.count(), 60) << "quadratic work takes hours, linear work some seconds";
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  EXPECT_LT(seconds, 60) << "quadratic work takes hours, linear work some seconds";
 }
 
 }  // namespace
