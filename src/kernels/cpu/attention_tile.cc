@@ -171,8 +171,8 @@ void attend(const AttentionTile& tile) {
   load_queries(tile, scratch);
   for (std::int64_t page = 0; page <= last_position / kPagePositions; ++page) {
     const std::int64_t start = page * kPagePositions;
-    if (start + kPagePositions <= last_position) prefetch_page(tile, page + 1);
     const KvPage kv = unpack_page(d, tile, scratch, page, std::min(kPagePositions, last_position + 1 - start));
+    if (start + kPagePositions <= last_position) prefetch_page(tile, page + 1);
     // Tokens before this page do not see it. The others are cut into blocks as equal as can be.
     const std::int64_t first = std::max<std::int64_t>(0, start - tile.first_position) * tile.shared;
     const std::int64_t count = rows - first, blocks = (count + kRowBlock - 1) / kRowBlock;
