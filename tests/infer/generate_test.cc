@@ -268,6 +268,24 @@ TEST(Session, ReusesTheCommonBeginningAsIfFresh) {
   }
 }
 
+TEST(Session, SessionsOfOneEngineDoNotMix) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
+  Engine engine(checkpoint, EngineOptions{.threads = 2, .context = 512});
+  GenerateOptions options = greedy();
+  options.max_tokens = 8;
+  const std::vector<Token> one = random_tokens(70, 96, 1), two = random_tokens(60, 96, 2);
+  const auto alone = [&](const std::vector<Token>& prompt) {
+    Session session(engine);
+    return ids(session.generate(prompt, options).tokens);
+  };
+  const std::vector<int> expected_one = alone(one), expected_two = alone(two);
+  Session first(engine), second(engine);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(ids(first.generate(one, options).tokens), expected_one);
+    EXPECT_EQ(ids(second.generate(two, options).tokens), expected_two);
+  }
+}
+
 TEST(Session, LogprobsAreThoseOfScoring) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
   Engine engine(checkpoint, EngineOptions{.threads = 1, .kv_format = Format::kF32, .context = 256, .logit_rows = 16});

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "count_allocations.h"
 
 namespace puna {
 namespace {
@@ -357,6 +358,19 @@ TEST(Sampler, TheSameSeedGivesTheSameTokens) {
   EXPECT_GT(std::count_if(first.begin(), first.end(), [&](Token token) { return token != first[0]; }), 10);  // steps differ
   options.seed = 43;
   EXPECT_NE(first, run());
+}
+
+TEST(Sampler, StepsAfterTheFirstAllocateNothing) {
+  const std::vector<float> logits = random_logits(2000, 2, 10);
+  SamplerOptions options;
+  for (const double temperature : {0.0, 0.6}) {
+    options.temperature = temperature;
+    Sampler sampler(options);
+    if (temperature > 0) sampler.sample(logits);
+    const std::int64_t before = allocations;
+    for (int i = 0; i < 20; ++i) sampler.sample(logits);
+    EXPECT_EQ(allocations - before, 0) << temperature;
+  }
 }
 
 TEST(Sampler, LogprobsAreOfTheModelsOwnDistribution) {
