@@ -77,10 +77,19 @@ void write_scales(const fs::path& path, const Checkpoint& in, std::span<const We
 }  // namespace
 
 FeedForwardFigures feed_forward_figures(std::int64_t width, std::int64_t feed_forward) {
-  static constexpr std::array<FeedForwardFigures, 5> kMetas = {{{1, 256}, {1.3, 1024}, {1.3, 4096}, {1.2, 4096}, {1.5, 256}}};
-  for (const FeedForwardFigures& figures : kMetas) {
-    if (feed_forward_width(width, figures) == feed_forward) return figures;
+  struct Published {
+    std::int64_t width, feed_forward;
+    FeedForwardFigures figures;
+  };
+  static constexpr std::array<Published, 5> kPublished = {{{2048, 8192, {1.5, 256}},
+                                                           {3072, 8192, {1, 256}},
+                                                           {4096, 14336, {1.3, 1024}},
+                                                           {8192, 28672, {1.3, 4096}},
+                                                           {16384, 53248, {1.2, 4096}}}};
+  for (const Published& row : kPublished) {
+    if (row.width == width && row.feed_forward == feed_forward) return row.figures;
   }
+  if (const FeedForwardFigures plain; feed_forward_width(width, plain) == feed_forward) return plain;
   // A multiplier that ends just below F, rounded up to a small power of two that divides F.
   FeedForwardFigures figures{(static_cast<double>(feed_forward) - 0.5) / static_cast<double>(two_thirds(width)), 1};
   while (figures.multiple < 256 && feed_forward % (2 * figures.multiple) == 0) figures.multiple *= 2;
