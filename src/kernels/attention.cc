@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/attention_tile.h"
-#include "kernels/kv_store.h"
+#include "kernels/kv_pages.h"
 
 namespace puna {
 namespace {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/attention.h"
+#include "kernels/kv_pages.h"
 #include "model/config.h"
 #include "tensor/arena.h"
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <new>
 
-#include "kernels/attention.h"
+#include "kernels/kv_pages.h"
 
 namespace puna {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/attention.h"
+#include "kernels/kv_pages.h"
 
 namespace puna {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes keys and values into their pages through the format table's encoders, keys transposed. A head belongs to one thread.
-#include "kernels/kv_store.h"
+#include "kernels/kv_pages.h"
 
 #include <algorithm>
 

@@ -16,7 +16,7 @@
 #include "tensor/half.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/attention_tile.cc"
+#define HWY_TARGET_INCLUDE "kernels/cpu/attend_tile.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
