@@ -41,6 +41,7 @@ std::unique_ptr<CLI::App> make_app(VerbAction& chosen) {
   app->get_formatter()->column_width(34);
   app->get_formatter()->label("SUBCOMMAND", "VERB");
   app->get_formatter()->label("REQUIRED", "");
+  app->require_subcommand(0, 1);  // one verb: behind it, a word that is also a verb is an argument
   app->set_help_flag("-h,--help", "print this help");
   app->set_version_flag("--version", "puna " PUNA_VERSION, "print the version");
   app->footer("puna help VERB explains a verb. The guide is in docs/guide/.");

@@ -97,9 +97,9 @@ class CommandLine(CliTest):
         self.assert_fails(4, "score", TINY, "--tokens", self.path("none.json"), says="cannot open the file")
 
     def test_the_reader_goes_away(self):
-        result = subprocess.run("%s man | head -c 10; echo ${PIPESTATUS[0]}" % PUNA, shell=True, executable="/bin/bash", text=True,
+        result = subprocess.run("%s man | head -c 10 > /dev/null; echo ${PIPESTATUS[0]}" % PUNA, shell=True, executable="/bin/bash", text=True,
                                 capture_output=True, preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN))
-        self.assertIn(result.stdout.split("\n")[-2], ("0", "141"))  # 0 where all of it fitted into the pipe
+        self.assertIn(result.stdout.strip(), ("0", "141"))  # 0 where all of it fitted into the pipe
         self.assertEqual(result.stderr, "")
         read, write = os.pipe()
         os.close(read)
@@ -164,7 +164,7 @@ class TinyModel(CliTest):
         self.assertEqual(draw("--seed", "3"), draw("--seed", "3"))
         self.assertNotEqual(draw("--seed", "3"), draw("--seed", "4"))
         self.assertNotEqual(draw(), draw())
-        self.assertEqual(draw("--logit-bias", "7=1000"), [7] * 20)
+        self.assertEqual(draw("--logit-bias", "7=100"), [7] * 20)
 
     def test_score_writes_logits(self):
         npy = self.path("logits.npy")
@@ -218,8 +218,9 @@ class TinyModel(CliTest):
         self.json("convert", gguf, folder, "--to", "hf", "--json")
         ask = ["--tokens", "-", "--json"]
         scores = [self.json("score", model, *ask, stdin="[1, 2, 3, 4]")["logprobs"] for model in (TINY, gguf, folder)]
-        self.assertEqual(scores[0], scores[1])
-        self.assertEqual(scores[0], scores[2])
+        for other in scores[1:]:  # sums run in another order: the rows of queries and keys do
+            for a, b in zip(scores[0][1:], other[1:]):
+                self.assertAlmostEqual(a, b, places=6)
         report = self.json("quantize", gguf, small, "--type", "q8_0", "--json")
         self.assertLess(report["bytes_out"], report["bytes_in"])
         self.assertLess(report["relative_error"], 0.02)
@@ -273,6 +274,8 @@ class Stories(CliTest):
         self.assertEqual(self.output("tokenize", STORIES_GGUF, "--decode", "-", stdin=json.dumps(ids)), "Once upon a time")
         bare = os.path.join(STORIES, "tok512.model")
         self.assertEqual(self.json("tokenize", bare, "--json", "Once upon a time"), ids)
+        verb = self.json("tokenize", STORIES_GGUF, "--json", "list")
+        self.assertEqual(verb, self.json("tokenize", STORIES_GGUF, "--json", stdin="list"), "a text that is also a verb")
         self.assertIn("403  \" Once\"", self.output("tokenize", STORIES_GGUF, "Once"))
         self.assert_fails(3, "tokenize", STORIES_GGUF, "--decode", "-", stdin="[512]", says="ids are 0 to 511")
         self.assert_fails(2, "tokenize", STORIES_GGUF, "text", "--file", "x", says="give one of them")
