@@ -15,6 +15,7 @@
 #include "quant/rope_export.h"
 #include "shared_data.h"
 #include "small_models.h"
+#include "tensor/gguf.h"
 
 namespace puna {
 namespace {
@@ -241,13 +242,19 @@ TEST(Convert, TheTokenizerOfLlama3SurvivesEveryContainer) {
   convert_checkpoint(pool, *memory, folder / "meta", kMeta, false);
   fs::copy_file(shared_data("llama3_tokenizer/tokenizer.model"), folder / "meta" / "tokenizer.model");
   const auto meta = open_checkpoint(folder / "meta");
+  meta->chat_template = "{{ bos_token }}{{ messages }}\n";
   convert_checkpoint(pool, *meta, folder / "a.gguf", kGguf, false);
   const auto gguf = open_checkpoint(folder / "a.gguf");
+  EXPECT_EQ(gguf->chat_template, meta->chat_template);
+  EXPECT_EQ(GgufFile(folder / "a.gguf").integer("tokenizer.ggml.eos_token_id"), 128009) << "a chat model ends with its turn";
   convert_checkpoint(pool, *gguf, folder / "hf", kHf, false);
   const auto hf = open_checkpoint(folder / "hf");
-  convert_checkpoint(pool, *hf, folder / "again", kMeta, false);
+  EXPECT_EQ(hf->chat_template, meta->chat_template);
+  const ConvertReport report = convert_checkpoint(pool, *hf, folder / "again", kMeta, false);
+  EXPECT_THAT(report.notes, ::testing::Contains(HasSubstr("the chat template was left out")));
   EXPECT_EQ(read_text(folder / "again" / "tokenizer.model"), read_text(folder / "meta" / "tokenizer.model"));
   convert_checkpoint(pool, *gguf, folder / "copy.gguf", kGguf, false);
+  EXPECT_EQ(read_text(folder / "copy.gguf").size(), read_text(folder / "a.gguf").size());
   const std::string text = "Hello, world! Ünïcödé 1234567 \n\n  don't 中文 <|eot_id|> \xF0\x9F\xA6\x99";
   const std::vector<Token> expected = meta->tokenizer->encode(text);
   for (const auto& other : {gguf, hf, open_checkpoint(folder / "copy.gguf"), open_checkpoint(folder / "again")}) {
