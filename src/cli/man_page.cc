@@ -10,14 +10,14 @@
 namespace puna {
 namespace {
 
-// Plain text as roff: dashes that can be copied, and no line that begins like a request.
+// Plain text as roff: dashes that can be copied, lists of choices that can be broken, no line that begins like a request.
 std::string roff(std::string_view text) {
   std::string result;
   bool line_start = true;
   for (const char c : text) {
     if (line_start && (c == '.' || c == '\'')) result += "\\&";
     line_start = c == '\n';
-    result += c == '\\' ? "\\e" : c == '-' ? "\\-" : std::string(1, c);
+    result += c == '\\' ? "\\e" : c == '-' ? "\\-" : c == '|' ? "|\\:" : std::string(1, c);
   }
   return result;
 }

@@ -304,7 +304,7 @@ class Stories(CliTest):
 
     def test_interrupt_ends_with_130_and_keeps_what_was_written(self):
         run = subprocess.Popen([PUNA, "run", STORIES_GGUF, "--raw", "-p", "", "--ignore-eos", "--temp", "0", "-n", "100000"],
-                               env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                               env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         first = run.stdout.read(10)
         run.send_signal(signal.SIGINT)
         rest, errors = run.communicate(timeout=30)
