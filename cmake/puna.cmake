@@ -1,11 +1,29 @@
+# Headers of libraries that most sources include. They cost a second or two each time they are read.
+set(PUNA_LARGE_HEADERS <algorithm> <fmt/format.h> <functional> <map> <nlohmann/json.hpp> <string> <vector>)
+
+# Compiles headers once for the target.
+function(puna_precompile target)
+  if(PUNA_PCH)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()
+
+# Takes the headers that another target, with the same options, has compiled.
+function(puna_precompiled_as target other)
+  if(PUNA_PCH)
+    target_precompile_headers(${target} REUSE_FROM ${other})
+  endif()
+endfunction()
+
+# Release builds of what only drives the fast code: a third less time to compile.
+function(puna_compile_quickly target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 # A folder of src/ is a static library puna_<folder>; what it links is what it may include.
 function(puna_folder name)
   cmake_parse_arguments(ARG "" "" "FLOORS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
-  if(NOT sources)
-    add_library(puna_${name} INTERFACE)
-    return()
-  endif()
   add_library(puna_${name} STATIC ${sources})
   target_include_directories(puna_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ARG_FLOORS PREPEND puna_)
@@ -22,5 +40,11 @@ function(puna_tests name)
   target_link_libraries(test_${name} PRIVATE ${ARGN} GTest::gtest_main GTest::gmock)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE PUNA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  puna_compile_quickly(test_${name})
+  if(name STREQUAL "base")
+    puna_precompile(test_base ${PUNA_LARGE_HEADERS} <gmock/gmock.h> <gtest/gtest.h>)
+  else()
+    puna_precompiled_as(test_${name} test_base)
+  endif()
   gtest_discover_tests(test_${name} DISCOVERY_TIMEOUT 60)
 endfunction()
