@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One measurement of llama.cpp through node-llama-cpp: prints {"prefill_tps", "decode_tps", ...} as one line of JSON.
 // It counts as `puna bench` does: random token ids, the logits of the last token only, decoding from a context of one token; each
-// after a warm-up. What the binding adds to a token (a promise, greedy sampling) is under one percent of a step of a model of a
-// billion weights; bench/compare/README.md has the figures.
+// after a warm-up. The binding's own share of a decoded token is in bench/compare/README.md.
 import {getLlama} from "node-llama-cpp";
 
 const [model_path, prompt_tokens, decode_tokens, threads] = [process.argv[2], ...process.argv.slice(3).map(Number)];
