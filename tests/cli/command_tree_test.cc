@@ -10,9 +10,9 @@
 #include <set>
 
 #include "cli/completion.h"
-#include "cli/expect_error.h"
 #include "cli/man_page.h"
 #include "cli/verb.h"
+#include "expect_error.h"
 #include "shared_data.h"
 
 namespace puna {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "cli/expect_error.h"
+#include "expect_error.h"
 
 namespace puna {
 namespace {

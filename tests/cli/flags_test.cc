@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "cli/expect_error.h"
 #include "cli/prompt_choice.h"
+#include "expect_error.h"
 
 namespace puna {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "cli/expect_error.h"
+#include "expect_error.h"
 
 namespace puna {
 namespace {

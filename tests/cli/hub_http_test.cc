@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cli/expect_error.h"
 #include "cli/hub_blob.h"
 #include "cli/hub_client.h"
+#include "expect_error.h"
 
 namespace puna {
 namespace {

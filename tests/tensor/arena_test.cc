@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "expect_error.h"
+#include "tensor/raw_bytes.h"
 
 namespace puna {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "expect_error.h"
 #include "shared_data.h"
+#include "tensor/raw_bytes.h"
 
 namespace puna {
 namespace {

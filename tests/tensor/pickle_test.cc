@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "expect_error.h"
+#include "tensor/raw_bytes.h"
 
 namespace puna {
 namespace {

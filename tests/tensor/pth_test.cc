@@ -9,6 +9,7 @@
 #include "expect_error.h"
 #include "shared_data.h"
 #include "tensor/crc32.h"
+#include "tensor/raw_bytes.h"
 #include "tensor/zip_archive.h"
 
 namespace puna {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "expect_error.h"
+#include "tensor/raw_bytes.h"
 
 namespace puna {
 namespace {
