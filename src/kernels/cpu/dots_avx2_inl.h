@@ -33,7 +33,7 @@ HWY_INLINE void dot4_q8_0(const std::byte* w, std::int64_t stride, const Quantiz
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const BlockQ8_0*>(w + r * stride)[b];
-      prefetch_ahead(&block);
+      prefetch_next(w, stride, b * 34, r, 34);
       const __m256i wq = load32(block.q);
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(wq), _mm256_sign_epi8(xq, wq));
       accumulate(sums[r], pairs, _mm256_set1_ps(half(block.d) * x.scales[b]));
@@ -50,7 +50,7 @@ HWY_INLINE void dot4_q4_0(const std::byte* w, std::int64_t stride, const Quantiz
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const BlockQ4_0*>(w + r * stride)[b];
-      prefetch_ahead(&block);
+      prefetch_next(w, stride, b * 18, r, 18);
       const __m256i pairs = _mm256_sub_epi16(_mm256_maddubs_epi16(unpack_nibbles(block.q), xq), offset);
       accumulate(sums[r], pairs, _mm256_set1_ps(half(block.d) * x.scales[b]));
     }
@@ -78,8 +78,7 @@ HWY_INLINE void dot4_k(const std::byte* w, std::int64_t stride, const QuantizedR
     const __m256 x_sums = block_sums(x, s), x_scales = _mm256_loadu_ps(x.scales + 8 * s);
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const Block*>(w + r * stride)[s];
-      for (int line = 0; line < static_cast<int>(sizeof(Block)); line += 64)
-        prefetch_ahead(reinterpret_cast<const char*>(&block) + line);
+      prefetch_next(w, stride, s * static_cast<std::int64_t>(sizeof(Block)), r, sizeof(Block));
       const SubScales packed = sub_scales(block.scales);
       alignas(32) std::array<float, 8> scales;
       const __m256 d = _mm256_set1_ps(half(block.d));
@@ -112,7 +111,7 @@ HWY_INLINE void dot4_q6_k(const std::byte* w, std::int64_t stride, const Quantiz
     for (int b = 0; b < 8; ++b) offsets[b] = _mm256_maddubs_epi16(_mm256_set1_epi8(32), load32(x.q + kSuperBlock * s + 32 * b));
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const BlockQ6_K*>(w + r * stride)[s];
-      for (int line = 0; line < 4; ++line) prefetch_ahead(block.low + 64 * line);
+      prefetch_next(w, stride, s * 210, r, 210);
       const float d = half(block.d);
 #pragma GCC unroll 2
       for (int h = 0; h < 2; ++h) {

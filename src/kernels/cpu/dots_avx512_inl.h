@@ -60,7 +60,7 @@ HWY_INLINE void dot4_q8_0(const std::byte* w, std::int64_t stride, const Quantiz
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const std::byte* const blocks = w + r * stride + b * 34;
-      prefetch_ahead(blocks);
+      prefetch_next(w, stride, b * 34, r, 68);
       const __m512i first = _mm512_loadu_si512(blocks), last = _mm512_loadu_si512(blocks + 4);
       const __m512i wq = _mm512_xor_si512(_mm512_permutex2var_epi8(first, q_index, last), _mm512_set1_epi8(-128));
       accumulate(sums[r], _mm512_dpbusd_epi32(start, wq, xq), _mm512_mul_ps(spread_halves(scale_index, first), xd));
@@ -85,7 +85,7 @@ HWY_INLINE void dot4_q4_0(const std::byte* w, std::int64_t stride, const Quantiz
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const std::byte* const blocks = w + r * stride + b * 18;
-      prefetch_ahead(blocks);
+      prefetch_next(w, stride, b * 18, r, 72);
       const __m512i first = _mm512_loadu_si512(blocks), last = _mm512_loadu_si512(blocks + 8);
       const __m512i q = _mm512_permutex2var_epi8(first, q_index, last);
       const __m512i low = _mm512_and_si512(q, nibble), high = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
@@ -166,8 +166,7 @@ HWY_INLINE void dot4_k(const std::byte* w, std::int64_t stride, const QuantizedR
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const Block*>(w + r * stride)[s];
-      for (int line = 0; line < static_cast<int>(sizeof(Block)); line += 64)
-        prefetch_ahead(reinterpret_cast<const char*>(&block) + line);
+      prefetch_next(w, stride, s * static_cast<std::int64_t>(sizeof(Block)), r, sizeof(Block));
       const __m512 scales = _mm512_mul_ps(sub_block_scales(_mm_loadu_si128(reinterpret_cast<const __m128i*>(&block))), x_factors);
       mins[r] = _mm512_add_ps(mins[r], scales);
       add_half<0>(sums[r], block, scales, x_low[0], x_high[0]);
@@ -198,7 +197,7 @@ HWY_INLINE void dot4_q6_k(const std::byte* w, std::int64_t stride, const Quantiz
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
       const auto& block = reinterpret_cast<const BlockQ6_K*>(w + r * stride)[s];
-      for (int line = 0; line < 4; ++line) prefetch_ahead(block.low + 64 * line);
+      prefetch_next(w, stride, s * 210, r, 210);
       const __m512 group =
           _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(block.scales))));
       const __m512 scales = _mm512_mul_ps(_mm512_mul_ps(group, xd), _mm512_set1_ps(half(block.d)));

@@ -71,10 +71,13 @@ struct QuantizedRow {
   const std::int32_t* sums;
 };
 
-// How far ahead of the loads memory is asked for; each core alone then keeps the memory busy.
-inline constexpr std::int64_t kPrefetchBytes = 1024;
-
-HWY_INLINE void prefetch_ahead(const void* place) { _mm_prefetch(static_cast<const char*>(place) + kPrefetchBytes, _MM_HINT_T0); }
+// Asks for the part of the next four rows that is as far along as `done` bytes are in a row. Rows lie one after the other: over a
+// row, the four calls for r = 0..3 and `bytes` each ask for every line of the next group once, in the order of memory, as its banks
+// like.
+HWY_INLINE void prefetch_next(const std::byte* w, std::int64_t stride, std::int64_t done, int r, std::int64_t bytes) {
+  const std::byte* const place = w + kDotRows * (stride + done) + r * bytes;
+  for (std::int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(place + line), _MM_HINT_T0);
+}
 
 HWY_INLINE float half(std::uint16_t bits) { return _cvtsh_ss(bits); }
 
