@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/device.h"
 
 namespace puna {
 namespace {
@@ -56,7 +57,9 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions
       plan_(checked_plan(*checkpoint_, run_)),
       pool_(options.threads),
       cache_(checkpoint_->config, run_.kv_format, run_.context),
-      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows) {}
+      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows) {
+  instruction_set();  // refuses a processor that no kernel was built for
+}
 
 std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress) {
   PUNA_CHECK(!tokens.empty(), "engine", "append() got no tokens");
