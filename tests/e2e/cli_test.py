@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import select
 import signal
 import struct
@@ -97,7 +98,7 @@ class CommandLine(CliTest):
         self.assert_fails(4, "score", TINY, "--tokens", self.path("none.json"), says="cannot open the file")
 
     def test_the_reader_goes_away(self):
-        result = subprocess.run("%s man | head -c 10 > /dev/null; echo ${PIPESTATUS[0]}" % PUNA, shell=True, executable="/bin/bash", text=True,
+        result = subprocess.run("%s man | head -c 10 > /dev/null; echo ${PIPESTATUS[0]}" % shlex.quote(PUNA), shell=True, executable="/bin/bash", text=True,
                                 capture_output=True, preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN))
         self.assertIn(result.stdout.strip(), ("0", "141"))  # 0 where all of it fitted into the pipe
         self.assertEqual(result.stderr, "")
@@ -124,7 +125,7 @@ class CommandLine(CliTest):
     def test_bash_completes(self):
         def complete(*words):
             line = 'source <(%s completion bash); PATH=%s:$PATH; COMP_WORDS=(puna %s); COMP_CWORD=%d; _puna; printf "%%s\\n" "${COMPREPLY[@]}"' % (
-                PUNA, os.path.dirname(PUNA), " ".join("'%s'" % word for word in words), len(words))
+                shlex.quote(PUNA), shlex.quote(os.path.dirname(PUNA)), " ".join("'%s'" % word for word in words), len(words))
             result = subprocess.run(["bash", "-c", line], env=self.environment, text=True, capture_output=True, cwd=self.folder)
             return result.stdout.split()
         self.assertEqual(complete("tok"), ["tokenize"])
