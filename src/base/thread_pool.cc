@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <exception>
 #include <fstream>
 #include <mutex>
@@ -113,6 +114,9 @@ struct ThreadPool::State {
   }
 
   void work(int thread) {
+    sigset_t all;  // signals belong to the caller's thread, whose system calls they interrupt
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     for (std::uint64_t seen = 0;; ++seen) {
       for_job.wait(spin_time, [&] { return generation.load() != seen; });
       if (stop.load()) return;

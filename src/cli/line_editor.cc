@@ -2,10 +2,12 @@
 #include "cli/line_editor.h"
 
 #include <histedit.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cwchar>
@@ -35,14 +37,29 @@ char* prompt_of(EditLine* editor) {
   return prompt->data();
 }
 
+// Waits for a byte on standard input; false when Ctrl-C came first. The signal is let in only while ppoll() sleeps, so that one that
+// comes between the look at the flag and the sleep is not lost.
+bool wait_for_byte() {
+  sigset_t interrupt, outside;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &interrupt, &outside);
+  pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+  while (!interrupt_flag() && ::ppoll(&input, 1, nullptr, &outside) < 0 && errno == EINTR) {
+  }
+  ::pthread_sigmask(SIG_SETMASK, &outside, nullptr);
+  return !interrupt_flag();
+}
+
 // libedit's own reader swallows the first Ctrl-C; this one ends the line, and puts whole characters together from bytes.
 int read_character(EditLine*, wchar_t* character) {
   std::mbstate_t state{};
   while (true) {
     char byte = 0;
+    if (!wait_for_byte()) return -1;
     const ssize_t got = ::read(STDIN_FILENO, &byte, 1);
     if (got == 0) return 0;
-    if (got < 0 && (errno != EINTR || interrupt_flag())) return -1;
+    if (got < 0 && errno != EINTR) return -1;
     if (got < 0) continue;
     const std::size_t length = std::mbrtowc(character, &byte, 1, &state);
     if (length == static_cast<std::size_t>(-2)) continue;  // the character goes on in the next byte

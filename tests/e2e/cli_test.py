@@ -318,10 +318,10 @@ class Stories(CliTest):
 class Chat(CliTest):
     """On a terminal of its own."""
 
-    def start(self, *arguments):
+    def start(self, *arguments, model=STORIES_GGUF):
         pid, self.terminal = pty.fork()
         if pid == 0:
-            os.execve(PUNA, [PUNA, "run", STORIES_GGUF, "--format", "llama2", "--temp", "0", *arguments], self.environment)
+            os.execve(PUNA, [PUNA, "run", model, "--format", "llama2", "--temp", "0", *arguments], self.environment)
         self.pid, self.seen = pid, ""
         self.addCleanup(self.stop)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
@@ -337,15 +337,18 @@ class Chat(CliTest):
         self.seen = ""
         os.write(self.terminal, text.encode())
 
-    def wait_for(self, text, seconds=60):
+    def wait_until(self, holds, seconds=60):
         end = time.time() + seconds
-        while text not in self.seen and time.time() < end:
+        while not holds() and time.time() < end:
             if select.select([self.terminal], [], [], 0.2)[0]:
                 try:
                     self.seen += os.read(self.terminal, 4096).decode(errors="replace")
                 except OSError:
                     break
-        self.assertIn(text, self.seen)
+        self.assertTrue(holds(), self.seen)
+
+    def wait_for(self, text):
+        self.wait_until(lambda: text in self.seen)
 
     def exit_code(self):
         for _ in range(300):
@@ -405,10 +408,19 @@ class Chat(CliTest):
         history = os.path.join(self.folder, "state", "puna", "history")
         self.assertEqual(os.stat(history).st_mode & 0o777, 0o600)
 
+    def endless_stories(self):
+        """The same weights with room for 131,072 positions: an answer that does not end before it is interrupted."""
+        with open(STORIES_GGUF, "rb") as file:
+            data = file.read()
+        key = b"llama.context_length" + struct.pack("<I", 4)  # a uint32 follows
+        self.assertEqual(data.count(key), 1)
+        value = data.index(key) + len(key)
+        return self.path("endless.gguf", data[:value] + struct.pack("<I", 131072) + data[value + 4:])
+
     def test_interrupt_stops_the_answer_and_not_the_program(self):
-        self.start("--ignore-eos")
+        self.start("--ignore-eos", model=self.endless_stories())
         self.type("Tell me a story\r")
-        time.sleep(0.3)
+        self.wait_until(lambda: len(self.seen.partition("story")[2]) > 40)  # the answer has begun
         self.type("\x03")
         self.wait_for(">>> ")
         self.type("\x03")
