@@ -37,8 +37,8 @@ char* prompt_of(EditLine* editor) {
   return prompt->data();
 }
 
-// Waits for a byte on standard input; false when Ctrl-C came first. The signal is let in only while ppoll() sleeps, so that one that
-// comes between the look at the flag and the sleep is not lost.
+// Waits for a byte on standard input; false when Ctrl-C came first. The signal is let in only while ppoll() sleeps, so that one
+// that comes between the look at the flag and the sleep is not lost.
 bool wait_for_byte() {
   sigset_t interrupt, outside;
   sigemptyset(&interrupt);
