@@ -40,6 +40,28 @@ class ActivationBuffer {
 // a multiple of 32 (a file with such a tensor is refused when it is opened).
 void matmul_forward(Device& device, Activations& x, std::span<const Product> products);
 
+// The same products seen from behind, all in F32. Sums run over N or T in one fixed order: any number of threads gives equal bits.
+//   dX [T, K] = dY W (+ dX)        a W that is not F32 is decoded exactly, row scales included
+//   dW [N, K] = dY^T X (+ dW)
+enum class Gradient { kReplace, kAdd };
+
+struct OutputGradient {
+  const Tensor* weight;  // [N, K]
+  const float* dy;       // [T, N], rows `stride` apart
+  std::int64_t stride;
+};
+// The products of one X: their gradients of X are summed in the order given.
+void matmul_backward_input(Device& device, std::span<const OutputGradient> products, std::int64_t rows, float* dx, Gradient mode);
+
+struct WeightGradient {
+  const float* dy;  // [T, N], rows `stride` apart
+  std::int64_t stride;
+  const float* x;                // [T, K], dense
+  std::int64_t outputs, inputs;  // N, K
+  float* dw;                     // [N, K]
+};
+void matmul_backward_weight(Device& device, const WeightGradient& gradient, std::int64_t rows, Gradient mode);
+
 // True where the running instruction set multiplies quantized weights in integers.
 bool has_integer_dots();
 

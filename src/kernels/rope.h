@@ -23,5 +23,7 @@ struct RopeRows {
   std::int64_t rows, heads, width, stride;  // T, heads, E
 };
 void rope_forward(Device& device, const RopeRows& rows, const float* table, RopePairing pairing);
+// A rotation's gradient is the rotation back: dx [T, heads, E] in place.
+void rope_backward(Device& device, const RopeRows& rows, const float* table, RopePairing pairing);
 
 }  // namespace puna

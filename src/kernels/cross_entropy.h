@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Losses over the vocabulary, on a chunk of rows of logits: value and gradient in one reading. Sums in F64 per row.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace puna {
+
+// log_probs[r] = logits[r, targets[r]] - log sum_v exp(logits[r, v]).
+struct TargetRows {
+  const std::int32_t* targets;    // [R]
+  std::int64_t rows, vocabulary;  // R, V
+};
+void target_log_probs(Device& device, const float* logits, const TargetRows& rows, double* log_probs);
+
+// The gradient of -sum_r weights[r] log p(targets[r]), in place of the logits:
+//   dlogits[r, v] = weights[r] (softmax_v(logits[r]) - [v = targets[r]]);   log_probs [R] as above
+void cross_entropy_backward(Device& device, float* logits, const TargetRows& rows, const float* weights, double* log_probs);
+
+// Distillation (Hinton et al., 2015): divergence between the teacher's and the student's softmax at a temperature, times its square
+// so that gradients keep their size. p = softmax(teacher / t), q = softmax(student / t):
+//   forward KL(p || q),  reverse KL(q || p),  symmetric: their mean
+enum class Divergence { kForward, kReverse, kSymmetric };
+struct DistillationRows {
+  const float* teacher;  // [R, V] logits
+  std::int64_t rows, vocabulary;
+  double temperature;
+  Divergence divergence;
+};
+// Adds weights[r] × the gradient with respect to the student's logits to dlogits [R, V]; losses [R] are unweighted.
+void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
+                           double* losses);
+
+}  // namespace puna
