@@ -22,12 +22,12 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
 // Distillation (Hinton et al., 2015): divergence between the teacher's and the student's softmax at a temperature, times its square
 // so that gradients keep their size. p = softmax(teacher / t), q = softmax(student / t):
 //   forward KL(p || q),  reverse KL(q || p),  symmetric: their mean
-enum class Divergence { kForward, kReverse, kSymmetric };
+enum class KlDirection { kForward, kReverse, kSymmetric };
 struct DistillationRows {
   const float* teacher;  // [R, V] logits
   std::int64_t rows, vocabulary;
   double temperature;
-  Divergence divergence;
+  KlDirection direction;
 };
 // Adds weights[r] × the gradient with respect to the student's logits to dlogits [R, V]; losses [R] are unweighted.
 void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
