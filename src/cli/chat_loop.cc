@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "cli/answer.h"
 #include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
-#include "cli/nearest.h"
 #include "cli/output.h"
 
 namespace puna {

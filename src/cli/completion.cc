@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "cli/command_tree.h"
-#include "cli/nearest.h"
 
 namespace puna {
 namespace {

@@ -10,8 +10,8 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "cli/hub_cache.h"
-#include "cli/nearest.h"
 
 namespace puna {
 namespace {

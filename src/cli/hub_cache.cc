@@ -7,8 +7,8 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "cli/hub_files.h"
-#include "cli/nearest.h"
 
 namespace puna {
 namespace {

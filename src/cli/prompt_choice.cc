@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 namespace puna {
 

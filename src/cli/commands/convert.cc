@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "base/progress.h"
 #include "cli/flags.h"
-#include "cli/nearest.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 
