@@ -30,6 +30,35 @@ function(puna_folder name)
   target_link_libraries(puna_${name} PUBLIC ${ARG_FLOORS} ${ARG_LIBRARIES})
 endfunction()
 
+# recipes/**/*.yaml inside the program: shipped_recipes() of train/recipe.h.
+function(puna_embed_recipes target)
+  file(GLOB_RECURSE recipes CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/recipes ${PROJECT_SOURCE_DIR}/recipes/*.yaml)
+  set(rows "")
+  foreach(recipe IN LISTS recipes)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/recipes/${recipe})
+    file(READ ${PROJECT_SOURCE_DIR}/recipes/${recipe} text)
+    string(REGEX REPLACE "\\.yaml$" "" name ${recipe})
+    string(APPEND rows "    {\"${name}\", R\"yaml(${text})yaml\"},\n")
+  endforeach()
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/shipped_recipes.cc)
+  file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "// Made by cmake/puna.cmake from recipes/.
+#include <vector>
+
+#include \"train/recipe.h\"
+
+namespace puna {
+
+std::span<const ShippedRecipe> shipped_recipes() {
+  static const std::vector<ShippedRecipe> recipes = {
+@rows@  };
+  return recipes;
+}
+
+}  // namespace puna
+")
+  target_sources(${target} PRIVATE ${source})
+endfunction()
+
 # tests/<folder>/*_test.cc become one program test_<folder>.
 function(puna_tests name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is wrong with a recipe before a file is opened.
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "train/recipe.h"
+
+namespace puna {
+namespace {
+
+template <typename... Args>
+void require(bool holds, const char* field, fmt::format_string<Args...> text, Args&&... args) {
+  if (!holds) fail(ErrorKind::kUsage, field, text, std::forward<Args>(args)...);
+}
+
+void check_sizes(const Recipe& r) {
+  require(r.sequence_length >= 2, "sequence_length", "is {}, expected 2 tokens or more", r.sequence_length);
+  require(r.batch_tokens >= r.sequence_length, "batch_tokens", "is {}, expected at least sequence_length ({})", r.batch_tokens,
+          r.sequence_length);
+  require(r.step_tokens >= 1, "step_tokens", "is {}, expected 1 or more", r.step_tokens);
+  require(r.steps >= 0, "steps", "is {}, expected 0 or more", r.steps);
+  require(r.epochs >= 0, "epochs", "is {}, expected 0 or more", r.epochs);
+  const bool staged = !r.stages.empty();
+  const int ends = (r.steps > 0) + (r.epochs > 0) + staged;
+  require(ends == 1, "steps", "exactly one of steps, epochs and stages says how long the run is; {} of them are given", ends);
+}
+
+void check_stages(const Recipe& r) {
+  for (const StageRecipe& stage : r.stages) {
+    require(stage.steps >= 1, "stages", "stage '{}' has {} steps, expected 1 or more", stage.name, stage.steps);
+    const std::int64_t length = stage.sequence_length > 0 ? stage.sequence_length : r.sequence_length;
+    require(length <= r.batch_tokens, "stages", "stage '{}' has rows of {} tokens, more than batch_tokens ({})", stage.name, length,
+            r.batch_tokens);
+    require(stage.data_weights.empty() || stage.data_weights.size() == r.data.size(), "stages",
+            "stage '{}' has {} data_weights for {} entries of data", stage.name, stage.data_weights.size(), r.data.size());
+    require(stage.gate_loss == 0 || !r.validation.empty(), "stages", "stage '{}' has a gate_loss, which needs validation data",
+            stage.name);
+    require(stage.gate_needle >= 0 && stage.gate_needle <= 1, "stages", "stage '{}' has a gate_needle of {}, expected 0 to 1",
+            stage.name, stage.gate_needle);
+  }
+}
+
+void check_data(const Recipe& r) {
+  require(!r.data.empty(), "data", "names nothing to learn from");
+  for (const DataRecipe& data : r.data) {
+    require(!data.path.empty(), "data", "an entry has no path");
+    require(data.weight >= 0, "data", "'{}' has the weight {}, expected 0 or more", data.path, data.weight);
+  }
+  const auto sum = [](double total, const DataRecipe& data) { return total + data.weight; };
+  require(std::accumulate(r.data.begin(), r.data.end(), 0.0, sum) > 0, "data", "all weights are 0");
+}
+
+void check_model(const Recipe& r) {
+  const Recipe::NewModel& n = r.new_model;
+  if (!r.model.empty()) {
+    require(n.shape.empty() && n.depth == 0 && n.layers == 0, "new_model", "is given beside model: choose one");
+    return;
+  }
+  const int ways = !n.shape.empty() + (n.depth > 0) + (n.layers > 0);
+  require(ways == 1, "model", "is empty, and new_model says its shape in {} of the ways shape, depth, layers: give exactly one",
+          ways);
+  require(!r.tokenizer.empty() || n.vocabulary > 0, "tokenizer",
+          "a new model needs one (or new_model.vocabulary, for data of tokens)");
+  require(r.lora.rank == 0, "lora.rank", "is {}, but a new model has nothing to adapt", r.lora.rank);
+  require(n.layers == 0 || (n.width > 0 && n.heads > 0), "new_model.width", "is {} with {} heads: give both beside layers", n.width,
+          n.heads);
+}
+
+void check_optimizer(const Recipe& r) {
+  const Recipe::Optimizer& o = r.optimizer;
+  require(o.learning_rate > 0, "optimizer.learning_rate", "is {}, expected more than 0", o.learning_rate);
+  require(o.final_learning_rate >= 0 && o.final_learning_rate <= 1, "optimizer.final_learning_rate",
+          "is {}, expected a share from 0 to 1", o.final_learning_rate);
+  require(o.beta1 >= 0 && o.beta1 < 1, "optimizer.beta1", "is {}, expected 0 to below 1", o.beta1);
+  require(o.beta2 >= 0 && o.beta2 < 1, "optimizer.beta2", "is {}, expected 0 to below 1", o.beta2);
+  require(o.eps > 0, "optimizer.eps", "is {}, expected more than 0", o.eps);
+  require(o.weight_decay >= 0, "optimizer.weight_decay", "is {}, expected 0 or more", o.weight_decay);
+  require(o.clip >= 0, "optimizer.clip", "is {}, expected 0 or more", o.clip);
+  require(o.warmup >= 0, "optimizer.warmup", "is {}, expected 0 or more", o.warmup);
+  require(o.decay >= 0, "optimizer.decay", "is {}, expected 0 or more", o.decay);
+}
+
+void check_objective(const Recipe& r) {
+  require(r.objective != "distillation" || !r.distillation.teacher.empty(), "distillation.teacher",
+          "is empty, and the objective is distillation");
+  require(r.distillation.ratio >= 0 && r.distillation.ratio <= 1, "distillation.ratio", "is {}, expected 0 to 1",
+          r.distillation.ratio);
+  require(r.distillation.temperature > 0, "distillation.temperature", "is {}, expected more than 0", r.distillation.temperature);
+  require(r.dpo.beta > 0, "dpo.beta", "is {}: the loss would stay at ln 2, expected more than 0", r.dpo.beta);
+  require(r.lora.rank >= 0, "lora.rank", "is {}, expected 0 or more", r.lora.rank);
+}
+
+}  // namespace
+
+void check_recipe(const Recipe& recipe) {
+  check_sizes(recipe);
+  check_stages(recipe);
+  check_data(recipe);
+  check_model(recipe);
+  check_optimizer(recipe);
+  check_objective(recipe);
+  require(!recipe.out.empty(), "out", "names no folder for the run");
+  require(recipe.watch.log_every >= 1, "watch.log_every", "is {}, expected 1 or more", recipe.watch.log_every);
+  require(recipe.watch.keep >= 1, "watch.keep", "is {}, expected 1 or more", recipe.watch.keep);
+}
+
+}  // namespace puna
