@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Low-rank adapters (LoRA, Hu et al., 2021, eq. 3) beside the seven matrices of a block, whatever their format (QLoRA where they
+// are quantized, Dettmers et al., 2023):
+//   y = W x + B u,   u = (alpha / r) A x
+// Inference and training share this path (model/block.h). The scale is put on u, the smallest of the three, so that the gradients
+// of A and B need none of their own.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "model/weights.h"
+#include "tensor/tensor.h"
+
+namespace puna {
+
+// The roles that can carry an adapter, in the order of their buffers.
+inline constexpr std::array kAdaptedRoles = {WeightRole::kQuery, WeightRole::kKey, WeightRole::kValue, WeightRole::kAttentionOutput,
+                                             WeightRole::kGate,  WeightRole::kUp,  WeightRole::kDown};
+inline constexpr std::size_t kAdaptedRoleCount = kAdaptedRoles.size();
+
+// The place of a role in kAdaptedRoles; throws kInternal for a role that carries none.
+std::size_t adapter_index(WeightRole role);
+
+// "q_proj" -> kQuery, as PEFT's target_modules name them; nullopt for another name.
+std::optional<WeightRole> adapted_role_from_name(std::string_view name);
+
+struct LowRank {
+  Tensor a;         // [r, K] F32
+  Tensor b;         // [N, r] F32
+  float scale = 0;  // alpha / r
+  explicit operator bool() const { return static_cast<bool>(a); }
+  std::int64_t rank() const { return a.shape[0]; }
+};
+
+// The adapters of one layer; an empty LowRank where a matrix has none.
+struct LayerAdapters {
+  std::array<LowRank, kAdaptedRoleCount> matrices;
+  const LowRank& at(WeightRole role) const { return matrices[adapter_index(role)]; }
+  LowRank& at(WeightRole role) { return matrices[adapter_index(role)]; }
+};
+
+// Memory for the adapters of one layer's forward.
+struct LowRankBuffers {
+  std::array<float*, kAdaptedRoleCount> inner{};  // each [T, r] u; nullptr where there is no adapter
+  float* delta = nullptr;                         // [T, the widest N] B u
+};
+
+}  // namespace puna

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// One Llama block seen from behind: the gradient of its input and of its weights from the gradient of its output. The pair of
+// block_forward() with PackedKv. What is cheap to compute again (norms, the product of SwiGLU) is, instead of being kept.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "kernels/packed_attention.h"
+#include "model/adapters.h"
+#include "model/block.h"
+
+namespace puna {
+
+struct LowRankGradient {
+  float* a = nullptr;  // [r, K]
+  float* b = nullptr;  // [N, r]
+};
+
+// Where the gradients of one layer are added; nullptr where a weight is frozen. Each has the shape of its weight.
+struct LayerGradients {
+  float* attention_norm = nullptr;
+  float* feed_forward_norm = nullptr;
+  std::array<float*, kAdaptedRoleCount> matrices{};           // in the order of kAdaptedRoles
+  std::array<LowRankGradient, kAdaptedRoleCount> adapters{};  // the same
+};
+
+// Scratch of one backward, shared by all layers.
+struct BlockBackwardBuffers {
+  float* norm;           // [T, D] n or m again
+  float* dnorm;          // [T, D]
+  float* dattention;     // [T, H, E]
+  float* dqkv;           // [T, (H + 2 G) E]
+  float* feed_forward;   // [T, F] silu(gate) * up again, then dup
+  float* dfeed_forward;  // [T, F] its gradient, then dgate
+  float* dinner;         // [T, r], nullptr without adapters
+};
+
+// `kept` holds what block_forward() left: x, qkv (turned), attention, x_middle, gate, up, the adapters' inner products, and
+// kv.log_sum_exp. dx [T, D] is the gradient of x_out and becomes that of x; gradients of weights are added.
+void block_backward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PackedKv& kv,
+                    const BlockBuffers& kept, const BlockBackwardBuffers& scratch, const LayerGradients& gradients, float* dx);
+
+}  // namespace puna

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network without its output product over a packed batch, forward and backward:
+//   x = embedding[token];  x = block(x) for every layer (model/block.h);  hidden = rms_norm(x)
+// Logits and losses are train/output_head.h's and the objectives'. Buffers are planned once; a pass allocates nothing.
+// Any number of threads gives equal bits, and so does every choice of what is kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kernels/device.h"
+#include "kernels/packed_attention.h"
+#include "model/config.h"
+#include "model/parameters.h"
+#include "text/token.h"
+
+namespace puna {
+
+// What forward keeps for backward. kBlockInputs keeps x [T, D] of every layer and runs each block again before its backward: a
+// third more arithmetic. kNothing: forward only, for teachers, references and held-out losses.
+enum class Keep { kAllActivations, kBlockInputs, kNothing };
+
+struct PassRows {
+  std::span<const Token> tokens;            // [T]
+  std::span<const std::int32_t> positions;  // [T]
+  std::span<const PackedSegment> segments;  // in order, covering all rows
+  bool with_adapters = true;                // false: as if there were none; forward only
+};
+
+class GradientPass {
+ public:
+  // `parameters` must outlive it.
+  GradientPass(Parameters& parameters, Device device, std::int64_t max_rows, Keep keep);
+  ~GradientPass();
+
+  // -> hidden [T, D] behind the output norm, valid until the next forward(). Throws kBadInput for a token outside the vocabulary.
+  std::span<const float> forward(const PassRows& rows);
+  // [T, D] for the rows of the last forward(), zeroed by it: where an objective may leave its gradient of hidden.
+  std::span<float> dhidden();
+  // The backward of the last forward(), once: adds to all gradients of `parameters`. dhidden [T, D].
+  void backward(std::span<const float> dhidden);
+
+  const ModelConfig& config() const;
+  std::int64_t max_rows() const;
+  // Bytes the constructor allocates; `rank` is that of the adapters, 0 without.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank);
+
+ private:
+  struct Buffers;
+  void check(const PassRows& rows) const;
+  void embed(std::span<const Token> tokens);
+  void run_block(std::int64_t layer);
+  void add_embedding_gradient(const float* dx);
+
+  Parameters& parameters_;
+  Device device_;
+  Keep keep_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace puna

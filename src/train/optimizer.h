@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// AdamW over all parameters (kernels/adamw.h has the formula), with clipping by the global norm (Pascanu et al., 2013): every
+// gradient is scaled by min(1, clip / norm). Decay is for matrices only. States are F32, or 8 bits in blocks of 256; parameters of
+// fewer than 4096 values, which are norms, keep F32 states.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/adamw.h"
+#include "kernels/device.h"
+#include "model/parameters.h"
+#include "tensor/arena.h"
+
+namespace puna {
+
+struct AdamwOptions {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0.1;
+  double clip = 1;  // largest norm; 0: no clipping
+  bool eight_bit = false;
+};
+
+class AdamW {
+ public:
+  // `parameters` must outlive it. Throws kUsage for figures outside their ranges.
+  AdamW(Parameters& parameters, const AdamwOptions& options, Device device);
+
+  // sqrt(sum g^2) over all gradients; NaN or infinite where one is.
+  double gradient_norm();
+  // One update with the gradients as they are; `norm` is gradient_norm(). Gradients are left alone.
+  void step(double learning_rate, double norm);
+
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }  // of a checkpoint
+  // All of the state but the count of steps: "m.<parameter>", "v.<parameter>" and, in 8 bits, "m_scale.…" and "v_scale.…".
+  struct State {
+    std::string name;
+    std::span<std::byte> bytes;
+  };
+  std::vector<State> state();
+
+  // Bytes the constructor allocates.
+  static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice, bool eight_bit);
+
+ private:
+  // Neighbours in the arena that are updated in one call.
+  struct Group {
+    std::span<float> value, gradient, m, v;  // F32 states
+    Adamw8BitState small;                    // 8-bit states, where m is empty
+    bool decays;
+  };
+  Parameters& parameters_;
+  AdamwOptions options_;
+  Device device_;
+  Arena arena_;
+  std::vector<Group> groups_;
+  std::vector<State> states_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace puna

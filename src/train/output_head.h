@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The output product with the losses behind it, in chunks of rows: logits of the whole batch never exist, at most about 32 MB do.
+//   logits[i] = Wout hidden[rows[i]],   log_probs[i] = logits[i, targets[i]] - log sum_v exp(logits[i, v])
+// Rows that count for nothing are left out by the caller. Nothing is computed for an output matrix that is frozen.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cross_entropy.h"
+#include "kernels/device.h"
+#include "kernels/matmul.h"
+#include "model/parameters.h"
+#include "tensor/arena.h"
+
+namespace puna {
+
+// N rows of a batch and the token each should predict.
+struct TargetedRows {
+  std::span<const float> hidden;          // [T, D]
+  std::span<const std::int32_t> rows;     // [N] ascending
+  std::span<const std::int32_t> targets;  // [N]
+};
+
+class OutputHead {
+ public:
+  static constexpr std::int64_t kLogitBytes = std::int64_t{32} << 20;
+
+  // `parameters` must outlive it. max_rows: no chunk is larger.
+  OutputHead(Parameters& parameters, Device device, std::int64_t max_rows);
+
+  // -> log_probs [N]
+  void log_probs(const TargetedRows& rows, std::span<double> log_probs);
+
+  // The gradient of -sum_i weights[i] log_probs[i]: added to dhidden [T, D] and to the output matrix's. -> log_probs [N]
+  void backward(const TargetedRows& rows, std::span<const float> weights, std::span<float> dhidden, std::span<double> log_probs);
+
+  // The gradient of sum_i weights[i] ((1 - ratio) (-log_probs[i]) + ratio divergences[i]) against a teacher with the same
+  // vocabulary; kernels/cross_entropy.h has the divergences. An empty dhidden: no gradients, only the figures.
+  struct Teacher {
+    OutputHead& head;
+    std::span<const float> hidden;  // [T, teacher's D] of the same batch
+    double ratio, temperature;
+    KlDirection direction;
+  };
+  struct DistillationLosses {
+    std::span<double> log_probs, divergences;  // [N]
+  };
+  void distill(const TargetedRows& rows, const Teacher& teacher, std::span<const float> weights, std::span<float> dhidden,
+               const DistillationLosses& losses);
+
+  std::int64_t vocabulary() const { return parameters_.config().vocabulary; }
+  // Bytes the constructor allocates.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows);
+
+ private:
+  // -> logits [rows, V] of a chunk, whose hidden rows are gathered into inputs_
+  void project(std::span<const float> hidden, std::span<const std::int32_t> rows, float* logits);
+  // dlogits [rows, V] of the chunk project() has seen last
+  void back_project(const float* dlogits, std::span<const std::int32_t> rows, std::span<float> dhidden);
+
+  Parameters& parameters_;
+  Device device_;
+  std::int64_t chunk_rows_;  // C
+  Arena arena_;
+  float* inputs_;   // [C, D]
+  float* dinputs_;  // [C, D]
+  float* logits_;   // [C, V]
+  ActivationBuffer activations_;
+};
+
+}  // namespace puna

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Learning rates and other figures as functions of the step, counted from 0. All have a linear warm-up first:
+//   step < warmup:  peak (step + 1) / warmup
+// then, with x = (step - warmup) / (steps - warmup):
+//   constant  peak
+//   linear    peak (1 + (final - 1) x)
+//   cosine    peak (final + (1 - final) (1 + cos(pi x)) / 2)          (Loshchilov & Hutter, 2017, eq. 5)
+//   wsd       peak until the last `decay` steps, then linearly to peak × final      (Hu et al., 2024, warmup-stable-decay)
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace puna {
+
+enum class ScheduleShape { kConstant, kLinear, kCosine, kWsd };
+// "constant", "linear", "cosine", "wsd". Throws kUsage naming the nearest.
+ScheduleShape schedule_shape(std::string_view name);
+
+struct Schedule {
+  ScheduleShape shape = ScheduleShape::kCosine;
+  double peak = 1e-4;
+  double final_share = 0.1;  // of the peak, at the last step
+  std::int64_t steps = 0;    // of the run
+  std::int64_t warmup = 0;   // steps
+  std::int64_t decay = 0;    // steps, wsd only
+
+  double learning_rate(std::int64_t step) const;
+};
+
+// A figure that changes at given steps (tokens of a batch, length of sequences): the value of the last entry at or before `step`.
+struct RampEntry {
+  std::int64_t from_step;
+  std::int64_t value;
+};
+// Throws kInternal for entries that do not begin at step 0 or do not ascend.
+std::int64_t ramp_value(std::span<const RampEntry> entries, std::int64_t step);
+
+}  // namespace puna
