@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/answer.h"
-#include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "text/conversation.h"
 
 namespace puna {
 namespace {

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
+#include "text/conversation.h"
 
 namespace puna {
 namespace {

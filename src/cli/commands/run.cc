@@ -12,13 +12,13 @@
 #include "base/error.h"
 #include "cli/answer.h"
 #include "cli/chat_loop.h"
-#include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
+#include "text/conversation.h"
 
 namespace puna {
 namespace {

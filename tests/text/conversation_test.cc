@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/conversation.h"
+#include "text/conversation.h"
 
 #include <gtest/gtest.h>
 

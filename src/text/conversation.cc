@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/conversation.h"
+#include "text/conversation.h"
 
 #include <array>
 #include <string_view>
@@ -10,7 +10,8 @@
 namespace puna {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Role>, 5> kRoles = {{{"system", Role::kSystem},
+constexpr std::array<std::pair<std::string_view, Role>, 6> kRoles = {{{"system", Role::kSystem},
+                                                                      {"developer", Role::kSystem},
                                                                       {"user", Role::kUser},
                                                                       {"assistant", Role::kAssistant},
                                                                       {"tool", Role::kTool},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conversations and tools as JSON files, in the shape of OpenAI's chat API: what --messages, --tools and a chat's /save and /load
-// read and write.
+// Conversations and tools as JSON files, in the shape of OpenAI's chat API: what --messages, --tools, a chat's /save and /load,
+// and sets of training data read and write.
 #pragma once
 
 #include <span>
