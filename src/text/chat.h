@@ -68,11 +68,21 @@ struct PromptOptions {
 struct PromptPiece {
   bool special = false;
   std::string text;
+  // The assistant's message, by its place in the conversation, that writes this: its content and calls, and the token that ends
+  // its turn, but not its header. That is what a model is trained to write. -1: everyone else's words, and the frame.
+  int author = -1;
+  bool joined = false;  // a text that is encoded as one with the text before it
 };
 
 // Throws kUsage for a conversation the format cannot hold (a tool result with no call before it, …).
 std::vector<PromptPiece> render_prompt(const PromptFormat& format, std::span<const Message> messages, const PromptOptions& options);
 std::vector<Token> encode_prompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
+// The same tokens, and each one's author. In joined texts a token belongs to the piece that its first byte lies in.
+struct AuthoredTokens {
+  std::vector<Token> tokens;  // [T]
+  std::vector<int> authors;   // [T] PromptPiece::author
+};
+AuthoredTokens encode_authors(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
 std::string prompt_text(std::span<const PromptPiece> pieces);
 
 // The dialect of a file's own Jinja template, or nullopt where it is not one of those known here.

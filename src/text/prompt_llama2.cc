@@ -14,9 +14,11 @@ std::vector<PromptPiece> render_llama2(std::span<const Message> messages, const 
   }
   PromptWriter writer(true);
   std::string system;
+  int first = 0;  // which message messages[0] is
   if (messages.front().role == Role::kSystem) {
     system = "<<SYS>>\n" + messages.front().content + "\n<</SYS>>\n\n";
     messages = messages.subspan(1);
+    first = 1;
   }
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const Role expected = i % 2 == 0 ? Role::kUser : Role::kAssistant;
@@ -31,10 +33,12 @@ std::vector<PromptPiece> render_llama2(std::span<const Message> messages, const 
       writer.text(strip_space(content));
       writer.text(" [/INST]");
     } else {
+      writer.set_author(first + static_cast<int>(i));
       writer.text(" ");
       writer.text(strip_space(messages[i].content));
       writer.text(" ");
       writer.special("</s>");
+      writer.set_author(-1);
     }
   }
   if (messages.empty())

@@ -36,10 +36,12 @@ void write_header(PromptWriter& writer, std::string_view role) {
   writer.text("\n\n");
 }
 
-void write_message(PromptWriter& writer, std::string_view role, std::string_view content) {
+void write_message(PromptWriter& writer, std::string_view role, std::string_view content, int author = -1) {
   write_header(writer, role);
+  writer.set_author(author);
   writer.text(content);
   writer.special("<|eot_id|>");
+  writer.set_author(-1);
 }
 
 std::string_view content_of(const PromptFormat& format, const Message& message) {
@@ -80,7 +82,6 @@ std::string system_text(const PromptFormat& format, const Message* system, const
 }
 
 void write_calls(PromptWriter& writer, const PromptFormat& format, const Message& message, const PromptOptions& options) {
-  write_header(writer, "assistant");
   if (!is_hugging_face(format)) writer.text(content_of(format, message));  // Hugging Face's templates drop it
   const bool builtin = is_builtin_tool(message.tool_calls.front().name, options.builtin_tools);
   if (format.dialect == ToolDialect::kPythonic && !builtin) {
@@ -106,22 +107,29 @@ bool holds_several_calls(const PromptFormat& format, const Message& message, con
                       [&](const ToolCall& call) { return is_builtin_tool(call.name, options.builtin_tools); });
 }
 
+// A message, and which of the conversation's it is.
+struct Turn {
+  Message message;
+  int index;
+};
+
 // A message with several calls becomes one message per call, each followed by its own result (matched by id, else by order): all
 // dialects but the pythonic one hold a single call.
-std::vector<Message> with_single_calls(const PromptFormat& format, std::span<const Message> messages,
-                                       const PromptOptions& options) {
-  std::vector<Message> result;
+std::vector<Turn> with_single_calls(const PromptFormat& format, std::span<const Message> messages, const PromptOptions& options,
+                                    int first) {
+  std::vector<Turn> turns;
+  const auto add = [&](Message message, std::size_t at) { turns.push_back({std::move(message), first + static_cast<int>(at)}); };
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const Message& message = messages[i];
     if (message.tool_calls.size() < 2 || holds_several_calls(format, message, options)) {
-      result.push_back(message);
+      add(message, i);
       continue;
     }
     const std::size_t results = count_results(messages, i);
     std::vector<bool> used(results, false);
     for (std::size_t c = 0; c < message.tool_calls.size(); ++c) {
       const ToolCall& call = message.tool_calls[c];
-      result.push_back({Role::kAssistant, c == 0 ? message.content : std::string(), {call}, {}});
+      add({Role::kAssistant, c == 0 ? message.content : std::string(), {call}, {}}, i);
       std::size_t match = results;
       for (std::size_t r = 0; r < results && match == results; ++r) {
         if (!used[r] && !call.id.empty() && messages[i + 1 + r].tool_call_id == call.id) match = r;
@@ -131,14 +139,14 @@ std::vector<Message> with_single_calls(const PromptFormat& format, std::span<con
       }
       if (match == results) continue;
       used[match] = true;
-      result.push_back(messages[i + 1 + match]);
+      add(messages[i + 1 + match], i + 1 + match);
     }
     for (std::size_t r = 0; r < results; ++r) {
-      if (!used[r]) result.push_back(messages[i + 1 + r]);
+      if (!used[r]) add(messages[i + 1 + r], i + 1 + r);
     }
     i += results;
   }
-  return result;
+  return turns;
 }
 
 void check(std::span<const Message> messages) {
@@ -154,13 +162,19 @@ void check(std::span<const Message> messages) {
   }
 }
 
-void write_one(PromptWriter& writer, const PromptFormat& format, const Message& message, const PromptOptions& options) {
-  if (!message.tool_calls.empty()) return write_calls(writer, format, message, options);
+void write_one(PromptWriter& writer, const PromptFormat& format, const Turn& turn, const PromptOptions& options) {
+  const Message& message = turn.message;
+  if (!message.tool_calls.empty()) {
+    write_header(writer, "assistant");
+    writer.set_author(turn.index);
+    write_calls(writer, format, message, options);
+    return writer.set_author(-1);
+  }
   if (message.role == Role::kTool) {
     // Jinja counts strings among the iterables, so Hugging Face's `tojson` quotes them: the model has seen them so.
     return write_message(writer, "ipython", is_hugging_face(format) ? python_json(message.content) : message.content);
   }
-  write_message(writer, role_name(message.role), content_of(format, message));
+  write_message(writer, role_name(message.role), content_of(format, message), message.role == Role::kAssistant ? turn.index : -1);
 }
 
 }  // namespace
@@ -170,6 +184,7 @@ std::vector<PromptPiece> render_llama3(const PromptFormat& format, std::span<con
   check(messages);
   PromptWriter writer(format.trim_content);
   writer.special("<|begin_of_text|>");
+  const std::size_t all = messages.size();
   const Message* system = messages.front().role == Role::kSystem ? &messages.front() : nullptr;
   if (system != nullptr) messages = messages.subspan(1);
   const std::string text = system_text(format, system, options);
@@ -187,7 +202,8 @@ std::vector<PromptPiece> render_llama3(const PromptFormat& format, std::span<con
   } else if (in_user) {
     write_message(writer, "user", tools_text(format, options.tools));
   }
-  for (const Message& message : with_single_calls(format, messages, options)) write_one(writer, format, message, options);
+  const int first = static_cast<int>(all - messages.size());
+  for (const Turn& turn : with_single_calls(format, messages, options, first)) write_one(writer, format, turn, options);
   if (options.generation_prompt) write_header(writer, "assistant");
   return writer.take();
 }

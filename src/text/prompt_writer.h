@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collects the pieces of a prompt. Meta's ChatFormat encodes a header's line ends and the content apart, Hugging Face's templates
 // as one text; where content begins with line ends the ids differ, so a writer either joins neighbouring texts or keeps them apart.
+// Texts of different authors stay pieces of their own, marked as joined.
 #pragma once
 
 #include <string_view>
@@ -15,19 +16,24 @@ class PromptWriter {
  public:
   explicit PromptWriter(bool joins_texts) : joins_texts_(joins_texts) {}
 
-  void special(std::string_view name) { pieces_.push_back({true, std::string(name)}); }
+  // Of what is written from now on: PromptPiece::author.
+  void set_author(int author) { author_ = author; }
+
+  void special(std::string_view name) { pieces_.push_back({true, std::string(name), author_, false}); }
   void text(std::string_view text) {
     if (text.empty()) return;
-    if (joins_texts_ && !pieces_.empty() && !pieces_.back().special) {
+    const bool joined = joins_texts_ && !pieces_.empty() && !pieces_.back().special;
+    if (joined && pieces_.back().author == author_) {
       pieces_.back().text += text;
     } else {
-      pieces_.push_back({false, std::string(text)});
+      pieces_.push_back({false, std::string(text), author_, joined});
     }
   }
   std::vector<PromptPiece> take() { return std::move(pieces_); }
 
  private:
   bool joins_texts_;
+  int author_ = -1;
   std::vector<PromptPiece> pieces_;
 };
 

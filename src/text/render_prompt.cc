@@ -1,11 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/chat.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/prompt_writer.h"
 #include "text/tokenizer.h"
 
 namespace puna {
+namespace {
+
+// The pieces are a text and what is joined to it. A SentencePiece tokenizer may put a space in front and leave spaces out.
+void encode_joined(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces, AuthoredTokens& out) {
+  const std::string text = prompt_text(pieces);
+  std::size_t at = 0, piece = 0, piece_end = pieces.front().text.size();
+  for (const Token token : tokenizer.encode(text)) {
+    std::size_t first = text.size();  // byte of the token
+    for (const char byte : pieces.size() == 1 ? std::string() : tokenizer.piece(token)) {
+      std::size_t match = at;
+      while (match < text.size() && text[match] == ' ' && byte != ' ') ++match;
+      if (match == text.size() || text[match] != byte) continue;
+      first = std::min(first, match);
+      at = match + 1;
+    }
+    while (piece + 1 < pieces.size() && first < text.size() && first >= piece_end) piece_end += pieces[++piece].text.size();
+    out.tokens.push_back(token);
+    out.authors.push_back(pieces[piece].author);
+  }
+}
+
+}  // namespace
 
 std::vector<PromptPiece> render_prompt(const PromptFormat& format, std::span<const Message> messages,
                                        const PromptOptions& options) {
@@ -13,22 +37,29 @@ std::vector<PromptPiece> render_prompt(const PromptFormat& format, std::span<con
   return format.frame == Frame::kLlama2 ? render_llama2(messages, options) : render_llama3(format, messages, options);
 }
 
-std::vector<Token> encode_prompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
-  std::vector<Token> tokens;
-  for (const PromptPiece& piece : pieces) {
-    if (!piece.special) {
-      const std::vector<Token> text = tokenizer.encode(piece.text);
-      tokens.insert(tokens.end(), text.begin(), text.end());
+AuthoredTokens encode_authors(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
+  AuthoredTokens out;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (!pieces[i].special) {
+      std::size_t end = i + 1;
+      while (end < pieces.size() && pieces[end].joined) ++end;
+      encode_joined(tokenizer, pieces.subspan(i, end - i), out);
+      i = end - 1;
       continue;
     }
-    const auto token = tokenizer.special(piece.text);
+    const auto token = tokenizer.special(pieces[i].text);
     if (!token) {
       fail(ErrorKind::kUnsupported, "prompt",
-           "the tokenizer has no special token {}, which this prompt format needs: choose another format", piece.text);
+           "the tokenizer has no special token {}, which this prompt format needs: choose another format", pieces[i].text);
     }
-    tokens.push_back(*token);
+    out.tokens.push_back(*token);
+    out.authors.push_back(pieces[i].author);
   }
-  return tokens;
+  return out;
+}
+
+std::vector<Token> encode_prompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
+  return encode_authors(tokenizer, pieces).tokens;
 }
 
 std::string prompt_text(std::span<const PromptPiece> pieces) {

@@ -130,6 +130,63 @@ TEST(Prompt, EncodesLikeLlamaModels) {
   EXPECT_EQ(id(encode_prompt(*tokenizer, render_prompt(untrimmed, broken, {}))[4]), 271);
 }
 
+// What each assistant's message writes, marked by its number: "2[…]".
+std::string authored(std::string_view name, const std::vector<Message>& messages, const PromptOptions& options = {}) {
+  std::string text;
+  int author = -1;
+  for (const PromptPiece& piece : render_prompt(format_named(name), messages, options)) {
+    if (piece.author != author && author >= 0) text += "]";
+    if (piece.author != author && piece.author >= 0) text += std::to_string(piece.author) + "[";
+    author = piece.author;
+    text += piece.text;
+  }
+  return author >= 0 ? text + "]" : text;
+}
+
+TEST(Prompt, KnowsWhatTheAssistantWrites) {
+  PromptOptions options;
+  options.generation_prompt = false;
+  const std::vector<Message> messages = {{Role::kSystem, "s", {}, ""},
+                                         {Role::kUser, "q", {}, ""},
+                                         {Role::kAssistant, "a", {}, ""},
+                                         {Role::kUser, "r", {}, ""},
+                                         {Role::kAssistant, "b", {}, ""}};
+  EXPECT_EQ(authored("llama3", messages, options),
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\ns<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n2[a<|eot_id|>]"
+            "<|start_header_id|>user<|end_header_id|>\n\nr<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n4[b<|eot_id|>]");
+  EXPECT_EQ(authored("llama2", messages), "<s>[INST] <<SYS>>\ns\n<</SYS>>\n\nq [/INST]2[ a </s>]<s>[INST] r [/INST]4[ b </s>]");
+  // A message with two calls is written as two; both are its own, and so is the token that begins code.
+  const Message calls{Role::kAssistant, "", {{"f", Json::object(), "1"}, {"code_interpreter", Json{{"code", "x"}}, "2"}}, ""};
+  options.builtin_tools = {"code_interpreter"};
+  EXPECT_THAT(authored("llama3.1-meta",
+                       {{Role::kUser, "q", {}, ""}, calls, {Role::kTool, "u", {}, "1"}, {Role::kTool, "v", {}, "2"}}, options),
+              testing::EndsWith("1[<|python_tag|>{\"type\": \"function\", \"name\": \"f\", \"parameters\": {}}<|eom_id|>]"
+                                "<|start_header_id|>ipython<|end_header_id|>\n\nu<|eot_id|>"
+                                "<|start_header_id|>assistant<|end_header_id|>\n\n1[<|python_tag|>x<|eom_id|>]"
+                                "<|start_header_id|>ipython<|end_header_id|>\n\nv<|eot_id|>"));
+}
+
+TEST(Prompt, FindsTheAuthorsOfTokensInJoinedTexts) {
+  PUNA_NEEDS_SHARED("stories260K/tok512.model");
+  const auto tokenizer = load_tokenizer_file(shared_data("stories260K/tok512.model"));
+  const std::vector<Message> messages = {{Role::kUser, "why", {}, ""}, {Role::kAssistant, "so é it is", {}, ""}};
+  const AuthoredTokens encoded = encode_authors(*tokenizer, render_prompt(format_named("llama2"), messages, {}));
+  // As one text between <s> and </s>, as generation.py encodes it.
+  std::vector<Token> expected = tokenizer->encode("[INST] why [/INST] so é it is ");
+  expected.insert(expected.begin(), *tokenizer->special("<s>"));
+  expected.push_back(*tokenizer->special("</s>"));
+  EXPECT_EQ(encoded.tokens, expected);
+  std::string own, others;
+  for (std::size_t t = 0; t < encoded.tokens.size(); ++t) {
+    (encoded.authors[t] == 1 ? own : others) += tokenizer->piece(encoded.tokens[t], true);
+  }
+  EXPECT_EQ(others, "<s> [INST] why [/INST]");
+  EXPECT_EQ(own, " so é it is</s>");  // this vocabulary leaves the space at the end out
+}
+
 TEST(Prompt, TextNeverYieldsASpecialToken) {
   PUNA_NEEDS_SHARED("llama3_tokenizer/tokenizer.model");
   const auto tokenizer = load_tokenizer_file(shared_data("llama3_tokenizer/tokenizer.model"));
