@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "model/adapters.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "text/chat.h"
@@ -24,9 +25,10 @@ class Checkpoint {
  public:
   ModelConfig config;
   ModelWeights weights;
+  std::vector<LayerAdapters> adapters;  // [L] low-rank ones beside the weights, or none
   CheckpointKind kind = CheckpointKind::kMemory;
   std::string where;                          // the file's or folder's name, for messages
-  std::unique_ptr<Tokenizer> tokenizer;       // may be null
+  std::shared_ptr<const Tokenizer> tokenizer;  // may be null
   std::string chat_template;                  // the file's own Jinja text, or empty
   std::optional<PromptFormat> prompt_format;  // recognised from the template or the family; nullopt: unknown template
   std::vector<std::filesystem::path> files;   // of weights
