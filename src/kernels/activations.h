@@ -9,7 +9,8 @@
 
 namespace puna {
 
-// From this many rows on, X is rearranged into panels of kPanelWidth rows.
+// From this many rows on, products run over blocks of W that fit the caches, and the 8-bit form of X is in panels of kPanelWidth
+// rows.
 inline constexpr std::int64_t kPanelRows = 8;
 inline constexpr std::int64_t kPanelWidth = 32;
 
@@ -20,14 +21,12 @@ struct QuantizedActivations {
   std::int32_t* sums = nullptr;  // [T, K / 16]  or [T / W, K / 16, W]: sums of 16 q's
 };
 
-// X with the forms that products read, each made when the first product asks for it. Made once per X and shared by all matrices
-// that multiply it.
+// X with the form that integer products read, made when the first of them asks for it and shared by all matrices that multiply X.
 struct Activations {
   const float* values = nullptr;  // [T, K]
   std::int64_t rows = 0, width = 0;
   QuantizedActivations quantized;  // where the buffer keeps the 8-bit form
-  float* panels = nullptr;         // [T / W, K, W] F32, for products in F32 with at least kPanelRows rows
-  bool has_quantized = false, has_panels = false;
+  bool has_quantized = false;
 };
 
 struct Product {

@@ -19,7 +19,7 @@
 
 namespace puna {
 
-// Memory for the forms of up to max_rows × max_width activations.
+// Memory for the 8-bit form of up to max_rows × max_width activations.
 class ActivationBuffer {
  public:
   ActivationBuffer(std::int64_t max_rows, std::int64_t max_width);
@@ -32,7 +32,7 @@ class ActivationBuffer {
  private:
   std::int64_t max_rows_, max_width_;
   std::vector<std::int8_t> q_;
-  std::vector<float> scales_, panels_;
+  std::vector<float> scales_;
   std::vector<std::int32_t> sums_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forms of X that products read: 8 bits in blocks of 32, and panels of 32 rows with K outermost, so that one vector holds the
-// same k of many rows and the weight is what is broadcast.
+// The form of X that integer products read: 8 bits in blocks of 32; for many rows in panels of 32 rows with K outermost, so that
+// one vector holds the same k of many rows and the weight is what is broadcast.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/activations.cc"
 #include "kernels/cpu/targets.h"
@@ -84,15 +84,6 @@ void quantize_activations(const Activations& x, std::int64_t begin, std::int64_t
   }
 }
 
-void transpose_activations(const Activations& x, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t row = begin; row < end; row += kPanelWidth) {
-    float* const panel = x.panels + row * x.width;
-    const std::int64_t rows = std::min(kPanelWidth, end - row);
-    if (rows < kPanelWidth) std::fill_n(panel, x.width * kPanelWidth, 0.0f);
-    transpose(x.values + row * x.width, x.width, rows, x.width, panel, kPanelWidth);
-  }
-}
-
 }  // namespace puna::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -100,14 +91,9 @@ HWY_AFTER_NAMESPACE();
 namespace puna::cpu {
 
 HWY_EXPORT(quantize_activations);
-HWY_EXPORT(transpose_activations);
 
 void quantize_activations(const Activations& x, std::int64_t begin, std::int64_t end) {
   HWY_DYNAMIC_DISPATCH(quantize_activations)(x, begin, end);
-}
-
-void transpose_activations(const Activations& x, std::int64_t begin, std::int64_t end) {
-  HWY_DYNAMIC_DISPATCH(transpose_activations)(x, begin, end);
 }
 
 }  // namespace puna::cpu

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed product on the CPU. Three nested blocks: kBlockColumns of B in the last cache, kBlockRows of A in the second, a panel
+// of B in the first, and a tile of C in registers: kTileRows numbers of A are broadcast against kTileColumns of B for each k.
+#include "kernels/cpu/gemm.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "kernels/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/transpose_inl.h"
+#include "kernels/cpu/weight_load_inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace puna::HWY_NAMESPACE {
+namespace {
+using cpu::Depth;
+using cpu::Gemm;
+using cpu::GemmOperand;
+
+// Sums of a tile, two vectors for each row, stay in registers: 32 of them on AVX-512 and NEON, 16 on AVX2 and SSE4.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 12;
+#endif
+constexpr std::int64_t kLanes = hn::MaxLanes(F32());
+constexpr std::int64_t kTileColumns = 2 * kLanes;
+
+// Products are summed from zero over a run of k before they join the sum over all K: rounding grows with the length of a run.
+constexpr std::int64_t kRun = 256;
+constexpr std::int64_t kBlockRows = 240;      // 240 KiB of A
+constexpr std::int64_t kBlockColumns = 1024;  // 1 MiB of B
+static_assert(kBlockRows % kTileRows == 0 && kBlockColumns % kTileColumns == 0);
+
+// Quantized formats are decoded from whole blocks: spans begin at multiples of this.
+constexpr std::int64_t kDecodeSpan = 256;
+static_assert(kRun % kDecodeSpan == 0 && kBlockColumns % kDecodeSpan == 0);
+
+constexpr std::int64_t kDecodedRows = 4;  // rows of W, when they lie along K, that are decoded at a time
+
+// A thread's room, made once.
+struct PackBuffer {
+  alignas(64) float a[kBlockRows * kRun];     // [rows / kTileRows, run, kTileRows]
+  alignas(64) float b[kBlockColumns * kRun];  // [columns / kTileColumns, run, kTileColumns]
+  alignas(64) float tile[kTileRows * kTileColumns];
+  alignas(64) float decoded[std::max(kTileColumns * kRun, kDecodedRows* kBlockColumns)];  // rows of W on their way
+};
+
+inline PackBuffer& pack_buffer() {
+  thread_local const std::unique_ptr<PackBuffer> buffer = std::make_unique_for_overwrite<PackBuffer>();
+  return *buffer;
+}
+
+// Where a block of an operand lies: `count` rows or columns of C from `first` on, k in [k, k + depth).
+struct PackBlock {
+  std::int64_t first, count, k, depth;
+};
+
+inline void decode_scaled(const Tensor& w, std::int64_t row, std::int64_t first, std::int64_t count, float* values) {
+  decode_span(w, w.row(row), first, count, values);
+  if (w.row_scales.empty()) return;
+  const float scale = w.row_scale(row);
+  for (std::int64_t i = 0; i < count; ++i) values[i] *= scale;
+}
+
+// Rows of `from` are k: they are copied piece by piece. to [count / kPanel, depth, kPanel], the last panel padded with zeros.
+template <std::int64_t kPanel>
+void copy_panels(const float* from, std::int64_t stride, std::int64_t count, std::int64_t depth, std::int64_t panel_stride,
+                 float* to) {
+  std::int64_t i = 0;
+  for (; i + kPanel <= count; i += kPanel, to += panel_stride) {
+    for (std::int64_t k = 0; k < depth; ++k) std::copy_n(from + k * stride + i, kPanel, to + k * kPanel);
+  }
+  if (i == count) return;
+  for (std::int64_t k = 0; k < depth; ++k) {
+    std::copy_n(from + k * stride + i, count - i, to + k * kPanel);
+    std::fill_n(to + k * kPanel + (count - i), kPanel - (count - i), 0.0f);
+  }
+}
+
+template <std::int64_t kPanel>
+void pack_along_rows(const GemmOperand& operand, const PackBlock& block, float* decoded, float* to) {
+  if (operand.values != nullptr) {
+    return copy_panels<kPanel>(operand.values + block.k * operand.stride + block.first, operand.stride, block.count, block.depth,
+                               block.depth * kPanel, to);
+  }
+  for (std::int64_t k = 0; k < block.depth; k += kDecodedRows) {
+    const std::int64_t rows = std::min(kDecodedRows, block.depth - k);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      decode_scaled(*operand.weight, block.k + k + r, block.first, block.count, decoded + r * kBlockColumns);
+    }
+    copy_panels<kPanel>(decoded, kBlockColumns, block.count, rows, block.depth * kPanel, to + k * kPanel);
+  }
+}
+
+// Rows of the operand are rows or columns of C: they are turned.
+template <std::int64_t kPanel>
+void pack_within_rows(const GemmOperand& operand, const PackBlock& block, float* decoded, float* to) {
+  for (std::int64_t i = 0; i < block.count; i += kPanel, to += block.depth * kPanel) {
+    const std::int64_t rows = std::min(kPanel, block.count - i);
+    const float* from = operand.values + (block.first + i) * operand.stride + block.k;
+    std::int64_t stride = operand.stride;
+    if (operand.values == nullptr) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        decode_scaled(*operand.weight, block.first + i + r, block.k, block.depth, decoded + r * kRun);
+      }
+      from = decoded;
+      stride = kRun;
+    }
+    if (rows < kPanel) std::fill_n(to, block.depth * kPanel, 0.0f);
+    transpose(from, stride, rows, block.depth, to, kPanel);
+  }
+}
+
+template <std::int64_t kPanel>
+void pack(const GemmOperand& operand, const PackBlock& block, float* decoded, float* to) {
+  (operand.depth == Depth::kAlongRows ? pack_along_rows<kPanel> : pack_within_rows<kPanel>)(operand, block, decoded, to);
+}
+
+// c [kRows, kTileColumns] = a [depth, kTileRows]^T b [depth, kTileColumns] (+ c)
+template <int kRows>
+void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t depth, float* HWY_RESTRICT c,
+                   std::int64_t stride, bool add) {
+  const F32 d;
+  VecF32 sums[kRows][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = hn::Zero(d);
+  for (std::int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
+    const auto b0 = hn::Load(d, b), b1 = hn::Load(d, b + kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const auto one = hn::Set(d, a[r]);
+      sums[r][0] = hn::MulAdd(one, b0, sums[r][0]);
+      sums[r][1] = hn::MulAdd(one, b1, sums[r][1]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < 2; ++v) {
+      float* const place = c + r * stride + v * kLanes;
+      hn::StoreU(add ? hn::Add(hn::LoadU(d, place), sums[r][v]) : sums[r][v], d, place);
+    }
+  }
+}
+
+using MultiplyTile = void (*)(const float*, const float*, std::int64_t, float*, std::int64_t, bool);
+
+// The smallest kernel that has `rows` rows; the panel of A is padded for it.
+inline MultiplyTile multiply_tile_of(std::int64_t rows) {
+  if (rows <= 2) return multiply_tile<2>;
+  if (rows <= 4) return multiply_tile<4>;
+  if (rows <= kTileRows - 4) return multiply_tile<(kTileRows > 8 ? kTileRows - 4 : kTileRows)>;
+  return multiply_tile<kTileRows>;
+}
+
+// One tile of C [rows, columns], at the edges by way of a whole one.
+HWY_INLINE void compute_tile(const float* a, const float* b, std::int64_t depth, std::int64_t rows, std::int64_t columns, float* c,
+                             std::int64_t stride, bool add, float* whole) {
+  if (rows == kTileRows && columns == kTileColumns) return multiply_tile<kTileRows>(a, b, depth, c, stride, add);
+  multiply_tile_of(rows)(a, b, depth, whole, kTileColumns, false);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < columns; ++i) {
+      const float sum = whole[r * kTileColumns + i];
+      c[r * stride + i] = add ? c[r * stride + i] + sum : sum;
+    }
+  }
+}
+
+// The block of C that a packed block of A and one of B make, `depth` k's of it.
+void multiply_block(const Gemm& g, const PackBlock& rows, const PackBlock& columns, bool add, PackBuffer& buffer) {
+  for (std::int64_t j = 0; j < columns.count; j += kTileColumns) {
+    const float* const b = buffer.b + j * columns.depth;
+    for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
+      compute_tile(buffer.a + i * rows.depth, b, rows.depth, std::min<std::int64_t>(kTileRows, rows.count - i),
+                   std::min(kTileColumns, columns.count - j), g.c + (rows.first + i) * g.stride + columns.first + j, g.stride, add,
+                   buffer.tile);
+    }
+  }
+}
+
+void multiply_range(const Gemm& g, const cpu::GemmRange& range) {
+  PackBuffer& buffer = pack_buffer();
+  for (std::int64_t j = range.column_begin; j < range.column_end; j += kBlockColumns) {
+    for (std::int64_t k = 0; k < g.depth; k += kRun) {
+      const std::int64_t depth = std::min(kRun, g.depth - k);
+      const PackBlock columns{j, std::min(kBlockColumns, range.column_end - j), k, depth};
+      pack<kTileColumns>(g.b, columns, buffer.decoded, buffer.b);
+      for (std::int64_t i = range.row_begin; i < range.row_end; i += kBlockRows) {
+        const PackBlock rows{i, std::min(kBlockRows, range.row_end - i), k, depth};
+        pack<kTileRows>(g.a, rows, buffer.decoded, buffer.a);
+        multiply_block(g, rows, columns, g.add || k > 0, buffer);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace puna::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace puna::cpu {
+namespace {
+
+HWY_EXPORT(multiply_range);
+
+constexpr std::int64_t kGrain = 1 << 16;  // multiplications worth waking a thread for
+constexpr std::int64_t kRowGrain = 12;    // every instruction set's tiles divide these
+constexpr std::int64_t kColumnGrain = 32;
+constexpr std::int64_t kDecodedColumnGrain = 256;  // blocks of quantized formats stay whole
+constexpr double kPackCost = 16;                   // of a number, in multiplications of a whole run
+
+// Threads as a grid over C.
+struct Grid {
+  int rows, columns;
+};
+
+// Every thread packs its rows of A and its columns of B: the grid for which these are fewest, and the largest part smallest.
+Grid grid_of(const Gemm& g, int threads, std::int64_t column_grain) {
+  const auto part = [](std::int64_t count, std::int64_t grain, int parts) {
+    return (((count + grain - 1) / grain + parts - 1) / parts) * grain;
+  };
+  Grid best{1, threads};
+  double least = 0;
+  for (int down = 1; down <= threads; ++down) {
+    if (threads % down != 0) continue;
+    const auto rows = static_cast<double>(part(g.rows, kRowGrain, down));
+    const auto columns = static_cast<double>(part(g.columns, column_grain, threads / down));
+    const double cost = rows * columns + kPackCost * (rows + columns);
+    if (down > 1 && cost >= least) continue;
+    least = cost;
+    best = {down, threads / down};
+  }
+  return best;
+}
+
+}  // namespace
+
+void gemm(Device& device, const Gemm& g) {
+  if (g.rows == 0 || g.columns == 0) return;
+  const auto kernel = HWY_DYNAMIC_DISPATCH(multiply_range);
+  if (g.rows * g.columns * g.depth <= kGrain) return kernel(g, {0, g.rows, 0, g.columns});
+  const bool decoded = g.b.weight != nullptr && g.b.depth == Depth::kAlongRows;
+  const std::int64_t column_grain = decoded ? kDecodedColumnGrain : kColumnGrain;
+  const Grid grid = grid_of(g, device.pool.size(), column_grain);
+  device.pool.run([&](int thread) {
+    const auto [row_begin, row_end] = ThreadPool::range_of(g.rows, kRowGrain, thread / grid.columns, grid.rows);
+    const auto [column_begin, column_end] = ThreadPool::range_of(g.columns, column_grain, thread % grid.columns, grid.columns);
+    if (row_begin < row_end && column_begin < column_end) kernel(g, {row_begin, row_end, column_begin, column_end});
+  });
+}
+
+}  // namespace puna::cpu
+#endif
