@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu/targets.h"
@@ -13,6 +14,8 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/rms_norm.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include "kernels/cpu/by_vectors_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace puna {
@@ -57,6 +60,43 @@ void norm_row(const float* x, const float* weight, float eps, std::int64_t width
   for (; i < width; ++i) y[i] = x[i] * scale * weight[i];
 }
 
+// sum_i weight[i] dy[i] x[i], [count], count <= kChunk
+HWY_INLINE float chunk_of_products(const float* x, const float* weight, const float* dy, std::int64_t count) {
+  const D d;
+  V even = hn::Zero(d), odd = hn::Zero(d);
+  by_vectors(count, [&](std::int64_t i, auto part) {
+    const V previous = even;  // the two take turns
+    even = odd;
+    odd = hn::MulAdd(hn::Mul(part.load(weight + i), part.load(dy + i)), part.load(x + i), previous);
+  });
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+}
+
+// Rows [begin, end): adds to dx, and to dweight [D] their sum where it is wanted.
+void norm_gradient(const RmsNormGradient& gradient, std::int64_t begin, std::int64_t end, std::int64_t width, float* dweight) {
+  const D d;
+  const auto mean_of = [&](double sum) { return sum / static_cast<double>(width); };
+  for (std::int64_t t = begin; t < end; ++t) {
+    const float* const x = gradient.x + t * width;
+    const float* const dy = gradient.dy + t * width;
+    float* const dx = gradient.dx + t * width;
+    double squares = 0, products = 0;
+    for (std::int64_t i = 0; i < width; i += kChunk) {
+      const std::int64_t count = std::min(kChunk, width - i);
+      squares += chunk_of_squares(d, x + i, count);
+      products += chunk_of_products(x + i, gradient.weight + i, dy + i, count);
+    }
+    const double r = 1.0 / std::sqrt(mean_of(squares) + static_cast<double>(gradient.eps));
+    const V scale = hn::Set(d, static_cast<float>(r)), pull = hn::Set(d, static_cast<float>(r * r * mean_of(products)));
+    by_vectors(width, [&](std::int64_t i, auto part) {
+      const V xs = part.load(x + i), dys = part.load(dy + i);
+      const V along = hn::NegMulAdd(xs, pull, hn::Mul(part.load(gradient.weight + i), dys));
+      part.store(hn::MulAdd(scale, along, part.load(dx + i)), dx + i);
+      if (dweight != nullptr) part.store(hn::MulAdd(dys, hn::Mul(xs, scale), part.load(dweight + i)), dweight + i);
+    });
+  }
+}
+
 // x[i] += delta[i], [count]
 void add(float* x, const float* delta, std::int64_t count) {
   const D d;
@@ -75,8 +115,10 @@ HWY_AFTER_NAMESPACE();
 namespace puna {
 namespace {
 HWY_EXPORT(norm_row);
+HWY_EXPORT(norm_gradient);
 HWY_EXPORT(add);
-constexpr std::int64_t kGrain = 16384;  // values worth waking a thread for
+constexpr std::int64_t kGrain = 16384;   // values worth waking a thread for
+constexpr std::int64_t kBlockRows = 64;  // whose part of dweight is summed by one thread
 }  // namespace
 
 void rms_norm_forward(Device& device, const float* x, const float* weight, float eps, std::int64_t rows, std::int64_t width,
@@ -88,6 +130,29 @@ void rms_norm_forward(Device& device, const float* x, const float* weight, float
   };
   if (rows * width <= kGrain) return some_rows(0, rows, 0);
   device.pool.split(rows, 1, some_rows);
+}
+
+void rms_norm_backward(Device& device, const RmsNormGradient& gradient, std::int64_t rows, std::int64_t width) {
+  PUNA_CHECK(rows >= 0 && width > 0, "rms_norm", "shape [{}, {}]", rows, width);
+  const auto kernel = HWY_DYNAMIC_DISPATCH(norm_gradient);
+  // dweight: blocks of rows have a sum of their own, and the blocks are added in order, whoever computed them.
+  thread_local std::vector<float> kept;  // [blocks, D], grows once
+  std::vector<float>& sums = kept;       // the caller's, for all threads
+  const std::int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  if (gradient.dweight != nullptr) sums.assign(static_cast<std::size_t>(blocks * width), 0.0f);
+  const auto some_blocks = [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      float* const sum = gradient.dweight == nullptr ? nullptr : sums.data() + b * width;
+      kernel(gradient, b * kBlockRows, std::min((b + 1) * kBlockRows, rows), width, sum);
+    }
+  };
+  if (rows * width <= kGrain) {
+    some_blocks(0, blocks, 0);
+  } else {
+    device.pool.split(blocks, 1, some_blocks);
+  }
+  if (gradient.dweight == nullptr) return;
+  for (std::int64_t b = 0; b < blocks; ++b) HWY_DYNAMIC_DISPATCH(add)(gradient.dweight, sums.data() + b * width, width);
 }
 
 void add_forward(Device& device, float* x, const float* delta, std::int64_t rows, std::int64_t width) {

@@ -25,48 +25,57 @@ struct Pair {
   V a, b;
 };
 
-// Turns the pair by the angles whose cosines and sines lie at table [lanes, 2].
+// Turns the pair by the angles whose cosines and sines lie at table [lanes, 2]; kSign -1 turns it back.
+template <int kSign>
 HWY_INLINE Pair turn(D d, Pair x, const float* table) {
   V cosine, sine;
   hn::LoadInterleaved2(d, table, cosine, sine);
+  if constexpr (kSign < 0) sine = hn::Neg(sine);
   return {hn::MulSub(x.a, cosine, hn::Mul(x.b, sine)), hn::MulAdd(x.a, sine, hn::Mul(x.b, cosine))};
 }
 
 // x [2 pairs] as neighbours (2p, 2p + 1), table [pairs, 2]
-void turn_neighbours(float* x, const float* table, std::int64_t pairs) {
+template <int kSign>
+void turn_neighbours_by(float* x, const float* table, std::int64_t pairs) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t p = 0;
   for (; p + lanes <= pairs; p += lanes) {
     Pair pair;
     hn::LoadInterleaved2(d, x + 2 * p, pair.a, pair.b);
-    pair = turn(d, pair, table + 2 * p);
+    pair = turn<kSign>(d, pair, table + 2 * p);
     hn::StoreInterleaved2(pair.a, pair.b, d, x + 2 * p);
   }
   for (; p < pairs; ++p) {
-    const float a = x[2 * p], b = x[2 * p + 1], cosine = table[2 * p], sine = table[2 * p + 1];
+    const float a = x[2 * p], b = x[2 * p + 1], cosine = table[2 * p], sine = kSign * table[2 * p + 1];
     x[2 * p] = a * cosine - b * sine;
     x[2 * p + 1] = a * sine + b * cosine;
   }
 }
 
 // x [2 pairs] as halves (p, p + pairs), table [pairs, 2]
-void turn_halves(float* x, const float* table, std::int64_t pairs) {
+template <int kSign>
+void turn_halves_by(float* x, const float* table, std::int64_t pairs) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   float* const y = x + pairs;
   std::int64_t p = 0;
   for (; p + lanes <= pairs; p += lanes) {
-    const Pair pair = turn(d, {hn::LoadU(d, x + p), hn::LoadU(d, y + p)}, table + 2 * p);
+    const Pair pair = turn<kSign>(d, {hn::LoadU(d, x + p), hn::LoadU(d, y + p)}, table + 2 * p);
     hn::StoreU(pair.a, d, x + p);
     hn::StoreU(pair.b, d, y + p);
   }
   for (; p < pairs; ++p) {
-    const float a = x[p], b = y[p], cosine = table[2 * p], sine = table[2 * p + 1];
+    const float a = x[p], b = y[p], cosine = table[2 * p], sine = kSign * table[2 * p + 1];
     x[p] = a * cosine - b * sine;
     y[p] = a * sine + b * cosine;
   }
 }
+
+void turn_neighbours(float* x, const float* table, std::int64_t pairs) { turn_neighbours_by<1>(x, table, pairs); }
+void turn_halves(float* x, const float* table, std::int64_t pairs) { turn_halves_by<1>(x, table, pairs); }
+void turn_neighbours_back(float* x, const float* table, std::int64_t pairs) { turn_neighbours_by<-1>(x, table, pairs); }
+void turn_halves_back(float* x, const float* table, std::int64_t pairs) { turn_halves_by<-1>(x, table, pairs); }
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -78,8 +87,29 @@ namespace puna {
 namespace {
 HWY_EXPORT(turn_neighbours);
 HWY_EXPORT(turn_halves);
+HWY_EXPORT(turn_neighbours_back);
+HWY_EXPORT(turn_halves_back);
 constexpr std::int64_t kGrain = 16384;     // values worth waking a thread for
 constexpr std::int64_t kTableGrain = 256;  // angles worth waking a thread for
+
+// One head: x [E], table [E / 2, 2].
+using Turn = void (*)(float* x, const float* table, std::int64_t pairs);
+
+void turn_rows(Device& device, const RopeRows& rows, const float* table, Turn kernel) {
+  PUNA_CHECK(rows.rows >= 0 && rows.width > 0 && rows.width % 2 == 0 && rows.heads * rows.width <= rows.stride, "rope",
+             "{} heads of width {} in rows {} apart; the width must be even and the heads fit the row", rows.heads, rows.width,
+             rows.stride);
+  const std::int64_t pairs = rows.width / 2;
+  const auto some_rows = [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      for (std::int64_t h = 0; h < rows.heads; ++h)
+        kernel(rows.x + t * rows.stride + h * rows.width, table + t * rows.width, pairs);
+    }
+  };
+  if (rows.rows * rows.heads * rows.width <= kGrain) return some_rows(0, rows.rows, 0);
+  device.pool.split(rows.rows, 1, some_rows);
+}
+
 }  // namespace
 
 void rope_table(Device& device, std::span<const double> frequencies, std::span<const std::int32_t> positions, float* table) {
@@ -100,19 +130,13 @@ void rope_table(Device& device, std::span<const double> frequencies, std::span<c
 }
 
 void rope_forward(Device& device, const RopeRows& rows, const float* table, RopePairing pairing) {
-  PUNA_CHECK(rows.rows >= 0 && rows.width > 0 && rows.width % 2 == 0 && rows.heads * rows.width <= rows.stride, "rope",
-             "{} heads of width {} in rows {} apart; the width must be even and the heads fit the row", rows.heads, rows.width,
-             rows.stride);
-  const auto kernel = pairing == RopePairing::kHalves ? HWY_DYNAMIC_DISPATCH(turn_halves) : HWY_DYNAMIC_DISPATCH(turn_neighbours);
-  const std::int64_t pairs = rows.width / 2;
-  const auto some_rows = [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) {
-      for (std::int64_t h = 0; h < rows.heads; ++h)
-        kernel(rows.x + t * rows.stride + h * rows.width, table + t * rows.width, pairs);
-    }
-  };
-  if (rows.rows * rows.heads * rows.width <= kGrain) return some_rows(0, rows.rows, 0);
-  device.pool.split(rows.rows, 1, some_rows);
+  turn_rows(device, rows, table,
+            pairing == RopePairing::kHalves ? HWY_DYNAMIC_DISPATCH(turn_halves) : HWY_DYNAMIC_DISPATCH(turn_neighbours));
+}
+
+void rope_backward(Device& device, const RopeRows& rows, const float* table, RopePairing pairing) {
+  turn_rows(device, rows, table,
+            pairing == RopePairing::kHalves ? HWY_DYNAMIC_DISPATCH(turn_halves_back) : HWY_DYNAMIC_DISPATCH(turn_neighbours_back));
 }
 
 }  // namespace puna

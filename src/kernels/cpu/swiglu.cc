@@ -3,8 +3,6 @@
 // power of two is applied last, so that the result is as exact as its own format even where exp(x) is subnormal.
 #include "kernels/swiglu.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 #include "kernels/cpu/targets.h"
 
@@ -13,6 +11,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/by_vectors_inl.h"
 #include "kernels/cpu/exp_inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,16 +36,25 @@ HWY_INLINE V silu(D d, V x) {
 
 // gate, up, out [count]
 void swiglu(const float* gate, const float* up, std::int64_t count, float* out) {
+  by_vectors(count,
+             [&](std::int64_t i, auto part) { part.store(hn::Mul(silu(D(), part.load(gate + i)), part.load(up + i)), out + i); });
+}
+
+// Values [begin, end) of all five arrays. 1 - s is computed as such, not by a difference that cancels.
+void swiglu_gradient(const SwigluGradient& gradient, std::int64_t begin, std::int64_t end) {
   const D d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(hn::Mul(silu(d, hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, out + i);
-  if (i == count) return;
-  alignas(64) float last_gate[16] = {}, last_up[16] = {};  // the last few go through the same instructions
-  std::copy(gate + i, gate + count, last_gate);
-  std::copy(up + i, up + count, last_up);
-  hn::Store(hn::Mul(silu(d, hn::Load(d, last_gate)), hn::Load(d, last_up)), d, last_gate);
-  std::copy(last_gate, last_gate + (count - i), out + i);
+  const V one = hn::Set(d, 1.0f);
+  by_vectors(end - begin, [&](std::int64_t i, auto part) {
+    i += begin;
+    const V gate = part.load(gradient.gate + i), up = part.load(gradient.up + i), dout = part.load(gradient.dout + i);
+    const V small = exp_of_negative(d, hn::Neg(hn::Abs(gate)));
+    const V large_share = hn::Div(one, hn::Add(one, small)), small_share = hn::Mul(small, large_share);
+    const auto negative = hn::Lt(gate, hn::Zero(d));
+    const V s = hn::IfThenElse(negative, small_share, large_share), rest = hn::IfThenElse(negative, large_share, small_share);
+    const V slope = hn::Mul(s, hn::MulAdd(gate, rest, one));
+    part.store(hn::Mul(hn::Mul(dout, up), slope), gradient.dgate + i);
+    part.store(hn::Mul(hn::Mul(dout, gate), s), gradient.dup + i);
+  });
 }
 
 }  // namespace
@@ -58,6 +66,7 @@ HWY_AFTER_NAMESPACE();
 namespace puna {
 namespace {
 HWY_EXPORT(swiglu);
+HWY_EXPORT(swiglu_gradient);
 constexpr std::int64_t kGrain = 8192;  // values worth waking a thread for
 }  // namespace
 
@@ -68,6 +77,14 @@ void swiglu_forward(Device& device, const float* gate, const float* up, std::int
   if (count <= kGrain) return kernel(gate, up, count, out);
   device.pool.split(count, kGrain / 4,
                     [&](std::int64_t begin, std::int64_t end, int) { kernel(gate + begin, up + begin, end - begin, out + begin); });
+}
+
+void swiglu_backward(Device& device, const SwigluGradient& gradient, std::int64_t rows, std::int64_t width) {
+  PUNA_CHECK(rows >= 0 && width >= 0, "swiglu", "shape [{}, {}]", rows, width);
+  const auto kernel = HWY_DYNAMIC_DISPATCH(swiglu_gradient);
+  const std::int64_t count = rows * width;
+  if (count <= kGrain) return kernel(gradient, 0, count);
+  device.pool.split(count, kGrain / 4, [&](std::int64_t begin, std::int64_t end, int) { kernel(gradient, begin, end); });
 }
 
 }  // namespace puna
