@@ -54,10 +54,15 @@ void attention_forward(Device& device, const KvLayer& layer, std::span<const Bat
         done += cost;
         if (!mine) continue;
         const std::int64_t row = sequence.first_row + i * shape.tokens, head = g * shape.shared;
-        attend_tile({layer.format, width, shape.shared, shape.tokens_of(sequence, i), sequence.first_position + i * shape.tokens,
-                     query.q + row * query.stride + head * width, query.stride, query.out + (row * query.heads + head) * width,
-                     query.heads * width, sequence.pages, layer.keys + g * page_bytes, layer.values + g * page_bytes,
-                     groups * page_bytes});
+        const QueryTile queries = {width,
+                                   shape.shared,
+                                   shape.tokens_of(sequence, i),
+                                   query.q + row * query.stride + head * width,
+                                   query.stride,
+                                   query.out + (row * query.heads + head) * width,
+                                   query.heads * width};
+        attend_tile({queries, layer.format, sequence.first_position + i * shape.tokens, sequence.pages, layer.keys + g * page_bytes,
+                     layer.values + g * page_bytes, groups * page_bytes});
       }
     }
   });

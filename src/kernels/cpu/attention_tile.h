@@ -10,16 +10,21 @@
 
 namespace puna {
 
-// Query rows m = token * shared + i of a tile: token `token` of the tile, query head `i` of those that share the key/value head.
-struct AttentionTile {
-  Format format;
-  std::int64_t head_width;              // E
-  std::int64_t shared;                  // H / G
-  std::int64_t tokens, first_position;  // the tokens' positions are first_position + [0, tokens)
-  const float* q;                       // [tokens, shared, E], tokens `q_stride` floats apart
+// Query rows m = token * shared + i: token `token` of the tile, query head `i` of those that share the key/value head.
+struct QueryTile {
+  std::int64_t head_width;  // E
+  std::int64_t shared;      // H / G
+  std::int64_t tokens;
+  const float* q;  // [tokens, shared, E], tokens `q_stride` floats apart
   std::int64_t q_stride;
   float* out;  // [tokens, shared, E], tokens `out_stride` floats apart
   std::int64_t out_stride;
+};
+
+// A tile of a sequence whose keys and values are in pages.
+struct AttentionTile : QueryTile {
+  Format format;
+  std::int64_t first_position;          // the tokens' positions are first_position + [0, tokens)
   std::span<const std::int32_t> pages;  // of the sequence
   const std::byte* keys;                // this head's part of page 0
   const std::byte* values;

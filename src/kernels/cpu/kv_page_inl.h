@@ -16,17 +16,13 @@
 
 #include "kernels/cpu/attention_scratch.h"
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/online_softmax_inl.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace puna {
 namespace HWY_NAMESPACE {
-
-struct KvPage {
-  const float* keys;    // [E, kPagePositions]
-  const float* values;  // [kPagePositions, padded E]
-};
 
 // from [count] F16 -> to [count]
 template <class D>
@@ -102,13 +98,14 @@ inline void prefetch_page(const AttentionTile& tile, std::int64_t page) {
 
 // Page `page` of the tile's sequence, of which `positions` values are wanted.
 template <class D>
-HWY_INLINE KvPage unpack_page(D d, const AttentionTile& tile, AttentionScratch& scratch, std::int64_t page,
-                              std::int64_t positions) {
+HWY_INLINE KeyBlock unpack_page(D d, const AttentionTile& tile, AttentionScratch& scratch, std::int64_t page,
+                                std::int64_t positions) {
   const std::int64_t width = tile.head_width, offset = tile.pages[static_cast<std::size_t>(page)] * tile.page_stride;
   const std::byte *keys = tile.keys + offset, *values = tile.values + offset;
   const bool in_place = tile.format == Format::kF32;
-  const KvPage result = {in_place ? reinterpret_cast<const float*>(keys) : scratch.keys,
-                         in_place && scratch.padded_width == width ? reinterpret_cast<const float*>(values) : scratch.values};
+  const KeyBlock result = {in_place ? reinterpret_cast<const float*>(keys) : scratch.keys,
+                           in_place && scratch.padded_width == width ? reinterpret_cast<const float*>(values) : scratch.values,
+                           scratch.padded_width};
   if (tile.format == Format::kF16) unpack_f16(d, keys, width * kPagePositions, scratch.keys);
   if (tile.format == Format::kQ8_0) unpack_keys_q8_0(d, reinterpret_cast<const KeyBlockQ8_0*>(keys), width, scratch.keys);
   if (result.values == scratch.values)
