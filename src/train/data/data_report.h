@@ -36,7 +36,12 @@ class DataReport {
     std::vector<std::string> first;  // "data/chat.jsonl:17: "messages" is missing", at most kShown
   };
 
-  void add(DropReason reason, std::string message);
+  // `message` is a function that makes the text: it is called only where the text is kept.
+  template <typename MakeMessage>
+  void add(DropReason reason, const MakeMessage& message) {
+    Entry& entry = entries_[static_cast<std::size_t>(reason)];
+    if (++entry.rows <= static_cast<std::int64_t>(kShown)) entry.first.push_back(message());
+  }
   void add_used() { ++used_; }
 
   const Entry& of(DropReason reason) const { return entries_[static_cast<std::size_t>(reason)]; }

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/data/inspect.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace puna {
+namespace {
+
+// Data must not steer the terminal it is shown on.
+std::string printable(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const bool c1 = byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
+    if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else if (c1) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string marked(const std::string& text, InspectStyle style) {
+  if (style == InspectStyle::kPlain) return "«" + text + "»";
+  return "\x1b[32;4m" + text + "\x1b[0m";
+}
+
+// Runs of tokens that are trained, and of those that are not.
+std::string render_tokens(const std::vector<Token>& tokens, const std::vector<bool>& trained, const Tokenizer& tokenizer,
+                          InspectStyle style) {
+  std::string out;
+  for (std::size_t begin = 0, end = 0; begin < tokens.size(); begin = end) {
+    std::string text;
+    for (end = begin; end < tokens.size() && trained[end] == trained[begin]; ++end) text += tokenizer.piece(tokens[end], true);
+    out += trained[begin] ? marked(printable(text), style) : printable(text);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string render_example(const Example& example, const Tokenizer& tokenizer, InspectStyle style) {
+  if (example.answers.empty()) return render_tokens(example.tokens, example.trained, tokenizer, style) + "\n";
+  std::string out = render_tokens(example.tokens, std::vector<bool>(example.tokens.size(), false), tokenizer, style) + "\n";
+  for (const AnswerTokens& answer : example.answers) {
+    out += fmt::format("[answer of rank {}]\n", answer.rank);
+    out += render_tokens(answer.tokens, answer.counted, tokenizer, style) + "\n";
+  }
+  return out;
+}
+
+std::string inspect(Loader& loader, int count, InspectStyle style) {
+  std::string out;
+  for (const Loader::SourceState& source : loader.sources()) {
+    out += fmt::format("{}: {} rows of {} in {} file{}, {} bytes\n", source.path, source.rows, name_of(source.kind), source.files,
+                       source.files == 1 ? "" : "s", source.bytes);
+  }
+  const std::string state = loader.state();
+  for (int i = 0; i < count; ++i) {
+    const auto example = loader.next_example();
+    if (!example) break;
+    out += fmt::format("\n--- {}: {} rows, {} trained tokens\n", loader.where(example->index), example->rows(),
+                       example->trained_tokens());
+    out += render_example(*example, loader.tokenizer(), style);
+  }
+  out += "\n" + loader.report().text();
+  loader.restore(state);
+  return out;
+}
+
+}  // namespace puna

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/data/token_shard.h"
+
+#include <bit>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "shards are read as they lie");
+
+constexpr char kMagic[] = {'P', 'U', 'N', 'A', 'T', 'O', 'K', 'S'};
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint64_t kHeader = 40;
+
+template <typename T>
+T read(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof(value));
+  return value;
+}
+
+template <typename T>
+void append(std::vector<char>& buffer, T value) {
+  const auto* bytes = reinterpret_cast<const char*>(&value);
+  buffer.insert(buffer.end(), bytes, bytes + sizeof(value));
+}
+
+// nullopt where it does not fit in 64 bits.
+std::optional<std::uint64_t> padded_ids(std::uint64_t tokens, std::uint64_t width) {
+  const auto bytes = checked_multiply(tokens, width);
+  const auto rounded = bytes ? checked_add(*bytes, 7) : std::nullopt;
+  return rounded ? std::optional(*rounded / 8 * 8) : std::nullopt;
+}
+
+}  // namespace
+
+bool TokenShard::is_shard(std::span<const std::byte> bytes) {
+  return bytes.size() >= sizeof(kMagic) && std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) == 0;
+}
+
+TokenShard::TokenShard(std::span<const std::byte> bytes, std::string where) : where_(std::move(where)) {
+  if (!is_shard(bytes) || bytes.size() < kHeader) fail(ErrorKind::kBadInput, where_, "this is not a token shard");
+  const auto version = read<std::uint32_t>(&bytes[8]), width = read<std::uint32_t>(&bytes[12]);
+  if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "a token shard of version {}, expected {}", version, kVersion);
+  if (width != 2 && width != 4) fail(ErrorKind::kBadInput, where_, "ids of {} bytes, expected 2 or 4", width);
+  const auto tokens = read<std::uint64_t>(&bytes[16]), documents = read<std::uint64_t>(&bytes[24]);
+  const auto vocabulary = read<std::uint64_t>(&bytes[32]);
+  const auto ids = padded_ids(tokens, width), ends = checked_multiply(documents, 8);
+  const auto body = ids && ends ? checked_add(*ids, *ends) : std::nullopt;
+  if (!body || *body != bytes.size() - kHeader) {
+    fail(ErrorKind::kBadInput, where_, "{} ids and {} documents do not fit its {} bytes: it was not finished, or cut short", tokens,
+         documents, bytes.size());
+  }
+  if (vocabulary == 0 || vocabulary > std::uint64_t{1} << 31) {
+    fail(ErrorKind::kBadInput, where_, "a vocabulary of {} ids is not possible", vocabulary);
+  }
+  ids_ = bytes.data() + kHeader;
+  ends_ = ids_ + *ids;
+  width_ = width;
+  tokens_ = static_cast<std::int64_t>(tokens);
+  documents_ = static_cast<std::int64_t>(documents);
+  vocabulary_ = static_cast<std::int64_t>(vocabulary);
+  for (std::int64_t d = 0; d < documents_; ++d) {
+    if (end_of(d) <= end_of(d - 1) || end_of(d) > tokens_) {
+      fail(ErrorKind::kBadInput, where_, "document {} of {} ends at id {}, expected {} to {}", d, documents_, end_of(d),
+           end_of(d - 1) + 1, tokens_);
+    }
+  }
+  if (end_of(documents_ - 1) != tokens_) {
+    fail(ErrorKind::kBadInput, where_, "the last document ends at id {} of {}", end_of(documents_ - 1), tokens_);
+  }
+}
+
+std::int64_t TokenShard::end_of(std::int64_t document) const { return document < 0 ? 0 : read<std::int64_t>(ends_ + document * 8); }
+
+std::vector<Token> TokenShard::document(std::int64_t index) const {
+  const std::int64_t begin = end_of(index - 1), end = end_of(index);
+  std::vector<Token> document;
+  document.reserve(static_cast<std::size_t>(end - begin));
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::uint32_t token = width_ == 2 ? read<std::uint16_t>(ids_ + i * 2) : read<std::uint32_t>(ids_ + i * 4);
+    if (token >= vocabulary_) {
+      fail(ErrorKind::kBadInput, where_, "id {} at place {} is outside its vocabulary of {}", token, i, vocabulary_);
+    }
+    document.push_back(Token{static_cast<std::int32_t>(token)});
+  }
+  return document;
+}
+
+TokenShardWriter::TokenShardWriter(const std::filesystem::path& path, std::int64_t vocabulary)
+    : path_(path), file_(path, std::ios::binary), vocabulary_(vocabulary), width_(vocabulary <= 65536 ? 2 : 4) {
+  buffer_.assign(kHeader, 0);  // the magic number comes last: until then this is no shard
+  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  if (!file_) fail(ErrorKind::kNoRoom, path_.string(), "cannot write the token shard here");
+}
+
+void TokenShardWriter::add(std::span<const Token> document) {
+  PUNA_CHECK(!document.empty(), path_.string(), "a document without tokens");
+  buffer_.clear();
+  for (const Token token : document) {
+    PUNA_CHECK(id(token) >= 0 && id(token) < vocabulary_, path_.string(), "id {} is outside the vocabulary", id(token));
+    if (width_ == 2) {
+      append(buffer_, static_cast<std::uint16_t>(id(token)));
+    } else {
+      append(buffer_, static_cast<std::uint32_t>(id(token)));
+    }
+  }
+  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  tokens_ += static_cast<std::int64_t>(document.size());
+  ends_.push_back(static_cast<std::uint64_t>(tokens_));
+}
+
+void TokenShardWriter::finish() {
+  buffer_.assign(static_cast<std::size_t>((8 - tokens_ * width_ % 8) % 8), 0);
+  for (const std::uint64_t end : ends_) append(buffer_, end);
+  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  buffer_.assign(kMagic, kMagic + sizeof(kMagic));
+  append(buffer_, kVersion);
+  append(buffer_, static_cast<std::uint32_t>(width_));
+  append(buffer_, static_cast<std::uint64_t>(tokens_));
+  append(buffer_, static_cast<std::uint64_t>(ends_.size()));
+  append(buffer_, static_cast<std::uint64_t>(vocabulary_));
+  file_.seekp(0);
+  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  file_.close();
+  if (!file_) fail(ErrorKind::kNoRoom, path_.string(), "the token shard could not be written: is the disk full?");
+}
+
+}  // namespace puna
