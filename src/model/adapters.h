@@ -10,9 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
+#include "model/config.h"
 #include "model/weights.h"
+#include "tensor/arena.h"
 #include "tensor/tensor.h"
 
 namespace puna {
@@ -48,5 +51,12 @@ struct LowRankBuffers {
   std::array<float*, kAdaptedRoleCount> inner{};  // each [T, r] u; nullptr where there is no adapter
   float* delta = nullptr;                         // [T, the widest N] B u
 };
+
+// The largest rank of any adapter; 0 without.
+std::int64_t largest_rank(std::span<const LayerAdapters> adapters);
+
+// Buffers for layers that are run one after the other, from an arena that has low_rank_bytes() for them. Rank 0: none.
+LowRankBuffers take_low_rank(Arena& arena, const ModelConfig& config, std::int64_t rank, std::int64_t rows);
+std::int64_t low_rank_bytes(const ModelConfig& config, std::int64_t rank, std::int64_t rows);
 
 }  // namespace puna

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products that read the same activations are one call: one rounding to 8 bits, one pass over the threads.
+// Products that read the same activations are one call: one rounding to 8 bits, one pass over the threads. The narrow halves of
+// adapters go along in that call.
 #include "model/block.h"
 
 #include <algorithm>
@@ -13,15 +14,54 @@
 namespace puna {
 namespace {
 
-// Y = X W^T for all products of one X [rows, width].
-void multiply(const BlockRun& run, const float* x, std::int64_t rows, std::int64_t width, std::span<const Product> products) {
-  Activations activations = run.activations.prepare(x, rows, width);
-  matmul_forward(run.device, activations, products);
+// Y = X W^T for the matrix of one role.
+struct RoleProduct {
+  WeightRole role;
+  float* y;  // [rows, N], rows `stride` apart
+  std::int64_t stride;
+};
+
+// y[t, n] += delta[t, n]
+void add_rows(Device& device, const RoleProduct& product, const float* delta, std::int64_t rows, std::int64_t width) {
+  device.pool.split(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      float* const y = product.y + t * product.stride;
+      for (std::int64_t n = 0; n < width; ++n) y[n] += delta[t * width + n];
+    }
+  });
 }
 
-// rms_norm, then queries (where wanted), keys and values of all rows; keys and values go into the cache.
-void project(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const KvLayer& layer,
-             const BlockBuffers& buffers, bool with_queries) {
+// Y = X W^T, with adapters + (s X A^T) B^T, for up to three matrices of one X [rows, width].
+void multiply(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, const float* x, std::int64_t rows,
+              std::int64_t width, std::span<const RoleProduct> matrices) {
+  std::array<Product, 6> products;
+  std::size_t count = 0;
+  for (const RoleProduct& matrix : matrices) products[count++] = {&weights.matrices.at(matrix.role), matrix.y, matrix.stride};
+  if (weights.adapters != nullptr) {
+    for (const RoleProduct& matrix : matrices) {
+      const LowRank& adapter = weights.adapters->at(matrix.role);
+      if (adapter) products[count++] = {&adapter.a, buffers.low_rank.inner[adapter_index(matrix.role)], adapter.rank()};
+    }
+  }
+  Activations activations = run.activations.prepare(x, rows, width);
+  matmul_forward(run.device, activations, std::span(products).first(count));
+  if (count == matrices.size()) return;
+
+  for (const RoleProduct& matrix : matrices) {
+    const LowRank& adapter = weights.adapters->at(matrix.role);
+    if (!adapter) continue;
+    float* const inner = buffers.low_rank.inner[adapter_index(matrix.role)];
+    scale_inner(run.device, inner, rows * adapter.rank(), adapter.scale);
+    const std::array<Product, 1> outer{{{&adapter.b, buffers.low_rank.delta, adapter.b.shape[0]}}};
+    Activations narrow = run.activations.prepare(inner, rows, adapter.rank());
+    matmul_forward(run.device, narrow, outer);
+    add_rows(run.device, matrix, buffers.low_rank.delta, rows, adapter.b.shape[0]);
+  }
+}
+
+// rms_norm, then queries (where wanted), keys and values of all rows, turned to their positions.
+void project(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const BlockBuffers& buffers,
+             bool with_queries) {
   const ModelConfig& config = run.config;
   const std::int64_t query_width = config.heads * config.head_width, kv_width = config.kv_heads * config.head_width;
   const std::int64_t stride = query_width + 2 * kv_width;
@@ -30,9 +70,10 @@ void project(const BlockRun& run, const BlockWeights& weights, const BlockBatch&
 
   rms_norm_forward(run.device, buffers.x, weights.attention_norm, static_cast<float>(config.norm_eps), batch.rows, config.width,
                    buffers.attention_norm);
-  const std::array<Product, 3> products{
-      {{&weights.matrices.key, k, stride}, {&weights.matrices.value, v, stride}, {&weights.matrices.query, buffers.qkv, stride}}};
-  multiply(run, buffers.attention_norm, batch.rows, config.width, std::span(products).first(with_queries ? 3 : 2));
+  const std::array<RoleProduct, 3> products{
+      {{WeightRole::kKey, k, stride}, {WeightRole::kValue, v, stride}, {WeightRole::kQuery, buffers.qkv, stride}}};
+  multiply(run, weights, buffers, buffers.attention_norm, batch.rows, config.width,
+           std::span(products).first(with_queries ? 3 : 2));
 
   const RopeRows keys{k, batch.rows, config.kv_heads, config.head_width, stride};
   rope_forward(run.device, keys, batch.rope_table, config.rope_pairing);
@@ -40,7 +81,12 @@ void project(const BlockRun& run, const BlockWeights& weights, const BlockBatch&
     const RopeRows queries{buffers.qkv, batch.rows, config.heads, config.head_width, stride};
     rope_forward(run.device, queries, batch.rope_table, config.rope_pairing);
   }
-  kv_store(run.device, layer, batch.sequences, {k, v, stride});
+}
+
+void store(const BlockRun& run, const PagedKv& kv, const BlockBuffers& buffers) {
+  const std::int64_t query_width = run.config.heads * run.config.head_width, kv_width = run.config.kv_heads * run.config.head_width;
+  const float* const k = buffers.qkv + query_width;
+  kv_store(run.device, kv.layer, kv.sequences, {k, k + kv_width, query_width + 2 * kv_width});
 }
 
 void attend(const BlockRun& run, const KvLayer& layer, std::span<const BatchSequence> sequences, const BlockBuffers& buffers) {
@@ -48,22 +94,27 @@ void attend(const BlockRun& run, const KvLayer& layer, std::span<const BatchSequ
   attention_forward(run.device, layer, sequences, {buffers.qkv, run.config.heads, stride, buffers.attention});
 }
 
-// The output product of attention and the feed-forward network: x [rows, D] += both.
+void attend(const BlockRun& run, const PackedKv& kv, const BlockBuffers& buffers) {
+  packed_attention_forward(run.device, packed_rows(run.config, buffers.qkv), kv.segments, buffers.attention, kv.log_sum_exp);
+}
+
+// The output product of attention and the feed-forward network. Each product is written where its sum with the residual stream
+// shall lie, and the stream is added to it.
 void finish(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, std::int64_t rows) {
   const ModelConfig& config = run.config;
-  const std::array<Product, 1> output{{{&weights.matrices.attention_output, buffers.attention_delta, config.width}}};
-  multiply(run, buffers.attention, rows, config.heads * config.head_width, output);
-  add_forward(run.device, buffers.x, buffers.attention_delta, rows, config.width);
+  const std::array<RoleProduct, 1> output{{{WeightRole::kAttentionOutput, buffers.x_middle, config.width}}};
+  multiply(run, weights, buffers, buffers.attention, rows, config.heads * config.head_width, output);
+  add_forward(run.device, buffers.x_middle, buffers.x, rows, config.width);
 
-  rms_norm_forward(run.device, buffers.x, weights.feed_forward_norm, static_cast<float>(config.norm_eps), rows, config.width,
+  rms_norm_forward(run.device, buffers.x_middle, weights.feed_forward_norm, static_cast<float>(config.norm_eps), rows, config.width,
                    buffers.feed_forward_norm);
-  const std::array<Product, 2> gate_up{
-      {{&weights.matrices.gate, buffers.gate, config.feed_forward}, {&weights.matrices.up, buffers.up, config.feed_forward}}};
-  multiply(run, buffers.feed_forward_norm, rows, config.width, gate_up);
-  swiglu_forward(run.device, buffers.gate, buffers.up, rows, config.feed_forward, buffers.gate);
-  const std::array<Product, 1> down{{{&weights.matrices.down, buffers.feed_forward_delta, config.width}}};
-  multiply(run, buffers.gate, rows, config.feed_forward, down);
-  add_forward(run.device, buffers.x, buffers.feed_forward_delta, rows, config.width);
+  const std::array<RoleProduct, 2> gate_up{
+      {{WeightRole::kGate, buffers.gate, config.feed_forward}, {WeightRole::kUp, buffers.up, config.feed_forward}}};
+  multiply(run, weights, buffers, buffers.feed_forward_norm, rows, config.width, gate_up);
+  swiglu_forward(run.device, buffers.gate, buffers.up, rows, config.feed_forward, buffers.activated);
+  const std::array<RoleProduct, 1> down{{{WeightRole::kDown, buffers.x_out, config.width}}};
+  multiply(run, weights, buffers, buffers.activated, rows, config.feed_forward, down);
+  add_forward(run.device, buffers.x_out, buffers.x_middle, rows, config.width);
 }
 
 // x [T, width] -> its given rows, moved to the front: x [R, width]. They ascend, so none is overwritten before it is moved.
@@ -75,18 +126,42 @@ void gather_rows(float* x, std::span<const std::int32_t> rows, std::int64_t widt
 
 }  // namespace
 
-void block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const KvLayer& layer,
+PackedRows packed_rows(const ModelConfig& config, const float* qkv) {
+  const std::int64_t query_width = config.heads * config.head_width, kv_width = config.kv_heads * config.head_width;
+  return {.q = qkv,
+          .k = qkv + query_width,
+          .v = qkv + query_width + kv_width,
+          .stride = query_width + 2 * kv_width,
+          .heads = config.heads,
+          .kv_heads = config.kv_heads,
+          .head_width = config.head_width};
+}
+
+void scale_inner(Device& device, float* inner, std::int64_t count, float scale) {
+  if (scale == 1) return;
+  device.pool.split(count, 1024, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) inner[i] *= scale;
+  });
+}
+
+void block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const KvView& kv,
                    const BlockBuffers& buffers) {
-  project(run, weights, batch, layer, buffers, true);
-  attend(run, layer, batch.sequences, buffers);
+  project(run, weights, batch, buffers, true);
+  if (const auto* const paged = std::get_if<PagedKv>(&kv)) {
+    store(run, *paged, buffers);
+    attend(run, paged->layer, paged->sequences, buffers);
+  } else {
+    attend(run, std::get<PackedKv>(kv), buffers);
+  }
   finish(run, weights, buffers, batch.rows);
 }
 
-void last_block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const KvLayer& layer,
+void last_block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PagedKv& kv,
                         const BlockBuffers& buffers, const WantedRows& wanted) {
-  project(run, weights, batch, layer, buffers, !wanted.rows.empty());
+  project(run, weights, batch, buffers, !wanted.rows.empty());
+  store(run, kv, buffers);
   if (wanted.rows.empty()) return;
-  attend(run, layer, wanted.sequences, buffers);
+  attend(run, kv.layer, wanted.sequences, buffers);
   gather_rows(buffers.attention, wanted.rows, run.config.heads * run.config.head_width);
   gather_rows(buffers.x, wanted.rows, run.config.width);
   finish(run, weights, buffers, static_cast<std::int64_t>(wanted.rows.size()));

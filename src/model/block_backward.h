@@ -36,9 +36,15 @@ struct BlockBackwardBuffers {
   float* dinner;         // [T, r], nullptr without adapters
 };
 
-// `kept` holds what block_forward() left: x, qkv (turned), attention, x_middle, gate, up, the adapters' inner products, and
-// kv.log_sum_exp. dx [T, D] is the gradient of x_out and becomes that of x; gradients of weights are added.
+// One layer's backward: what block_forward() left (x, qkv, attention, x_middle, gate, up, the adapters' inner products and
+// kv.log_sum_exp), and where the results go.
+struct BlockBackward {
+  const BlockBuffers& kept;
+  const BlockBackwardBuffers& scratch;
+  const LayerGradients& gradients;  // added to
+  float* dx;                        // [T, D] the gradient of x_out, becomes that of x
+};
 void block_backward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PackedKv& kv,
-                    const BlockBuffers& kept, const BlockBackwardBuffers& scratch, const LayerGradients& gradients, float* dx);
+                    const BlockBackward& backward);
 
 }  // namespace puna

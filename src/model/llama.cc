@@ -32,7 +32,7 @@ struct Floats {
   float* norm = nullptr;        // [T, D]
   float* qkv = nullptr;         // [T, (H + 2 G) E]
   float* attention = nullptr;   // [T, H, E]
-  float* delta = nullptr;       // [T, D]
+  float* x_middle = nullptr;    // [T, D]
   float* gate = nullptr;        // [T, F]
   float* up = nullptr;          // [T, F]
   float* rope_table = nullptr;  // [T, E / 2, 2]
@@ -46,7 +46,7 @@ struct Floats {
     visit(norm, rows * config.width);
     visit(qkv, rows * (query_width + 2 * kv_width));
     visit(attention, rows * query_width);
-    visit(delta, rows * config.width);
+    visit(x_middle, rows * config.width);
     visit(gate, rows * config.feed_forward);
     visit(up, rows * config.feed_forward);
     visit(rope_table, rows * config.head_width);
@@ -124,14 +124,16 @@ void find_runs(std::span<const BatchSequence> sequences, std::span<const std::in
 }  // namespace
 
 struct Llama::Buffers {
-  Buffers(const ModelConfig& config, std::int64_t rows, std::int64_t wanted_rows)
+  Buffers(const ModelConfig& config, std::int64_t rank, std::int64_t rows, std::int64_t wanted_rows)
       : max_rows(rows),
         max_logit_rows(wanted_rows),
         arena(size(arena_bytes(config, rows, wanted_rows)), "the activations"),
-        activations(rows, widest(config)),
+        low_rank_arena(size(low_rank_bytes(config, rank, rows)), "the adapters' activations"),
+        activations(rows, std::max(widest(config), rank)),
         frequencies(rope_frequencies(config)) {
     floats.each(config, rows, wanted_rows,
                 [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(size(count)).data(); });
+    low_rank = take_low_rank(low_rank_arena, config, rank, rows);
     positions.reserve(size(rows));
     sequences.reserve(size(rows));
     runs.reserve(size(wanted_rows));
@@ -142,16 +144,20 @@ struct Llama::Buffers {
             .attention_norm = floats.norm,
             .qkv = floats.qkv,
             .attention = floats.attention,
-            .attention_delta = floats.delta,
+            .x_middle = floats.x_middle,
             .feed_forward_norm = floats.norm,
             .gate = floats.gate,
             .up = floats.up,
-            .feed_forward_delta = floats.delta};
+            .activated = floats.gate,
+            .x_out = floats.x,
+            .low_rank = low_rank};
   }
 
   std::int64_t max_rows, max_logit_rows;  // T and R at most
   Arena arena;
   Floats floats;
+  Arena low_rank_arena;
+  LowRankBuffers low_rank;
   ActivationBuffer activations;          // of the widest input
   std::vector<double> frequencies;       // [E / 2]
   std::vector<std::int32_t> positions;   // [T]
@@ -163,7 +169,7 @@ Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::i
     : checkpoint_(std::move(checkpoint)), device_(device) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
-  buffers_ = std::make_unique<Buffers>(config(), max_rows, max_logit_rows);
+  buffers_ = std::make_unique<Buffers>(config(), largest_rank(checkpoint_->adapters), max_rows, max_logit_rows);
   const ModelWeights& weights = checkpoint_->weights;
   float* norm = buffers_->floats.norms;
   const auto decode = [&](const Tensor& tensor) { decode_row(tensor, 0, std::exchange(norm, norm + config().width)); };
@@ -241,14 +247,16 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
 
   const BlockRun run{device_, config(), buffers.activations};
-  const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.sequences, buffers.floats.rope_table};
+  const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.floats.rope_table};
   for (std::int64_t l = 0; l < config().layers; ++l) {
     const float* const norms = buffers.floats.norms + 2 * l * config().width;
-    const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width};
+    const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width,
+                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[size(l)]};
+    const PagedKv kv{cache.layer(l), buffers.sequences};
     if (l + 1 < config().layers) {
-      block_forward(run, weights, block_batch, cache.layer(l), buffers.block());
+      block_forward(run, weights, block_batch, kv, buffers.block());
     } else {
-      last_block_forward(run, weights, block_batch, cache.layer(l), buffers.block(), {batch.logit_rows, buffers.runs});
+      last_block_forward(run, weights, block_batch, kv, buffers.block(), {batch.logit_rows, buffers.runs});
     }
   }
 }

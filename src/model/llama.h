@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Llama network (llama-models, models/llama3/model.py) over a ragged batch, forward:
 //   x = embedding[token];  x = block(x) for every layer (model/block.h);  logits = Wout rms_norm(x)
+// A checkpoint's adapters take part in every row.
 // Buffers are planned once for `max_rows` rows and do not move; nothing is allocated in forward() after construction.
 #pragma once
 
@@ -42,7 +43,7 @@ class Llama {
   const ModelConfig& config() const;
   std::int64_t max_rows() const;
   std::int64_t max_logit_rows() const;
-  // Bytes the constructor allocates.
+  // Bytes the constructor allocates, without adapters.
   static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows);
 
  private:

@@ -136,31 +136,38 @@ std::optional<WeightSlot> find_weight(std::string_view name, NameColumn column) 
   return std::nullopt;
 }
 
+const Tensor& LayerWeights::at(WeightRole role) const {
+  switch (role) {
+    case kAttentionNorm:
+      return attention_norm;
+    case kQuery:
+      return query;
+    case kKey:
+      return key;
+    case kValue:
+      return value;
+    case kAttentionOutput:
+      return attention_output;
+    case kFeedForwardNorm:
+      return feed_forward_norm;
+    case kGate:
+      return gate;
+    case kUp:
+      return up;
+    case kDown:
+      return down;
+    default:
+      fail(ErrorKind::kInternal, "weights", "{} belongs to no layer", info(role).hugging_face);
+  }
+}
+
+Tensor& LayerWeights::at(WeightRole role) { return const_cast<Tensor&>(std::as_const(*this).at(role)); }
+
 const Tensor& ModelWeights::at(WeightRole role, std::int64_t layer) const {
   if (role == kTokenEmbedding) return token_embedding;
   if (role == kOutputNorm) return output_norm;
   if (role == kOutput) return output;
-  const LayerWeights& weights = layers.at(static_cast<std::size_t>(layer));
-  switch (role) {
-    case kAttentionNorm:
-      return weights.attention_norm;
-    case kQuery:
-      return weights.query;
-    case kKey:
-      return weights.key;
-    case kValue:
-      return weights.value;
-    case kAttentionOutput:
-      return weights.attention_output;
-    case kFeedForwardNorm:
-      return weights.feed_forward_norm;
-    case kGate:
-      return weights.gate;
-    case kUp:
-      return weights.up;
-    default:
-      return weights.down;
-  }
+  return layers.at(static_cast<std::size_t>(layer)).at(role);
 }
 
 Tensor& ModelWeights::at(WeightRole role, std::int64_t layer) { return const_cast<Tensor&>(std::as_const(*this).at(role, layer)); }

@@ -61,6 +61,9 @@ struct LayerWeights {
   Tensor feed_forward_norm;  // [D]
   Tensor gate, up;           // [F, D]
   Tensor down;               // [D, F]
+
+  Tensor& at(WeightRole role);  // throws kInternal for a role that is not per layer
+  const Tensor& at(WeightRole role) const;
 };
 
 struct ModelWeights {
