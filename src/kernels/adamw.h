@@ -22,7 +22,8 @@ void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight
                   std::span<float> m, std::span<float> v);
 
 // States in 8 bits, in blocks of 256 with one F32 scale each (Dettmers et al., 2022, block-wise quantization): m linear and signed,
-// v as its square root, unsigned, rounded up so that a small v never becomes 0.
+// v as its square root, unsigned. Both are rounded up or down by chance, in proportion (a hash of step and place: reruns are
+// bit-equal), so that they decay although one step's decay may be less than half a level; a v that is not 0 stays at least 1.
 inline constexpr std::int64_t kAdamwBlock = 256;
 struct Adamw8BitState {
   std::span<std::int8_t> m;           // [n]

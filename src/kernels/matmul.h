@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with weight matrices of every format: Y[t, n] = sum_k X[t, k] W[n, k], for one row (decode) and many (prefill).
 //
-// Weights are read as they lie in the file; nothing is repacked at load. For many rows of X a few rows of W are unpacked into the
-// cache and used for all rows of X before the next few are.
+// Weights are read as they lie in the file; nothing is repacked at load. For many rows of X, blocks of W are decoded into the cache
+// and used for all rows of X before the next are.
 // F32, F16, BF16, F8E4M3 weights multiply F32 activations, exactly decoded, summed in F32.
 // Quantized weights multiply activations rounded to 8 bits in blocks of 32: x ≈ s q, s = max|x| / 127, q = round(x / s);
 // each block's product is an exact integer, scaled and summed in F32. The rounding of one activation is at most s / 2.

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "kernels/gradient_check.h"
+
 namespace puna {
 namespace {
 
@@ -69,6 +71,73 @@ TEST(RmsNorm, ThreadsAndPlaceDoNotChangeBits) {
     EXPECT_EQ(results[0], results[2]);
     EXPECT_EQ(alone, std::vector<float>(results[0].begin() + 20 * width, results[0].begin() + 21 * width));
   });
+}
+
+// In F64: y, and the gradients of sum dy y.
+struct NormOracle {
+  Doubles y, dx, dweight;
+};
+NormOracle norm(const Doubles& x, const Doubles& weight, const Doubles& dy, double eps) {
+  const std::size_t width = weight.size();
+  NormOracle result{Doubles(x.size()), Doubles(x.size()), Doubles(width)};
+  for (std::size_t first = 0; first < x.size(); first += width) {
+    double squares = 0, products = 0;
+    for (std::size_t i = 0; i < width; ++i) squares += x[first + i] * x[first + i];
+    const double r = 1 / std::sqrt(squares / static_cast<double>(width) + eps);
+    for (std::size_t i = 0; i < width; ++i) {
+      result.y[first + i] = weight[i] * x[first + i] * r;
+      products += weight[i] * dy[first + i] * x[first + i];
+      result.dweight[i] += dy[first + i] * x[first + i] * r;
+    }
+    for (std::size_t i = 0; i < width; ++i) {
+      result.dx[first + i] = r * weight[i] * dy[first + i] - r * r * r * x[first + i] * products / static_cast<double>(width);
+    }
+  }
+  return result;
+}
+
+TEST(RmsNorm, TheOraclesGradientIsTheSlope) {
+  const Doubles x = as_doubles(normal_values(33, 11)), weight = as_doubles(normal_values(11, 12)),
+                c = as_doubles(normal_values(33, 13));
+  const NormOracle oracle = norm(x, weight, c, 0.3);
+  expect_finite_differences([&](const Doubles& at) { return weighted_sum(c, norm(at, weight, c, 0.3).y); }, x, oracle.dx, "x");
+  expect_finite_differences([&](const Doubles& at) { return weighted_sum(c, norm(x, at, c, 0.3).y); }, weight, oracle.dweight,
+                            "weight");
+}
+
+TEST(RmsNorm, GradientsAreAddedAndEqualTheOracle) {
+  for (const std::int64_t rows : {1, 63, 64, 65, 200}) {
+    for (const std::int64_t width : {1, 7, 192, 513, 2048}) {
+      const auto x = normal_values(rows * width, 14, 3), weight = normal_values(width, 15), dy = normal_values(rows * width, 16);
+      NormOracle want = norm(as_doubles(x), as_doubles(weight), as_doubles(dy), static_cast<double>(1e-5f));
+      if (width == 1)
+        std::fill(want.dx.begin(), want.dx.end(), 0.0);  // the norm of one value is its sign: what is left is rounding
+      on_every_target([&] {
+        std::vector<std::vector<float>> results;
+        for (const int threads : {1, 2, 3}) {
+          ThreadPool pool(threads);
+          Device device{pool};
+          std::vector<float> dx(x.size()), dweight(weight.size(), 0.0f);
+          const auto gradient = [&](float* where) {
+            return RmsNormGradient{x.data(), weight.data(), dy.data(), 1e-5f, dx.data(), where};
+          };
+          rms_norm_backward(device, gradient(dweight.data()), rows, width);
+          EXPECT_LE(relative_error(dweight, want.dweight), 1e-6) << rows << " x " << width;
+          if (width > 1) {
+            EXPECT_LE(relative_error(dx, want.dx), 1e-6) << rows << " x " << width;
+          }
+          const auto once = dx, once_weight = dweight;
+          rms_norm_backward(device, gradient(nullptr), rows, width);
+          for (std::size_t i = 0; i < dx.size(); ++i) ASSERT_NEAR(dx[i], 2 * once[i], 1e-6f * (1 + std::abs(once[i]))) << i;
+          EXPECT_EQ(dweight, once_weight);
+          dx.insert(dx.end(), dweight.begin(), dweight.end());
+          results.push_back(dx);
+        }
+        EXPECT_EQ(results[0], results[1]);
+        EXPECT_EQ(results[0], results[2]);
+      });
+    }
+  }
 }
 
 TEST(Add, AddsEveryElement) {

@@ -115,5 +115,35 @@ TEST(Rope, RefusesAnOddWidth) {
   }
 }
 
+// The gradient of sum c · rotate(x) is rotate^T c: for all x and c, c · rotate(x) = backward(c) · x.
+TEST(Rope, BackwardIsTheTransposeAndUndoesTheRotation) {
+  for (const RopePairing pairing : {RopePairing::kNeighbours, RopePairing::kHalves}) {
+    for (const std::int64_t width : {2, 6, 32, 34, 128}) {
+      const std::int64_t rows = 5, heads = 3, stride = heads * width + 3;
+      std::vector<double> frequencies(static_cast<std::size_t>(width / 2));
+      for (std::size_t p = 0; p < frequencies.size(); ++p) frequencies[p] = std::pow(10000.0, -static_cast<double>(p) / 64.0);
+      const std::vector<std::int32_t> positions = {0, 3, 77, 1000, 9};
+      const auto x = normal_values(rows * stride, 31), c = normal_values(rows * stride, 32);
+      on_every_target([&] {
+        ThreadPool pool(2);
+        Device device{pool};
+        std::vector<float> table(static_cast<std::size_t>(rows * width));
+        rope_table(device, frequencies, positions, table.data());
+        auto y = x, dx = c;
+        rope_forward(device, {y.data(), rows, heads, width, stride}, table.data(), pairing);
+        rope_backward(device, {dx.data(), rows, heads, width, stride}, table.data(), pairing);
+        double left = 0, right = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          left += static_cast<double>(c[i]) * y[i];
+          right += static_cast<double>(dx[i]) * x[i];
+        }
+        EXPECT_NEAR(left, right, 1e-5 * static_cast<double>(x.size())) << width;
+        rope_backward(device, {y.data(), rows, heads, width, stride}, table.data(), pairing);
+        for (std::size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(y[i], x[i], 1e-6f) << width << " at " << i;
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace puna

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/gradient_check.h"
+
 namespace puna {
 namespace {
 
@@ -77,6 +79,65 @@ TEST(Swiglu, EveryShapeInPlaceAndByThreadsGivesTheSameBits) {
         ASSERT_NEAR(first[i], want, 5e-7 * std::abs(want) + 1e-44) << i;
       }
     }
+  });
+}
+
+struct SwigluOracle {
+  Doubles out, dgate, dup;
+};
+SwigluOracle swiglu(const Doubles& gate, const Doubles& up, const Doubles& dout) {
+  SwigluOracle result;
+  for (std::size_t i = 0; i < gate.size(); ++i) {
+    const double s = 1 / (1 + std::exp(-gate[i])), rest = 1 / (1 + std::exp(gate[i]));
+    result.out.push_back(gate[i] * s * up[i]);
+    result.dgate.push_back(dout[i] * up[i] * s * (1 + gate[i] * rest));
+    result.dup.push_back(dout[i] * gate[i] * s);
+  }
+  return result;
+}
+
+TEST(Swiglu, TheOraclesGradientIsTheSlope) {
+  const Doubles gate = as_doubles(normal_values(20, 21, 3)), up = as_doubles(normal_values(20, 22)),
+                c = as_doubles(normal_values(20, 23));
+  const SwigluOracle oracle = swiglu(gate, up, c);
+  expect_finite_differences([&](const Doubles& at) { return weighted_sum(c, swiglu(at, up, c).out); }, gate, oracle.dgate, "gate");
+  expect_finite_differences([&](const Doubles& at) { return weighted_sum(c, swiglu(gate, at, c).out); }, up, oracle.dup, "up");
+}
+
+TEST(Swiglu, GradientsEqualTheOracleInPlaceAndByThreads) {
+  for (const std::int64_t width : {1, 15, 17, 5000}) {
+    const std::int64_t rows = 3;
+    const auto gate = normal_values(rows * width, 24, 8), up = normal_values(rows * width, 25),
+               dout = normal_values(rows * width, 26);
+    const SwigluOracle want = swiglu(as_doubles(gate), as_doubles(up), as_doubles(dout));
+    on_every_target([&] {
+      std::vector<float> first;
+      for (const int threads : {1, 2, 3}) {
+        ThreadPool pool(threads);
+        Device device{pool};
+        auto dgate = dout, dup = up;  // in the places of dout and up
+        swiglu_backward(device, {gate.data(), dup.data(), dgate.data(), dgate.data(), dup.data()}, rows, width);
+        EXPECT_LE(relative_error(dgate, want.dgate), 1e-6);
+        EXPECT_LE(relative_error(dup, want.dup), 1e-6);
+        if (threads == 1) first = dgate;
+        EXPECT_EQ(dgate, first);
+        auto other = gate;  // in the place of gate
+        swiglu_backward(device, {other.data(), up.data(), dout.data(), other.data(), dup.data()}, rows, width);
+        EXPECT_EQ(other, first);
+      }
+    });
+  }
+}
+
+TEST(Swiglu, GradientsOfLargeGatesAreZeroOrOne) {
+  ThreadPool pool(1);
+  Device device{pool};
+  on_every_target([&] {
+    const std::vector<float> gate = {-1e30f, -200, 200, 1e30f}, ones(4, 1.0f);
+    std::vector<float> dgate(4), dup(4);
+    swiglu_backward(device, {gate.data(), ones.data(), ones.data(), dgate.data(), dup.data()}, 1, 4);
+    EXPECT_EQ(dgate, (std::vector<float>{0, 0, 1, 1}));
+    EXPECT_EQ(dup, (std::vector<float>{0, 0, 200, 1e30f}));
   });
 }
 
