@@ -41,7 +41,9 @@ std::string drawn_text() {
   for (std::uint64_t i = 0; !pieces.empty() && text.size() < kTextBytes; ++i) {
     const std::uint64_t bits = puna::random_bits(1, 0, i);
     text += pieces[bits % pieces.size()];
-    if (bits >> 58 == 0) text += pieces[(bits >> 20) % pieces.size()].substr(1);
+    if (bits >> 58 != 0) continue;
+    const std::string_view second = pieces[(bits >> 20) % pieces.size()];
+    text += second.substr(second.front() == ' ' ? 1 : 0);
   }
   return text;
 }
