@@ -18,7 +18,7 @@ namespace puna {
 struct DataRecipe {
   std::string path;           // a file, folder or pattern
   std::string kind = "auto";  // train/data's kinds
-  double weight = 1;          // share of the mixture, relative to the others
+  double weight = 0;          // share of the mixture, relative to the others; 0 for all: by size
 };
 
 // What changes after a number of steps; what is not given stays.
@@ -86,7 +86,8 @@ struct Recipe {
   } distillation;
 
   struct Watch {
-    std::int64_t log_every = 1, evaluate_every = 0, sample_every = 0, checkpoint_every = 0, keep = 2, sample_tokens = 64;
+    std::int64_t log_every = 1, evaluate_every = 0, evaluate_tokens = 65536, sample_every = 0, checkpoint_every = 0, keep = 2,
+                 sample_tokens = 64;
     std::vector<std::string> samples;
     bool keep_best = true;
     std::string on_nan = "stop";

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong with a recipe before a file is opened.
 #include <algorithm>
-#include <numeric>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
+#include "train/data/data_options.h"
 #include "train/recipe.h"
 
 namespace puna {
@@ -46,9 +49,18 @@ void check_data(const Recipe& r) {
   for (const DataRecipe& data : r.data) {
     require(!data.path.empty(), "data", "an entry has no path");
     require(data.weight >= 0, "data", "'{}' has the weight {}, expected 0 or more", data.path, data.weight);
+    require((data.weight > 0) == (r.data.front().weight > 0), "data", "'{}' has {} weight: give one to every entry or to none",
+            data.path, data.weight > 0 ? "a" : "no");
   }
-  const auto sum = [](double total, const DataRecipe& data) { return total + data.weight; };
-  require(std::accumulate(r.data.begin(), r.data.end(), 0.0, sum) > 0, "data", "all weights are 0");
+  for (const std::vector<DataRecipe>* list : {&r.data, &r.validation}) {
+    for (const DataRecipe& data : *list) {
+      if (data_kind_from_name(data.kind)) continue;
+      const std::vector<std::string_view> views = data_kinds();
+      const std::vector<std::string> kinds(views.begin(), views.end());
+      fail(ErrorKind::kUsage, "data", "'{}' is of kind '{}', expected one of {}{}", data.path, data.kind, fmt::join(kinds, ", "),
+           did_you_mean(data.kind, kinds));
+    }
+  }
 }
 
 void check_model(const Recipe& r) {

@@ -72,6 +72,7 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
 
       {"watch.log_every", "steps between lines of metrics.jsonl", &r.watch.log_every, ""},
       {"watch.evaluate_every", "steps between measurements on validation; 0: at the end only", &r.watch.evaluate_every, ""},
+      {"watch.evaluate_tokens", "of validation that are measured, from its beginning", &r.watch.evaluate_tokens, ""},
       {"watch.sample_every", "steps between samples; 0: none", &r.watch.sample_every, ""},
       {"watch.samples", "prompts to sample from", &r.watch.samples, ""},
       {"watch.sample_tokens", "tokens of a sample", &r.watch.sample_tokens, ""},
@@ -87,8 +88,8 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
 std::vector<RecipeField> data_fields(DataRecipe& d) {
   return {
       {"path", "a file, folder or pattern", &d.path, ""},
-      {"kind", "auto, or what the rows are", &d.kind, "auto|text|jsonl|messages|sharegpt|alpaca|preference|ranked|tokens"},
-      {"weight", "share of the mixture, relative to the others", &d.weight, ""},
+      {"kind", "auto, or what the rows are", &d.kind, ""},
+      {"weight", "share of the mixture, relative to the others; none given: by size", &d.weight, ""},
   };
 }
 

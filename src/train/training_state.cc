@@ -55,7 +55,8 @@ Json read_training_state(const fs::path& folder, const std::vector<NamedBytes>& 
   std::uint64_t length = 0;
   if (bytes.size() < kFixed || text_at(0, kMagic.size()) != kMagic) fail(ErrorKind::kBadInput, where, "is not a training state");
   std::memcpy(&length, bytes.data() + kMagic.size(), sizeof(length));
-  if (length > bytes.size() - kFixed) fail(ErrorKind::kBadInput, where, "has a header of {} bytes in {} bytes", length, bytes.size());
+  if (length > bytes.size() - kFixed)
+    fail(ErrorKind::kBadInput, where, "has a header of {} bytes in {} bytes", length, bytes.size());
   const Json header = parse_json(text_at(kFixed, length), where);
   const std::span<const std::byte> data = bytes.subspan(kFixed + length);
   for (const NamedBytes& state : states) {

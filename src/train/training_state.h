@@ -21,8 +21,8 @@ struct NamedBytes {
 
 void write_training_state(const std::filesystem::path& folder, const std::vector<NamedBytes>& states, const Json& place);
 
-// Fills every range from the folder and returns the trainer's place. Throws kBadInput where a name is missing or has another length:
-// the checkpoint is then of another recipe.
+// Fills every range from the folder and returns the trainer's place. Throws kBadInput where a name is missing or has another
+// length: the checkpoint is then of another recipe.
 Json read_training_state(const std::filesystem::path& folder, const std::vector<NamedBytes>& states);
 
 }  // namespace puna

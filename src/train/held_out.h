@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run is held against while it learns: the objective's loss on held-out data, and whether a needle in a long row is found.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "train/data/loader.h"
+#include "train/metrics.h"
+#include "train/network.h"
+#include "train/objectives/objective.h"
+
+namespace puna {
+
+struct HeldOut {
+  double loss = 0;
+  Figures figures;
+  std::int64_t tokens = 0;
+};
+
+// Brings what an objective needs besides the batch: log-probabilities of the reference.
+using PrepareBatches = std::function<void(StepBatches&)>;
+
+// The first `tokens` rows of the validation data, always the same ones: losses are means over trained tokens, or over groups of
+// answers. `loader` is at its beginning afterwards.
+HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective, std::int64_t tokens,
+                         const PrepareBatches& prepare);
+
+// Needle in a haystack on tokens alone, so that it needs no chat: rows of `length` tokens of held-out text in which, at ten depths
+// from the beginning to the end, a needle of 16 random tokens stands, and whose end repeats its first 8. Found: each of the other 8
+// has a probability above one half. Returns the share of the depths at which it was found.
+double find_needles(Loader& loader, Network& network, std::int64_t length, std::uint64_t seed);
+
+}  // namespace puna

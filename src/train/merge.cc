@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/merge.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <utility>
+
+#include "base/error.h"
+#include "quant/weight_encoder.h"
+#include "tensor/arena.h"
+
+namespace puna {
+namespace {
+
+bool is_rotary(WeightRole role) { return role == WeightRole::kQuery || role == WeightRole::kKey; }
+
+std::size_t tensor_bytes(const Tensor& weight, Format format) {
+  return static_cast<std::size_t>(format_bytes(format, weight.shape.count()));
+}
+
+// merged [N, K] = W + scale B A, row by row over the threads.
+void merge_matrix(const Tensor& weight, const AdapterFile::Matrix& matrix, const ModelConfig& config, ThreadPool& pool,
+                  Format format, std::span<std::byte> merged) {
+  const std::int64_t outputs = weight.shape[0], inputs = weight.shape[1], rank = matrix.a.shape[0];
+  std::vector<float> a(static_cast<std::size_t>(rank * inputs));  // [r, K]
+  for (std::int64_t r = 0; r < rank; ++r) decode_row(matrix.a, r, a.data() + r * inputs);
+  const bool reorders = is_rotary(matrix.slot.role) && config.rope_pairing == RopePairing::kNeighbours;
+  const std::int64_t row_bytes = format_bytes(format, inputs);
+  pool.split(outputs, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    std::vector<float> row(static_cast<std::size_t>(inputs)), b(static_cast<std::size_t>(rank));
+    for (std::int64_t n = begin; n < end; ++n) {
+      // Row n of the base is row `file_row` of a file in Hugging Face's order.
+      const std::int64_t file_row = reorders ? paired_row(n, config.head_width, RopePairing::kHalves, RopePairing::kNeighbours) : n;
+      decode_row(weight, n, row.data());
+      decode_row(matrix.b, file_row, b.data());
+      for (std::int64_t r = 0; r < rank; ++r) {
+        const float factor = static_cast<float>(matrix.scale) * b[static_cast<std::size_t>(r)];
+        const float* const source = a.data() + r * inputs;
+        for (std::int64_t k = 0; k < inputs; ++k) row[static_cast<std::size_t>(k)] += factor * source[k];
+      }
+      info(format).encode(row.data(), merged.data() + n * row_bytes, inputs);
+    }
+  });
+}
+
+// averaged [N, K], in the row order of the first.
+void average_matrix(const std::vector<AverageShare>& shares, WeightSlot slot, ThreadPool& pool, Format format,
+                    std::span<std::byte> averaged) {
+  const ModelConfig& config = shares.front().checkpoint->config;
+  const Shape shape = shares.front().checkpoint->weights.at(slot.role, slot.layer).shape;
+  const std::int64_t row_bytes = format_bytes(format, shape.row_length());
+  pool.split(shape.rows(), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    std::vector<float> row(static_cast<std::size_t>(shape.row_length()));
+    std::vector<double> sum(row.size());
+    for (std::int64_t n = begin; n < end; ++n) {
+      std::ranges::fill(sum, 0);
+      for (const AverageShare& each : shares) {
+        const RopePairing pairing = each.checkpoint->config.rope_pairing;
+        const bool reorders = is_rotary(slot.role) && pairing != config.rope_pairing;
+        decode_row(each.checkpoint->weights.at(slot.role, slot.layer),
+                   reorders ? paired_row(n, config.head_width, pairing, config.rope_pairing) : n, row.data());
+        for (std::size_t k = 0; k < row.size(); ++k) sum[k] += each.share * static_cast<double>(row[k]);
+      }
+      std::ranges::transform(sum, row.begin(), [](double value) { return static_cast<float>(value); });
+      info(format).encode(row.data(), averaged.data() + n * row_bytes, shape.row_length());
+    }
+  });
+}
+
+bool same_shape(const ModelConfig& a, const ModelConfig& b) {
+  return a.layers == b.layers && a.width == b.width && a.heads == b.heads && a.kv_heads == b.kv_heads &&
+         a.head_width == b.head_width && a.feed_forward == b.feed_forward && a.vocabulary == b.vocabulary &&
+         a.tied_embeddings == b.tied_embeddings;
+}
+
+}  // namespace
+
+std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter, Format format,
+                                          ThreadPool& pool) {
+  auto merged = std::make_shared<Checkpoint>(*base);
+  merged->kind = CheckpointKind::kMemory;
+  std::size_t bytes = 0;
+  for (const AdapterFile::Matrix& matrix : adapter.matrices) {
+    if (matrix.slot.layer >= base->config.layers)
+      fail(ErrorKind::kBadInput, "adapter", "is for layer {}, the base has {}", matrix.slot.layer, base->config.layers);
+    const Tensor& weight = base->weights.at(matrix.slot.role, matrix.slot.layer);
+    if (matrix.b.shape[0] != weight.shape[0] || matrix.a.shape[1] != weight.shape[1])
+      fail(ErrorKind::kBadInput, "adapter", "{} is {} × {}, the base has {}: it was made for another model", matrix.b.name,
+           matrix.b.shape.text(), matrix.a.shape.text(), weight.shape.text());
+    bytes += Arena::padded(tensor_bytes(weight, format));
+  }
+  const auto arena = std::make_shared<Arena>(bytes, "the merged weights");
+  for (const AdapterFile::Matrix& matrix : adapter.matrices) {
+    Tensor& weight = merged->weights.at(matrix.slot.role, matrix.slot.layer);
+    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, format));
+    merge_matrix(weight, matrix, base->config, pool, format, memory);
+    weight.format = format;
+    weight.bytes = memory;
+    weight.row_scales = {};
+  }
+  merged->owners.push_back(arena);
+  merged->owners.push_back(std::const_pointer_cast<Checkpoint>(base));
+  return merged;
+}
+
+std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>& shares, Format format, ThreadPool& pool) {
+  PUNA_CHECK(!shares.empty(), "average", "there is nothing to average");
+  const Checkpoint& first = *shares.front().checkpoint;
+  const double sum =
+      std::accumulate(shares.begin(), shares.end(), 0.0, [](double s, const AverageShare& e) { return s + e.share; });
+  std::vector<AverageShare> parts = shares;
+  for (AverageShare& each : parts) {
+    if (each.share < 0 || sum <= 0)
+      fail(ErrorKind::kUsage, each.checkpoint->where, "has the share {} of {}: shares are 0 or more, and not all 0", each.share,
+           sum);
+    if (!same_shape(first.config, each.checkpoint->config))
+      fail(ErrorKind::kBadInput, each.checkpoint->where, "has another shape than {}: only models of one shape can be averaged",
+           first.where);
+    each.share /= sum;
+  }
+  auto averaged = std::make_shared<Checkpoint>(first);
+  averaged->kind = CheckpointKind::kMemory;
+  std::vector<WeightSlot> slots;
+  for (const WeightRoleInfo& role : weight_roles()) {
+    if (role.role == WeightRole::kOutput && first.config.tied_embeddings) continue;
+    for (std::int64_t layer = 0; layer < (role.per_layer ? first.config.layers : 1); ++layer) slots.push_back({role.role, layer});
+  }
+  std::size_t bytes = 0;
+  for (const WeightSlot& slot : slots) bytes += Arena::padded(tensor_bytes(first.weights.at(slot.role, slot.layer), format));
+  const auto arena = std::make_shared<Arena>(bytes, "the averaged weights");
+  for (const WeightSlot& slot : slots) {
+    Tensor& weight = averaged->weights.at(slot.role, slot.layer);
+    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, format));
+    average_matrix(parts, slot, pool, format, memory);
+    weight.format = format;
+    weight.bytes = memory;
+    weight.row_scales = {};
+  }
+  if (first.config.tied_embeddings) averaged->weights.output = averaged->weights.token_embedding;
+  averaged->weight_bytes = static_cast<std::int64_t>(bytes);
+  averaged->owners.push_back(arena);
+  return averaged;
+}
+
+}  // namespace puna

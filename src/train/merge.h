@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// One model out of several, in memory: adapters folded into their base, and weighted averages of checkpoints of one shape.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "model/checkpoint.h"
+#include "train/model_files.h"
+
+namespace puna {
+
+// W + (alpha / r) B A for every adapted matrix, summed in F32 from the decoded W and stored as `format`; all other weights as they
+// lie. Throws kBadInput where the shapes are not the base's.
+std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter, Format format,
+                                          ThreadPool& pool);
+
+// sum_i share_i W_i of every weight, shares divided by their sum, summed in F64 and stored as `format` (Polyak averages over the
+// end of a run; "soups" over recipes, Wortsman et al., 2022). Tokenizer, template and name are the first's. Throws kUsage where a
+// share is negative or all are 0, kBadInput where the shapes differ.
+struct AverageShare {
+  std::shared_ptr<const Checkpoint> checkpoint;
+  double share;
+};
+std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>& shares, Format format, ThreadPool& pool);
+
+}  // namespace puna

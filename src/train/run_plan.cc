@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/run_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "model/memory_plan.h"
+#include "train/optimizer.h"
+
+namespace puna {
+namespace {
+
+// "steps, or below 1 a share of all".
+std::int64_t steps_of(double figure, std::int64_t all) {
+  return figure < 1 ? std::llround(figure * static_cast<double>(all)) : std::llround(figure);
+}
+
+std::string human(std::int64_t bytes) { return human_bytes(static_cast<std::uint64_t>(bytes)); }
+
+}  // namespace
+
+Keep kept_activations(const Recipe& recipe) { return recipe.recompute == "blocks" ? Keep::kBlockInputs : Keep::kAllActivations; }
+
+RunPlan::RunPlan(const Recipe& recipe, std::int64_t steps_of_epochs) {
+  std::vector<StageRecipe> stages = recipe.stages;
+  if (stages.empty()) {
+    stages.emplace_back();
+    stages.front().steps = recipe.steps > 0 ? recipe.steps : std::max<std::int64_t>(steps_of_epochs, 1);
+  }
+  std::int64_t sequence_length = recipe.sequence_length, step_tokens = recipe.step_tokens;
+  for (StageRecipe& stage : stages) {
+    if (stage.sequence_length > 0) sequence_length = stage.sequence_length;
+    if (stage.step_tokens > 0) step_tokens = stage.step_tokens;
+    stage.sequence_length = sequence_length;
+    stage.step_tokens = step_tokens;
+    stages_.push_back({stage, steps_, steps_ + stage.steps});
+    steps_ += stage.steps;
+  }
+  const Recipe::Optimizer& o = recipe.optimizer;
+  schedule_ = {.shape = schedule_shape(o.schedule),
+               .peak = o.learning_rate,
+               .final_share = o.final_learning_rate,
+               .steps = steps_,
+               .warmup = steps_of(o.warmup, steps_),
+               .decay = steps_of(o.decay, steps_)};
+}
+
+StepPlan RunPlan::at(std::int64_t step) const {
+  const auto span = std::ranges::find_if(stages_, [&](const Span& each) { return step < each.end; });
+  PUNA_CHECK(span != stages_.end(), "run plan", "step {} of {}", step, steps_);
+  const StageRecipe& stage = span->recipe;
+  StepPlan plan{.stage = static_cast<std::size_t>(span - stages_.begin()),
+                .learning_rate = schedule_.learning_rate(step),
+                .sequence_length = stage.sequence_length,
+                .step_tokens = stage.step_tokens};
+  if (!stage.anneal && stage.learning_rate == 0) return plan;
+  // From the rate the stage before ended with, linearly: the last step of the stage has the target itself.
+  const double start = span->first == 0 ? plan.learning_rate : at(span->first - 1).learning_rate;
+  const double target = stage.anneal ? 0 : stage.learning_rate;
+  const double share = static_cast<double>(step - span->first + 1) / static_cast<double>(span->end - span->first);
+  plan.learning_rate = start + (target - start) * share;
+  return plan;
+}
+
+bool RunPlan::is_last_of_stage(std::int64_t step) const {
+  return std::ranges::any_of(stages_, [&](const Span& each) { return each.end == step + 1; });
+}
+
+std::int64_t TrainMemory::total() const {
+  std::int64_t sum = 0;
+  for (const auto& [name, bytes] : parts) sum += bytes;
+  return sum;
+}
+
+std::string TrainMemory::text() const {
+  std::string text;
+  for (const auto& [name, bytes] : parts) text += fmt::format("  {:<28} {:>10}\n", name, human(bytes));
+  return text + fmt::format("  {:<28} {:>10}\n  {:<28} {:>10}\n", "together", human(total()), "there is", human(available));
+}
+
+TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
+  const ModelConfig& config = models.start->config;
+  const TrainChoice choice = train_choice(recipe, config, objective);
+  const std::int64_t rows = recipe.batch_tokens;
+  TrainMemory memory;
+  const auto add = [&](std::string name, std::int64_t bytes) {
+    if (bytes > 0) memory.parts.emplace_back(std::move(name), bytes);
+  };
+  add("model files, mapped", models.start->weight_bytes);
+  add("trained values and gradients", Parameters::bytes(config, choice));
+  add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
+  add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank));
+  add("logits of a chunk", OutputHead::bytes(config, rows));
+  const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
+    if (!reader) return;
+    const bool own_files = reader != models.start;
+    add(name, (own_files ? reader->weight_bytes : 0) + GradientPass::bytes(reader->config, rows, Keep::kNothing, 0) +
+                  OutputHead::bytes(reader->config, rows));
+  };
+  add_reader("teacher", models.teacher);
+  const bool own_reference = recipe.lora.rank == 0 || models.reference != models.start;
+  if (own_reference) add_reader("reference", models.reference);
+  std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });
+  memory.available = available_memory();
+  return memory;
+}
+
+void check_train_memory(const TrainMemory& memory, const Recipe& recipe) {
+  if (memory.total() <= memory.available) return;
+  std::string advice;
+  if (recipe.recompute == "none") advice += " --recompute=blocks,";
+  if (recipe.batch_tokens > recipe.sequence_length) advice += fmt::format(" --batch_tokens={},", recipe.sequence_length);
+  if (!recipe.optimizer.eight_bit) advice += " --optimizer.eight_bit=true,";
+  if (recipe.lora.rank == 0 && !recipe.model.empty()) advice += " --lora.rank=16,";
+  if (advice.empty()) advice = " a smaller model or shorter rows,";
+  advice.pop_back();
+  fail(ErrorKind::kNoRoom, "train", "the run would hold {}, there are {}:\n{}what makes it smaller:{}", human(memory.total()),
+       human(memory.available), memory.text(), advice);
+}
+
+}  // namespace puna

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run begins with: the models its recipe names, opened, and what of them is trained.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "model/checkpoint.h"
+#include "model/parameters.h"
+#include "train/data/loader.h"
+#include "train/objectives/objective.h"
+#include "train/recipe.h"
+
+namespace puna {
+
+// The path behind a model's name or path. Throws kNotFound.
+using ModelResolver = std::function<std::filesystem::path(const std::string& name)>;
+
+struct RunModels {
+  std::shared_ptr<Checkpoint> start;            // a new model has a config and a tokenizer only
+  std::shared_ptr<const Checkpoint> reference;  // for objectives that compare with one; may be `start`
+  std::shared_ptr<const Checkpoint> teacher;
+};
+// Throws what opening throws, kUsage where the recipe's parts contradict each other (vocabularies that differ, no tokenizer, …).
+RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve);
+
+// The shape of a new model: a known one, one number for everything, or figure by figure.
+//   depth d: d layers, width 64 d, heads of 64, as many key and value heads as query heads up to 4 and a quarter of them above,
+//   feed_forward 8/3 of the width rounded up to a multiple of 32 (Touvron et al., 2023, section 2.2)
+ModelConfig new_model_config(const Recipe& recipe, std::int64_t vocabulary);
+
+TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective);
+ObjectiveOptions objective_options(const Recipe& recipe);
+// Of data, or of validation: read once, in order, nothing dropped at random.
+DataOptions data_options(const Recipe& recipe, bool validation);
+
+}  // namespace puna

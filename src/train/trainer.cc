@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "infer/engine.h"
+#include "infer/generate.h"
+#include "tensor/atomic_file.h"
+#include "train/checkpoint_store.h"
+#include "train/held_out.h"
+#include "train/model_files.h"
+#include "train/network.h"
+#include "train/objectives/answers.h"
+#include "train/optimizer.h"
+#include "train/spike_watch.h"
+#include "train/training_state.h"
+
+namespace puna {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRecipeFile = "recipe.yaml";
+constexpr int kRollBacks = 3;  // in a row, until the run is given up
+
+// Makes the run's folder, or sees that it holds this run.
+void open_run_folder(const Recipe& recipe, bool resume) {
+  const fs::path out = recipe.out;
+  if (resume && !fs::exists(out / kRecipeFile)) fail(ErrorKind::kNotFound, out.string(), "holds no run to resume");
+  if (resume) return;
+  std::error_code error;
+  if (fs::exists(out) && !fs::is_empty(out, error))
+    fail(ErrorKind::kUsage, out.string(), "is not empty: go on with --resume, or choose another folder with --out");
+  fs::create_directories(out, error);
+  if (error) fail(ErrorKind::kBadInput, out.string(), "cannot be made: {}", error.message());
+  AtomicFile file(out / kRecipeFile);
+  file.write(recipe_text(recipe));
+  file.commit();
+}
+
+TrainChoice frozen() {
+  TrainChoice choice;
+  choice.trained = Trained::kNothing;
+  return choice;
+}
+
+}  // namespace
+
+struct Trainer::Parts {
+  Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume);
+
+  RunResult run(const std::atomic<bool>& stop);
+
+ private:
+  // Down the road of a step.
+  void enter_stage(const StepPlan& plan);
+  void prepare(StepBatches& step);
+  StepReport compute(const StepPlan& plan, const StepBatches& step);
+  bool accept(const StepReport& report, const StepBatches& step);
+  void after_step(const StepReport& report);
+  void finish_stage(const StepPlan& plan);
+
+  void evaluate();
+  void sample();
+  void save();
+  void restore(const fs::path& folder, bool keep_data_position);
+  std::vector<NamedBytes> states();
+  std::string where_of(const StepBatches& step) const;
+  void accumulate_average();
+  std::uint64_t data_seed() const { return static_cast<std::uint64_t>(recipe.seed); }
+
+  const Recipe recipe;
+  const ObjectiveInfo& objective_info;
+  RunModels models;
+  ThreadPool& pool;
+  Device device{pool};
+  TrainObserver& observer;
+  TrainMemory memory;
+  TrainChoice choice;
+  std::unique_ptr<Loader> loader;
+  std::unique_ptr<Loader> validation;
+  RunPlan plan;
+  Network student;
+  std::optional<Network> reference, teacher;
+  std::unique_ptr<Objective> objective;
+  AdamW optimizer;
+  SpikeWatch spikes;
+  CheckpointStore store;
+  std::optional<MetricsLog> metrics;
+
+  std::int64_t step_ = 0;  // the next one
+  std::int64_t tokens_seen_ = 0, saved_step_ = -1, evaluated_step_ = -1;
+  std::optional<std::size_t> stage_;  // that has been entered
+  std::optional<double> held_out_, stage_start_loss_;
+  std::vector<float> average_;  // over the stage's steps so far, like the parameters one after the other
+  std::int64_t averaged_ = 0;
+  int roll_backs_ = 0;
+  fs::path last_checkpoint_;
+};
+
+namespace {
+
+// Refuses before anything large is allocated.
+TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
+  TrainMemory memory = plan_train_memory(recipe, models, objective);
+  check_train_memory(memory, recipe);
+  return memory;
+}
+
+std::unique_ptr<Loader> open_loader(const Recipe& recipe, const Checkpoint& start, bool validation) {
+  return std::make_unique<Loader>(data_options(recipe, validation), start.need_tokenizer(),
+                                  start.prompt_format.value_or(PromptFormat{}));
+}
+
+// For epochs: what the rows of the data come to.
+std::int64_t steps_of_epochs(const Recipe& recipe, const Loader& loader) {
+  if (recipe.epochs == 0) return 0;
+  const Loader::Scan scan = loader.scan();
+  const double tokens = static_cast<double>(scan.rows) * recipe.epochs;
+  return static_cast<std::int64_t>(tokens / static_cast<double>(recipe.step_tokens)) + 1;
+}
+
+}  // namespace
+
+Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume)
+    : recipe(recipe_in),
+      objective_info(find_objective(recipe.objective)),
+      models(std::move(models_in)),
+      pool(pool_in),
+      observer(observer_in),
+      memory(checked_memory(recipe, models, objective_info)),
+      choice(train_choice(recipe, models.start->config, objective_info)),
+      loader(open_loader(recipe, *models.start, false)),
+      plan(recipe, steps_of_epochs(recipe, *loader)),
+      student(models.start, choice, device, recipe.batch_tokens, kept_activations(recipe)),
+      optimizer(student.parameters,
+                {.beta1 = recipe.optimizer.beta1,
+                 .beta2 = recipe.optimizer.beta2,
+                 .eps = recipe.optimizer.eps,
+                 .decay = recipe.optimizer.weight_decay,
+                 .clip = recipe.optimizer.clip,
+                 .eight_bit = recipe.optimizer.eight_bit},
+                device),
+      spikes(recipe.watch.spike),
+      store(fs::path(recipe.out) / "checkpoints", recipe.watch.keep, recipe.watch.keep_best) {
+  if (!recipe.validation.empty()) validation = open_loader(recipe, *models.start, true);
+  const bool own_reference = models.reference && (choice.trained != Trained::kAdapters || models.reference != models.start);
+  if (own_reference) reference.emplace(models.reference, frozen(), device, recipe.batch_tokens, Keep::kNothing);
+  if (models.teacher) teacher.emplace(models.teacher, frozen(), device, recipe.batch_tokens, Keep::kNothing);
+  objective = objective_info.make({.parameters = student.parameters,
+                                   .head = student.head,
+                                   .device = device,
+                                   .max_rows = recipe.batch_tokens,
+                                   .options = objective_options(recipe),
+                                   .teacher = teacher ? teacher->pass.get() : nullptr,
+                                   .teacher_head = teacher ? &teacher->head : nullptr});
+  open_run_folder(recipe, resume);
+  store.remove_unfinished();
+  if (resume) {
+    std::vector<fs::path> damaged;
+    const std::optional<StoredCheckpoint> newest = store.newest(&damaged);
+    for (const fs::path& folder : damaged) observer.noted(fmt::format("{} is damaged and was passed over", folder.string()));
+    if (newest) restore(newest->folder, false);
+    if (!newest) observer.noted("there is no checkpoint yet: the run begins at its first step");
+  }
+  metrics.emplace(recipe.out, step_);
+}
+
+RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
+  observer.began(plan, memory, student.parameters.count(), step_);
+  bool data_left = true;
+  while (step_ < plan.steps() && !stop && data_left) {
+    const StepPlan now = plan.at(step_);
+    enter_stage(now);
+    StepBatches step = loader->next(now.step_tokens);
+    data_left = !step.batches.empty();
+    if (!data_left) break;
+    prepare(step);
+    const StepReport report = compute(now, step);
+    if (!accept(report, step)) continue;
+    optimizer.step(now.learning_rate, report.gradient_norm);
+    ++step_;
+    after_step(report);
+    if (plan.is_last_of_stage(step_ - 1)) finish_stage(now);
+  }
+  const bool finished = step_ == plan.steps() || !data_left;
+  if (finished && validation && evaluated_step_ != step_) evaluate();
+  if (saved_step_ != step_) save();
+  return {finished ? RunEnd::kFinished : RunEnd::kStopped, step_, held_out_, last_checkpoint_};
+}
+
+void Trainer::Parts::enter_stage(const StepPlan& now) {
+  if (stage_ == now.stage) return;
+  const StageRecipe& stage = plan.stage(now.stage);
+  loader->set_lengths(stage.sequence_length, recipe.batch_tokens);
+  if (!stage.data_weights.empty()) loader->set_weights(stage.data_weights);
+  ModelConfig& config = models.start->config;
+  const ModelConfig before = config;
+  if (stage.rope_theta > 0) config.rope_theta = stage.rope_theta;
+  if (stage.rope_scaling_factor > 0) {
+    config.rope_scaling = RopeScaling{.factor = stage.rope_scaling_factor, .original_context = before.context};
+    config.rope_divisors.clear();
+  }
+  config.context = std::max(config.context, stage.sequence_length);
+  if (stage.rope_theta > 0 || stage.rope_scaling_factor > 0) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
+  if (stage.gate_loss > 0 && plan.first_step(now.stage) == step_) {
+    evaluate();
+    stage_start_loss_ = held_out_;
+  }
+  if (plan.first_step(now.stage) == step_) averaged_ = 0;
+  if (stage.average) average_.resize(static_cast<std::size_t>(student.parameters.count()));
+  stage_ = now.stage;
+}
+
+// References are asked before the step's own forward passes, which use the same buffers where both are one network.
+void Trainer::Parts::prepare(StepBatches& step) {
+  if (!objective_info.needs_reference) return;
+  Network& judge = reference ? *reference : student;
+  for (PackedBatch& batch : step.batches) {
+    const std::vector<double> log_probs = answer_log_probs(judge.head, batch, judge.forward(batch, false));
+    for (std::size_t i = 0; i < log_probs.size(); ++i) batch.answers[i].reference_log_prob = log_probs[i];
+  }
+}
+
+StepReport Trainer::Parts::compute(const StepPlan& now, const StepBatches& step) {
+  const auto start = std::chrono::steady_clock::now();
+  StepReport report{.step = step_ + 1, .steps = plan.steps(), .learning_rate = now.learning_rate};
+  student.parameters.zero_gradients(device);
+  LossReport loss;
+  for (const PackedBatch& batch : step.batches) {
+    tokens_seen_ += static_cast<std::int64_t>(batch.tokens.size());
+    const std::span<const float> hidden = student.forward(batch);
+    const std::span<float> dhidden = student.pass->dhidden();
+    loss += objective->gradient(batch, step, hidden, dhidden);
+    student.pass->backward(dhidden);
+  }
+  report.loss = loss.loss;
+  report.tokens = loss.tokens;
+  report.gradient_norm = optimizer.gradient_norm();
+  for (const LossReport::Figure& figure : loss.figures()) report.figures.emplace_back(figure.name, figure.value);
+  report.tokens_seen = tokens_seen_;
+  report.epochs = loader->epochs();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string Trainer::Parts::where_of(const StepBatches& step) const {
+  constexpr std::size_t kShown = 5;
+  std::vector<std::string> places;
+  for (const PackedBatch& batch : step.batches) {
+    for (const std::int64_t example : batch.examples) places.push_back(loader->where(example));
+  }
+  const std::size_t all = places.size();
+  if (all > kShown) places.resize(kShown);
+  return fmt::format("{}{}", fmt::join(places, ", "), all > kShown ? fmt::format(" and {} more", all - kShown) : "");
+}
+
+// False: the step is not taken.
+bool Trainer::Parts::accept(const StepReport& report, const StepBatches& step) {
+  const std::string fault = spikes.judge(report.loss, report.gradient_norm);
+  if (fault.empty()) {
+    roll_backs_ = 0;
+    return true;
+  }
+  const std::string message = fmt::format("step {}: {}; its data: {}", report.step, fault, where_of(step));
+  metrics->add_text(report.step, "fault", recipe.watch.on_nan, message);
+  const std::optional<StoredCheckpoint> back = recipe.watch.on_nan == "roll_back" ? store.newest() : std::nullopt;
+  if (recipe.watch.on_nan == "skip") {
+    observer.noted(message + "; skipped");
+    ++step_;
+    return false;
+  }
+  if (!back || ++roll_backs_ > kRollBacks) {
+    fail(ErrorKind::kBadInput, recipe.out,
+         "{}. The newest checkpoint is whole: lower optimizer.learning_rate and go on with --resume", message);
+  }
+  observer.noted(fmt::format("{}; back to step {}, past this data", message, back->step));
+  restore(back->folder, true);
+  return false;
+}
+
+void Trainer::Parts::after_step(const StepReport& report) {
+  const Recipe::Watch& watch = recipe.watch;
+  if (plan.stage(*stage_).average) accumulate_average();
+  if (report.step % watch.log_every == 0) {
+    Figures figures{{"loss", report.loss},
+                    {"gradient_norm", report.gradient_norm},
+                    {"learning_rate", report.learning_rate},
+                    {"tokens", static_cast<double>(report.tokens_seen)},
+                    {"tokens_per_second", static_cast<double>(report.tokens) / std::max(report.seconds, 1e-9)},
+                    {"epochs", report.epochs}};
+    figures.insert(figures.end(), report.figures.begin(), report.figures.end());
+    metrics->add(report.step, "train", figures);
+  }
+  observer.stepped(report);
+  const auto due = [&](std::int64_t every) { return every > 0 && report.step % every == 0; };
+  if (validation && due(watch.evaluate_every)) evaluate();
+  if (due(watch.sample_every)) sample();
+  if (due(watch.checkpoint_every)) save();
+}
+
+// average = mean of the weights after each of the stage's steps so far.
+void Trainer::Parts::accumulate_average() {
+  ++averaged_;
+  const float share = 1 / static_cast<float>(averaged_);
+  float* mean = average_.data();
+  for (const Parameter& parameter : student.parameters.all()) {
+    for (const float value : parameter.value) *mean += (value - *mean) * share, ++mean;
+  }
+}
+
+void Trainer::Parts::finish_stage(const StepPlan& now) {
+  const StageRecipe& stage = plan.stage(now.stage);
+  if (stage.average && averaged_ > 0) {
+    const float* mean = average_.data();
+    for (Parameter& parameter : student.parameters.all()) {
+      std::copy_n(mean, parameter.value.size(), parameter.value.begin());
+      mean += parameter.value.size();
+    }
+    student.parameters.values_changed(device);
+    evaluated_step_ = -1;
+  }
+  if (!recipe.stages.empty()) save();  // before the gates, so that a closed one loses nothing
+  if (stage.gate_loss > 0) {
+    evaluate();
+    if (*held_out_ > *stage_start_loss_ + stage.gate_loss)
+      fail(ErrorKind::kBadInput, "stages",
+           "stage '{}' did not pass its gate: held-out loss went from {:.4f} to {:.4f}, allowed is {}", stage.name,
+           *stage_start_loss_, *held_out_, stage.gate_loss);
+  }
+  if (stage.gate_needle > 0) {
+    const double found = find_needles(validation ? *validation : *loader, student, stage.sequence_length, data_seed());
+    metrics->add(step_, "gate", {{"needles_found", found}});
+    if (found < stage.gate_needle)
+      fail(ErrorKind::kBadInput, "stages",
+           "stage '{}' did not pass its gate: {:.0f} % of the needles were found at {} tokens, {:.0f} % are asked for", stage.name,
+           100 * found, stage.sequence_length, 100 * stage.gate_needle);
+  }
+}
+
+void Trainer::Parts::evaluate() {
+  const HeldOut held_out =
+      measure_held_out(*validation, student, *objective, recipe.watch.evaluate_tokens, [&](StepBatches& step) { prepare(step); });
+  held_out_ = held_out.loss;
+  evaluated_step_ = step_;
+  Figures figures{{"loss", held_out.loss}};
+  figures.insert(figures.end(), held_out.figures.begin(), held_out.figures.end());
+  metrics->add(step_, "held_out", figures);
+  observer.evaluated(step_, held_out.loss, held_out.figures);
+}
+
+void Trainer::Parts::sample() {
+  const std::shared_ptr<Checkpoint> view = student.parameters.view();
+  view->tokenizer = models.start->tokenizer;
+  Engine engine(view, {.threads = pool.size(), .context = std::min<std::int64_t>(view->config.context, 2048)});
+  GenerateOptions options;
+  options.max_tokens = recipe.watch.sample_tokens;
+  options.sampler.seed = data_seed();
+  for (const std::string& prompt : recipe.watch.samples) {
+    std::vector<Token> tokens = view->tokenizer->encode(prompt);
+    if (view->tokenizer->bos()) tokens.insert(tokens.begin(), *view->tokenizer->bos());
+    Session session(engine);
+    const Generation generation = session.generate(tokens, options);
+    metrics->add_text(step_, "sample", prompt, generation.text);
+    observer.sampled(step_, prompt, generation.text);
+  }
+}
+
+std::vector<NamedBytes> Trainer::Parts::states() {
+  std::vector<NamedBytes> states;
+  for (Parameter& parameter : student.parameters.all())
+    states.push_back({"value." + parameter.name, std::as_writable_bytes(parameter.value)});
+  for (const AdamW::State& state : optimizer.state()) states.push_back({state.name, state.bytes});
+  return states;
+}
+
+void Trainer::Parts::save() {
+  const auto optional = [](std::optional<double> value) { return value ? Json(*value) : Json(nullptr); };
+  const Json place = {{"step", step_},
+                      {"optimizer_steps", optimizer.steps()},
+                      {"tokens_seen", tokens_seen_},
+                      {"averaged", averaged_},
+                      {"held_out_loss", optional(held_out_)},
+                      {"evaluated_step", evaluated_step_},
+                      {"stage_start_loss", optional(stage_start_loss_)},
+                      {"spike_losses", spikes.losses()},
+                      {"spike_norms", spikes.norms()},
+                      {"loader", parse_json(loader->state(), "loader")}};
+  const StoredCheckpoint stored = store.write(step_, held_out_, [&](const fs::path& folder) {
+    if (choice.trained == Trained::kAdapters)
+      write_adapter(folder, student.parameters, choice.lora, recipe.model);
+    else
+      write_trained_model(folder, pool, student.parameters, *models.start);
+    std::vector<NamedBytes> all = states();
+    if (averaged_ > 0) all.push_back({"average", std::as_writable_bytes(std::span(average_))});
+    write_training_state(folder, all, place);
+  });
+  saved_step_ = step_;
+  last_checkpoint_ = stored.folder;
+  observer.saved(stored.folder);
+}
+
+void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
+  const std::string where = folder.string();
+  const Json place = read_training_state(folder, states());
+  const auto optional = [&](const char* key) {
+    return place.at(key).is_null() ? std::nullopt : std::optional(json_at<double>(place, key, where));
+  };
+  step_ = json_at<std::int64_t>(place, "step", where);
+  tokens_seen_ = json_at<std::int64_t>(place, "tokens_seen", where);
+  averaged_ = json_at<std::int64_t>(place, "averaged", where);
+  if (averaged_ > 0) {
+    average_.resize(static_cast<std::size_t>(student.parameters.count()));
+    read_training_state(folder, {{"average", std::as_writable_bytes(std::span(average_))}});
+  }
+  optimizer.set_steps(json_at<std::int64_t>(place, "optimizer_steps", where));
+  held_out_ = optional("held_out_loss");
+  evaluated_step_ = json_at<std::int64_t>(place, "evaluated_step", where);
+  stage_start_loss_ = optional("stage_start_loss");
+  spikes.restore(json_at<std::vector<double>>(place, "spike_losses", where),
+                 json_at<std::vector<double>>(place, "spike_norms", where));
+  if (!keep_data_position) loader->restore(dump_json(place.at("loader")));
+  student.parameters.values_changed(device);
+  saved_step_ = step_;
+  last_checkpoint_ = folder;
+}
+
+Trainer::Trainer(const Recipe& recipe, RunModels models, ThreadPool& pool, TrainObserver& observer, bool resume)
+    : parts_(std::make_unique<Parts>(recipe, std::move(models), pool, observer, resume)) {}
+
+Trainer::~Trainer() = default;
+
+RunResult Trainer::run(const std::atomic<bool>& stop) { return parts_->run(stop); }
+
+}  // namespace puna
