@@ -11,6 +11,7 @@
 
 #include "kernels/device.h"
 #include "kernels/packed_attention.h"
+#include "model/block.h"
 #include "model/config.h"
 #include "model/parameters.h"
 #include "text/token.h"
@@ -21,6 +22,7 @@ namespace puna {
 // third more arithmetic. kNothing: forward only, for teachers, references and held-out losses.
 enum class Keep { kAllActivations, kBlockInputs, kNothing };
 
+// The spans are read until the backward of this pass.
 struct PassRows {
   std::span<const Token> tokens;            // [T]
   std::span<const std::int32_t> positions;  // [T]
@@ -48,9 +50,16 @@ class GradientPass {
 
  private:
   struct Buffers;
+  struct Layer {  // what one block reads and writes
+    BlockWeights weights;
+    PackedKv kv;
+    BlockBuffers buffers;
+  };
   void check(const PassRows& rows) const;
   void embed(std::span<const Token> tokens);
-  void run_block(std::int64_t layer);
+  Layer layer(std::int64_t index) const;
+  BlockBatch batch() const;
+  void run_block(std::int64_t index);
   void add_embedding_gradient(const float* dx);
 
   Parameters& parameters_;

@@ -47,7 +47,7 @@ struct ExtraParameter {
 
 struct TrainChoice {
   Trained trained = Trained::kWeights;
-  LoraChoice lora;                // read with kAdapters
+  LoraChoice lora = {};           // read with kAdapters
   Format compute = Format::kF32;  // kBF16: products read rounded copies of trained matrices; values stay F32
   bool new_weights = false;       // a new network drawn from `seed`; the checkpoint needs a config only
   std::uint64_t seed = 1;         // of adapters, extra parameters and new weights
@@ -60,6 +60,8 @@ struct ModelGradients {
   std::vector<LayerGradients> layers;  // [L]
   float* output_norm = nullptr;        // [D]
   float* output = nullptr;             // [V, D]; the token embedding's where they are tied
+
+  float*& at(WeightRole role, std::int64_t layer = 0);
 };
 
 class Parameters {
@@ -100,8 +102,7 @@ class Parameters {
 
  private:
   struct Plan;
-  void place_weights(const Plan& plan);
-  void place_adapters(const Plan& plan);
+  void place(const Plan& plan, const TrainChoice& choice);
   void fill(const Plan& plan, const TrainChoice& choice, Device& device);
 
   struct Copy {  // a trained matrix and its rounded copy

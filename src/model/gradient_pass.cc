@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which buffers a layer has of its own depends on what is kept; the rest are shared by all layers, forward and backward.
+#include "model/gradient_pass.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "model/block.h"
+#include "model/block_backward.h"
+#include "tensor/arena.h"
+
+namespace puna {
+namespace {
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+struct PassShape {
+  const ModelConfig& config;
+  std::int64_t rows;  // T
+  Keep keep;
+  std::int64_t rank;  // r, 0 without adapters
+
+  std::int64_t query_width() const { return config.heads * config.head_width; }
+  std::int64_t qkv_width() const { return (config.heads + 2 * config.kv_heads) * config.head_width; }
+  std::int64_t widest() const { return std::max({config.width, query_width(), config.feed_forward}); }
+  std::int64_t activation_width() const { return std::max(widest(), rank); }
+};
+
+// What a layer's backward reads, beside its x.
+struct LayerFloats {
+  float* qkv = nullptr;                           // [T, (H + 2 G) E]
+  float* attention = nullptr;                     // [T, H, E]
+  float* log_sum_exp = nullptr;                   // [T, H]
+  float* x_middle = nullptr;                      // [T, D]
+  float* gate = nullptr;                          // [T, F]
+  float* up = nullptr;                            // [T, F]
+  std::array<float*, kAdaptedRoleCount> inner{};  // each [T, r]
+};
+
+// Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
+struct Floats {
+  float* norms = nullptr;           // [2 L + 1, D] of frozen norms, decoded to F32
+  float* hidden = nullptr;          // [T, D]
+  float* rope_table = nullptr;      // [T, E / 2, 2]
+  float* norm = nullptr;            // [T, D] input of the products of attention, then of the feed-forward network
+  float* low_rank_delta = nullptr;  // [T, the widest N]
+  std::vector<float*> x;            // [L + 1] of [T, D]; with kNothing one
+  std::vector<LayerFloats> layers;  // [L] with kAllActivations, else one
+  float* activated = nullptr;       // [T, F]; not with kNothing, nor what follows
+  float* dfeed_forward = nullptr;   // [T, F]
+  float* dnorm = nullptr;           // [T, D]
+  float* dattention = nullptr;      // [T, H, E]
+  float* dqkv = nullptr;            // [T, (H + 2 G) E]
+  float* dinner = nullptr;          // [T, r]
+  float* dx = nullptr;              // [T, D]
+  float* dhidden = nullptr;         // [T, D]
+
+  template <typename Visit>
+  void each(const PassShape& shape, Visit&& visit) {
+    const ModelConfig& config = shape.config;
+    const std::int64_t rows = shape.rows, wide = rows * config.width, tall = rows * config.feed_forward;
+    visit(norms, (2 * config.layers + 1) * config.width);
+    visit(hidden, wide);
+    visit(rope_table, rows * config.head_width);
+    visit(norm, wide);
+    if (shape.rank > 0) visit(low_rank_delta, rows * shape.widest());
+    x.resize(shape.keep == Keep::kNothing ? 1 : size(config.layers + 1));
+    for (float*& input : x) visit(input, wide);
+    layers.resize(shape.keep == Keep::kAllActivations ? size(config.layers) : 1);
+    for (LayerFloats& layer : layers) {
+      visit(layer.qkv, rows * shape.qkv_width());
+      visit(layer.attention, rows * shape.query_width());
+      visit(layer.log_sum_exp, rows * config.heads);
+      visit(layer.x_middle, wide);
+      visit(layer.gate, tall);
+      visit(layer.up, tall);
+      if (shape.rank > 0) {
+        for (float*& inner : layer.inner) visit(inner, rows * shape.rank);
+      }
+    }
+    if (shape.keep == Keep::kNothing) return;
+    visit(activated, tall);
+    visit(dfeed_forward, tall);
+    visit(dnorm, wide);
+    visit(dattention, rows * shape.query_width());
+    visit(dqkv, rows * shape.qkv_width());
+    if (shape.rank > 0) visit(dinner, rows * shape.rank);
+    visit(dx, wide);
+    visit(dhidden, wide);
+  }
+};
+
+std::int64_t arena_bytes(const PassShape& shape) {
+  std::size_t bytes = 0;
+  Floats{}.each(shape, [&](float*, std::int64_t count) { bytes += Arena::padded(size(count) * sizeof(float)); });
+  return static_cast<std::int64_t>(bytes);
+}
+
+// A trained norm where it lies, which the optimizer changes; a frozen one decoded once.
+const float* norm_values(const Tensor& tensor, bool trained, float* decoded) {
+  if (trained) return reinterpret_cast<const float*>(tensor.bytes.data());
+  decode_row(tensor, 0, decoded);
+  return decoded;
+}
+
+}  // namespace
+
+struct GradientPass::Buffers {
+  Buffers(const PassShape& shape, const Parameters& parameters)
+      : max_rows(shape.rows),
+        arena(size(arena_bytes(shape)), "the activations of training"),
+        activations(shape.rows, shape.activation_width()),
+        frequencies(rope_frequencies(shape.config)) {
+    floats.each(shape, [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(size(count)).data(); });
+    const ModelWeights& weights = parameters.weights();
+    const ModelGradients& gradients = parameters.gradients();
+    float* decoded = floats.norms;
+    const auto next = [&] { return std::exchange(decoded, decoded + shape.config.width); };
+    for (std::size_t l = 0; l < weights.layers.size(); ++l) {
+      const LayerWeights& layer = weights.layers[l];
+      attention_norms.push_back(norm_values(layer.attention_norm, gradients.layers[l].attention_norm != nullptr, next()));
+      feed_forward_norms.push_back(norm_values(layer.feed_forward_norm, gradients.layers[l].feed_forward_norm != nullptr, next()));
+    }
+    output_norm = norm_values(weights.output_norm, gradients.output_norm != nullptr, next());
+  }
+
+  std::int64_t max_rows;
+  Arena arena;
+  Floats floats;
+  ActivationBuffer activations;
+  std::vector<double> frequencies;                                // [E / 2]
+  std::vector<const float*> attention_norms, feed_forward_norms;  // [L] of [D]
+  const float* output_norm;                                       // [D]
+
+  PassRows rows;                // of the last forward()
+  bool can_go_back = false;     // forward() has left what backward() needs
+  std::int64_t in_shared = -1;  // the layer whose activations the shared set holds
+};
+
+GradientPass::GradientPass(Parameters& parameters, Device device, std::int64_t max_rows, Keep keep)
+    : parameters_(parameters), device_(device), keep_(keep) {
+  PUNA_CHECK(max_rows >= 1, "gradient pass", "planned for {} rows, expected 1 or more", max_rows);
+  const PassShape shape{config(), max_rows, keep, largest_rank(parameters.adapters())};
+  buffers_ = std::make_unique<Buffers>(shape, parameters);
+}
+
+GradientPass::~GradientPass() = default;
+
+const ModelConfig& GradientPass::config() const { return parameters_.config(); }
+
+std::int64_t GradientPass::max_rows() const { return buffers_->max_rows; }
+
+std::int64_t GradientPass::bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank) {
+  const PassShape shape{config, max_rows, keep, rank};
+  return arena_bytes(shape) + ActivationBuffer::bytes(max_rows, shape.activation_width()) +
+         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) +
+         2 * config.layers * static_cast<std::int64_t>(sizeof(float*));
+}
+
+void GradientPass::check(const PassRows& rows) const {
+  const auto count = static_cast<std::int64_t>(rows.tokens.size());
+  PUNA_CHECK(count >= 1 && count <= max_rows(), "gradient pass", "a batch of {} rows, expected 1 to {}", count, max_rows());
+  PUNA_CHECK(rows.positions.size() == rows.tokens.size(), "gradient pass", "{} positions for {} tokens", rows.positions.size(),
+             rows.tokens.size());
+  for (const Token token : rows.tokens) {
+    if (id(token) >= 0 && id(token) < config().vocabulary) continue;
+    fail(ErrorKind::kBadInput, "tokens", "token {} is outside the vocabulary: ids are 0 to {}", id(token), config().vocabulary - 1);
+  }
+}
+
+std::span<const float> GradientPass::forward(const PassRows& rows) {
+  check(rows);
+  Buffers& buffers = *buffers_;
+  Floats& floats = buffers.floats;
+  const auto count = static_cast<std::int64_t>(rows.tokens.size());
+  buffers.rows = rows;
+  buffers.can_go_back = false;
+  rope_table(device_, buffers.frequencies, rows.positions, floats.rope_table);
+  embed(rows.tokens);
+  for (std::int64_t l = 0; l < config().layers; ++l) run_block(l);
+  rms_norm_forward(device_, floats.x.back(), buffers.output_norm, static_cast<float>(config().norm_eps), count, config().width,
+                   floats.hidden);
+  if (keep_ != Keep::kNothing) std::ranges::fill(dhidden(), 0.0f);
+  buffers.can_go_back = keep_ != Keep::kNothing && (rows.with_adapters || parameters_.adapters().empty());
+  return {floats.hidden, size(count * config().width)};
+}
+
+std::span<float> GradientPass::dhidden() {
+  PUNA_CHECK(keep_ != Keep::kNothing, "gradient pass", "a pass that keeps nothing has no gradients");
+  return {buffers_->floats.dhidden, buffers_->rows.tokens.size() * size(config().width)};
+}
+
+// x[0] [T, D]
+void GradientPass::embed(std::span<const Token> tokens) {
+  const Tensor& embedding = parameters_.weights().token_embedding;
+  float* const x = buffers_->floats.x.front();
+  device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[size(t)]), x + t * config().width);
+  });
+}
+
+GradientPass::Layer GradientPass::layer(std::int64_t index) const {
+  const Buffers& buffers = *buffers_;
+  const Floats& floats = buffers.floats;
+  const std::size_t l = size(index);
+  const LayerFloats& own = floats.layers[keep_ == Keep::kAllActivations ? l : 0];
+  const bool adapted = buffers.rows.with_adapters && !parameters_.adapters().empty();
+  return {.weights = {parameters_.weights().layers[l], buffers.attention_norms[l], buffers.feed_forward_norms[l],
+                      adapted ? &parameters_.adapters()[l] : nullptr},
+          .kv = {buffers.rows.segments, own.log_sum_exp},
+          .buffers = {.x = keep_ == Keep::kNothing ? floats.x[0] : floats.x[l],
+                      .attention_norm = floats.norm,
+                      .qkv = own.qkv,
+                      .attention = own.attention,
+                      .x_middle = own.x_middle,
+                      .feed_forward_norm = floats.norm,
+                      .gate = own.gate,
+                      .up = own.up,
+                      .activated = keep_ == Keep::kNothing ? own.gate : floats.activated,
+                      .x_out = keep_ == Keep::kNothing ? floats.x[0] : floats.x[l + 1],
+                      .low_rank = {own.inner, floats.low_rank_delta}}};
+}
+
+BlockBatch GradientPass::batch() const {
+  return {static_cast<std::int64_t>(buffers_->rows.tokens.size()), buffers_->floats.rope_table};
+}
+
+void GradientPass::run_block(std::int64_t index) {
+  const Layer layer = this->layer(index);
+  block_forward({device_, config(), buffers_->activations}, layer.weights, batch(), layer.kv, layer.buffers);
+  buffers_->in_shared = index;
+}
+
+void GradientPass::backward(std::span<const float> dhidden) {
+  Buffers& buffers = *buffers_;
+  Floats& floats = buffers.floats;
+  const std::int64_t rows = batch().rows, width = config().width;
+  PUNA_CHECK(std::exchange(buffers.can_go_back, false), "gradient pass", "backward without a forward that kept its activations");
+  PUNA_CHECK(dhidden.size() == size(rows * width), "gradient pass", "a gradient of {} values for [{}, {}]", dhidden.size(), rows,
+             width);
+  std::fill_n(floats.dx, rows * width, 0.0f);
+  const ModelGradients& gradients = parameters_.gradients();
+  rms_norm_backward(device_,
+                    {floats.x.back(), buffers.output_norm, dhidden.data(), static_cast<float>(config().norm_eps), floats.dx,
+                     gradients.output_norm},
+                    rows, width);
+  const BlockBackwardBuffers scratch{.norm = floats.norm,
+                                     .dnorm = floats.dnorm,
+                                     .dattention = floats.dattention,
+                                     .dqkv = floats.dqkv,
+                                     .feed_forward = floats.activated,
+                                     .dfeed_forward = floats.dfeed_forward,
+                                     .dinner = floats.dinner};
+  for (std::int64_t l = config().layers - 1; l >= 0; --l) {
+    if (keep_ == Keep::kBlockInputs && buffers.in_shared != l) run_block(l);
+    const Layer layer = this->layer(l);
+    block_backward({device_, config(), buffers.activations}, layer.weights, batch(), layer.kv,
+                   {layer.buffers, scratch, gradients.layers[size(l)], floats.dx});
+  }
+  if (gradients.token_embedding != nullptr) add_embedding_gradient(floats.dx);
+}
+
+// dembedding[token[t]] += dx[t]. Threads share the columns, so that rows of one token are summed in their order.
+void GradientPass::add_embedding_gradient(const float* dx) {
+  const std::span<const Token> tokens = buffers_->rows.tokens;
+  const std::int64_t width = config().width;
+  float* const gradient = parameters_.gradients().token_embedding;
+  device_.pool.split(width, 16, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      float* const row = gradient + id(tokens[t]) * width;
+      const float* const delta = dx + static_cast<std::int64_t>(t) * width;
+      for (std::int64_t d = begin; d < end; ++d) row[d] += delta[d];
+    }
+  });
+}
+
+}  // namespace puna

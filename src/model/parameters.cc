@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// One list of entries is walked for everything: counting bytes, taking memory, putting tensors in place, filling them.
+#include "model/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "model/weight_draw.h"
+
+namespace puna {
+namespace {
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+enum class EntryKind { kWeight, kAdapterA, kAdapterB, kExtra };
+
+struct Entry {
+  EntryKind kind;
+  std::string name;
+  Shape shape;
+  bool decays;
+  WeightRole role = WeightRole::kTokenEmbedding;  // of weights and adapters
+  std::int64_t layer = 0;
+  double spread = 0;  // of extra parameters
+};
+
+std::vector<Entry> weight_entries(const ModelConfig& config) {
+  std::vector<Entry> entries;
+  const auto add = [&](const WeightRoleInfo& row, std::int64_t layer) {
+    const Shape shape = weight_shape(config, row.role);
+    entries.push_back({EntryKind::kWeight, weight_name(row.role, &WeightRoleInfo::hugging_face, layer), shape, shape.rank() > 1,
+                       row.role, layer});
+  };
+  for (const WeightRoleInfo& row : weight_roles()) {
+    if (row.role == WeightRole::kOutput && config.tied_embeddings) continue;
+    for (std::int64_t layer = 0; layer < (row.per_layer ? config.layers : 1); ++layer) add(row, layer);
+  }
+  return entries;
+}
+
+std::string adapter_name(WeightRole role, std::int64_t layer, std::string_view matrix) {
+  const std::string name = weight_name(role, &WeightRoleInfo::hugging_face, layer);
+  return fmt::format("base_model.model.{}.{}.weight", name.substr(0, name.rfind('.')), matrix);
+}
+
+std::vector<Entry> adapter_entries(const ModelConfig& config, const LoraChoice& lora) {
+  std::vector<Entry> entries;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const WeightRole role : kAdaptedRoles) {
+      if (std::ranges::find(lora.roles, role) == lora.roles.end()) continue;
+      const Shape shape = weight_shape(config, role);
+      entries.push_back({EntryKind::kAdapterA, adapter_name(role, layer, "lora_A"), Shape{lora.rank, shape[1]}, true, role, layer});
+      entries.push_back({EntryKind::kAdapterB, adapter_name(role, layer, "lora_B"), Shape{shape[0], lora.rank}, true, role, layer});
+    }
+  }
+  return entries;
+}
+
+void check_choice(const ModelConfig& config, const TrainChoice& choice) {
+  if (choice.compute != Format::kF32 && choice.compute != Format::kBF16) {
+    fail(ErrorKind::kUsage, "weights", "training computes with f32 or bf16 weights, not with {}", info(choice.compute).name);
+  }
+  if (choice.trained != Trained::kAdapters) return;
+  const LoraChoice& lora = choice.lora;
+  const std::int64_t largest = std::min({config.width, config.heads * config.head_width, config.feed_forward});
+  if (lora.rank < 1 || lora.rank > largest) {
+    fail(ErrorKind::kUsage, "lora.rank", "{} is no rank for matrices of this model: expected 1 to {}", lora.rank, largest);
+  }
+  if (!std::isfinite(lora.alpha) || lora.alpha <= 0) {
+    fail(ErrorKind::kUsage, "lora.alpha", "{} found, expected a number above 0", lora.alpha);
+  }
+  if (lora.roles.empty()) fail(ErrorKind::kUsage, "lora.targets", "no matrices chosen: name at least one, such as q_proj");
+  for (const WeightRole role : lora.roles) adapter_index(role);
+}
+
+std::size_t float_bytes(const Shape& shape) { return Arena::padded(size(shape.count()) * sizeof(float)); }
+
+std::size_t copy_bytes(const Shape& shape, Format format) { return Arena::padded(size(format_bytes(format, shape.count()))); }
+
+bool has_copy(const Entry& entry, const TrainChoice& choice) {
+  return entry.kind == EntryKind::kWeight && entry.decays && choice.compute != Format::kF32;
+}
+
+std::vector<Entry> entries_of(const ModelConfig& config, const TrainChoice& choice) {
+  std::vector<Entry> entries;
+  if (choice.trained == Trained::kWeights) entries = weight_entries(config);
+  if (choice.trained == Trained::kAdapters) entries = adapter_entries(config, choice.lora);
+  for (const ExtraParameter& extra : choice.extra) {
+    Entry entry{EntryKind::kExtra, extra.name, extra.shape, extra.decays};
+    entry.spread = extra.spread;
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+Tensor f32_tensor(const std::string& name, const Shape& shape, std::span<const float> values) {
+  return {.name = name, .format = Format::kF32, .shape = shape, .bytes = std::as_bytes(values), .row_scales = {}};
+}
+
+}  // namespace
+
+struct Parameters::Plan {
+  std::vector<Entry> entries;
+  std::size_t values = 0, copies = 0;  // bytes
+
+  Plan(const ModelConfig& config, const TrainChoice& choice) : entries(entries_of(config, choice)) {
+    for (const Entry& entry : entries) {
+      values += float_bytes(entry.shape);
+      if (has_copy(entry, choice)) copies += copy_bytes(entry.shape, choice.compute);
+    }
+  }
+};
+
+Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const TrainChoice& choice, Device device)
+    : checkpoint_(std::move(checkpoint)), weights_(checkpoint_->weights), compute_(choice.compute) {
+  check_choice(config(), choice);
+  const Plan plan(config(), choice);
+  values_ = Arena(plan.values, "the trained weights");
+  gradients_arena_ = Arena(plan.values, "the gradients");
+  copies_arena_ = Arena(plan.copies, "the rounded weights");
+  parameters_.resize(plan.entries.size());
+  for (const bool decays : {true, false}) {
+    for (std::size_t i = 0; i < plan.entries.size(); ++i) {
+      const Entry& entry = plan.entries[i];
+      if (entry.decays != decays) continue;
+      const std::size_t count = size(entry.shape.count());
+      parameters_[i] = {entry.name, entry.shape, values_.take<float>(count), gradients_arena_.take<float>(count), decays};
+    }
+  }
+  if (!parameters_.empty()) {
+    const auto first = std::ranges::min_element(parameters_, {}, [](const Parameter& row) { return row.gradient.data(); });
+    gradient_arena_span_ = {first->gradient.data(), plan.values / sizeof(float)};
+  }
+  weights_.layers.resize(size(config().layers));
+  gradients_.layers.resize(size(config().layers));
+  place(plan, choice);
+  fill(plan, choice, device);
+  values_changed(device);
+}
+
+// Points weights, adapters and gradients at the memory.
+void Parameters::place(const Plan& plan, const TrainChoice& choice) {
+  if (choice.trained == Trained::kAdapters) adapters_.resize(size(config().layers));
+  for (std::size_t i = 0; i < plan.entries.size(); ++i) {
+    const Entry& entry = plan.entries[i];
+    const Parameter& parameter = parameters_[i];
+    Tensor tensor = f32_tensor(entry.name, entry.shape, parameter.value);
+    switch (entry.kind) {
+      case EntryKind::kWeight:
+        if (has_copy(entry, choice)) {
+          const std::span<std::byte> bytes = copies_arena_.take(size(format_bytes(compute_, entry.shape.count())));
+          copies_.push_back({parameter.value, bytes});
+          tensor.format = compute_;
+          tensor.bytes = bytes;
+        }
+        weights_.at(entry.role, entry.layer) = tensor;
+        gradients_.at(entry.role, entry.layer) = parameter.gradient.data();
+        break;
+      case EntryKind::kAdapterA: {
+        LowRank& adapter = adapters_[size(entry.layer)].at(entry.role);
+        adapter.a = tensor;
+        adapter.scale = static_cast<float>(choice.lora.alpha / static_cast<double>(choice.lora.rank));
+        gradients_.layers[size(entry.layer)].adapters[adapter_index(entry.role)].a = parameter.gradient.data();
+        break;
+      }
+      case EntryKind::kAdapterB:
+        adapters_[size(entry.layer)].at(entry.role).b = tensor;
+        gradients_.layers[size(entry.layer)].adapters[adapter_index(entry.role)].b = parameter.gradient.data();
+        break;
+      case EntryKind::kExtra:
+        break;
+    }
+  }
+  if (config().tied_embeddings && choice.trained == Trained::kWeights) {
+    weights_.output = weights_.token_embedding;
+    gradients_.output = gradients_.token_embedding;
+  }
+}
+
+void Parameters::fill(const Plan& plan, const TrainChoice& choice, Device& device) {
+  for (std::size_t i = 0; i < plan.entries.size(); ++i) {
+    const Entry& entry = plan.entries[i];
+    const Parameter& parameter = parameters_[i];
+    const WeightDraw draw{choice.seed, i, device};
+    switch (entry.kind) {
+      case EntryKind::kWeight:
+        if (choice.new_weights) {
+          draw.weight(config(), entry.role, entry.layer, parameter.value);
+        } else {
+          const Tensor& tensor = checkpoint_->weights.at(entry.role, entry.layer);
+          device.pool.split(tensor.shape.rows(), 1, [&](std::int64_t begin, std::int64_t end, int) {
+            const std::int64_t length = tensor.shape.row_length();
+            for (std::int64_t n = begin; n < end; ++n) decode_row(tensor, n, parameter.value.data() + n * length);
+          });
+        }
+        break;
+      case EntryKind::kAdapterA:
+        draw.uniform(1 / std::sqrt(static_cast<double>(entry.shape[1])), parameter.value);
+        break;
+      case EntryKind::kAdapterB:  // the arena is zeroed: a new adapter changes nothing
+        break;
+      case EntryKind::kExtra:
+        draw.normal({.spread = entry.spread}, parameter.value);
+        break;
+    }
+  }
+}
+
+Parameter& Parameters::find(std::string_view name) {
+  const auto place = std::ranges::find(parameters_, name, &Parameter::name);
+  PUNA_CHECK(place != parameters_.end(), "parameters", "{} is not among what is trained", name);
+  return *place;
+}
+
+std::int64_t Parameters::count() const {
+  std::int64_t count = 0;
+  for (const Parameter& parameter : parameters_) count += parameter.shape.count();
+  return count;
+}
+
+void Parameters::zero_gradients(Device& device) {
+  const std::span<float> all = gradient_arena_span_;
+  device.pool.split(static_cast<std::int64_t>(all.size()), 4096,
+                    [&](std::int64_t begin, std::int64_t end, int) { std::fill(all.begin() + begin, all.begin() + end, 0.0f); });
+}
+
+void Parameters::values_changed(Device& device) {
+  const FormatInfo& format = info(compute_);
+  for (const Copy& copy : copies_) {
+    device.pool.split(static_cast<std::int64_t>(copy.value.size()), 1024, [&](std::int64_t begin, std::int64_t end, int) {
+      format.encode(copy.value.data() + begin, copy.bytes.data() + begin * format.block_bytes, end - begin);
+    });
+  }
+}
+
+std::shared_ptr<Checkpoint> Parameters::view() const {
+  auto view = std::make_shared<Checkpoint>();
+  view->config = config();
+  view->weights = weights_;
+  view->adapters = adapters_;
+  view->where = checkpoint_->where;
+  view->chat_template = checkpoint_->chat_template;
+  view->prompt_format = checkpoint_->prompt_format;
+  for (const WeightRoleInfo& row : weight_roles()) {
+    if (row.role == WeightRole::kOutput && config().tied_embeddings) continue;
+    for (std::int64_t layer = 0; layer < (row.per_layer ? config().layers : 1); ++layer) {
+      const Tensor& tensor = weights_.at(row.role, layer);
+      view->weight_bytes += static_cast<std::int64_t>(tensor.bytes.size() + tensor.row_scales.size());
+    }
+  }
+  view->owners.push_back(std::const_pointer_cast<Checkpoint>(checkpoint_));
+  return view;
+}
+
+std::int64_t Parameters::bytes(const ModelConfig& config, const TrainChoice& choice) {
+  const Plan plan(config, choice);
+  return static_cast<std::int64_t>(2 * plan.values + plan.copies);
+}
+
+float*& ModelGradients::at(WeightRole role, std::int64_t layer) {
+  switch (role) {
+    case WeightRole::kTokenEmbedding:
+      return token_embedding;
+    case WeightRole::kOutputNorm:
+      return output_norm;
+    case WeightRole::kOutput:
+      return output;
+    case WeightRole::kAttentionNorm:
+      return layers.at(size(layer)).attention_norm;
+    case WeightRole::kFeedForwardNorm:
+      return layers.at(size(layer)).feed_forward_norm;
+    default:
+      return layers.at(size(layer)).matrices[adapter_index(role)];
+  }
+}
+
+}  // namespace puna
