@@ -255,6 +255,12 @@ std::shared_ptr<Checkpoint> Parameters::view() const {
   return view;
 }
 
+std::vector<Shape> Parameters::shapes(const ModelConfig& config, const TrainChoice& choice) {
+  std::vector<Shape> shapes;
+  for (const Entry& entry : entries_of(config, choice)) shapes.push_back(entry.shape);
+  return shapes;
+}
+
 std::int64_t Parameters::bytes(const ModelConfig& config, const TrainChoice& choice) {
   const Plan plan(config, choice);
   return static_cast<std::int64_t>(2 * plan.values + plan.copies);

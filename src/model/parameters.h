@@ -97,6 +97,8 @@ class Parameters {
   // Llama decodes norms when it is made: make a new one where norms have changed.
   std::shared_ptr<Checkpoint> view() const;
 
+  // Of all parameters that such a choice would have, before anything is allocated.
+  static std::vector<Shape> shapes(const ModelConfig& config, const TrainChoice& choice);
   // Bytes the constructor allocates: values, gradients, rounded copies.
   static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice);
 

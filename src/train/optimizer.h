@@ -52,6 +52,8 @@ class AdamW {
     Adamw8BitState small;                    // 8-bit states, where m is empty
     bool decays;
   };
+  void join_neighbours();
+
   Parameters& parameters_;
   AdamwOptions options_;
   Device device_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The output product with the losses behind it, in chunks of rows: logits of the whole batch never exist, at most about 32 MB do.
+// The output product with the losses behind it, in chunks of rows: logits of a whole batch never exist, only 32 MB of them (64 MB
+// and the teacher's 32 MB in distillation).
 //   logits[i] = Wout hidden[rows[i]],   log_probs[i] = logits[i, targets[i]] - log sum_v exp(logits[i, v])
 // Rows that count for nothing are left out by the caller. Nothing is computed for an output matrix that is frozen.
 #pragma once
@@ -16,7 +17,7 @@
 
 namespace puna {
 
-// N rows of a batch and the token each should predict.
+// N of the rows of a batch and the token each should predict.
 struct TargetedRows {
   std::span<const float> hidden;          // [T, D]
   std::span<const std::int32_t> rows;     // [N] ascending
@@ -51,23 +52,27 @@ class OutputHead {
                const DistillationLosses& losses);
 
   std::int64_t vocabulary() const { return parameters_.config().vocabulary; }
-  // Bytes the constructor allocates.
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows);
+  // Bytes the constructor allocates, and with `distils` what the first distill() adds.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false);
 
  private:
-  // -> logits [rows, V] of a chunk, whose hidden rows are gathered into inputs_
-  void project(std::span<const float> hidden, std::span<const std::int32_t> rows, float* logits);
-  // dlogits [rows, V] of the chunk project() has seen last
+  // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V].
+  void project(std::span<const float> hidden, std::span<const std::int32_t> rows);
+  // dlogits [rows, V] of the chunk project() has seen last, on to dhidden and the output matrix.
   void back_project(const float* dlogits, std::span<const std::int32_t> rows, std::span<float> dhidden);
+  void check(const TargetedRows& rows) const;
 
   Parameters& parameters_;
   Device device_;
   std::int64_t chunk_rows_;  // C
   Arena arena_;
-  float* inputs_;   // [C, D]
-  float* dinputs_;  // [C, D]
-  float* logits_;   // [C, V]
+  Arena distillation_arena_;
+  float* inputs_;             // [C, D]
+  float* dinputs_;            // [C, D]
+  float* logits_;             // [C, V]
+  float* dlogits_ = nullptr;  // [C, V]; nullptr before the first distill()
   ActivationBuffer activations_;
+  std::vector<float> weights_;  // [C] of one of the losses of distillation
 };
 
 }  // namespace puna

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learning rates and other figures as functions of the step, counted from 0. All have a linear warm-up first:
 //   step < warmup:  peak (step + 1) / warmup
-// then, with x = (step - warmup) / (steps - warmup):
+// then, with x = (step - warmup) / (steps - warmup), which would be 1 at the step behind the last:
 //   constant  peak
 //   linear    peak (1 + (final - 1) x)
 //   cosine    peak (final + (1 - final) (1 + cos(pi x)) / 2)          (Loshchilov & Hutter, 2017, eq. 5)
-//   wsd       peak until the last `decay` steps, then linearly to peak × final      (Hu et al., 2024, warmup-stable-decay)
+//   wsd       peak; the last `decay` steps as linear, x counted over them          (Hu et al., 2024: warm-up, stable, decay)
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ ScheduleShape schedule_shape(std::string_view name);
 struct Schedule {
   ScheduleShape shape = ScheduleShape::kCosine;
   double peak = 1e-4;
-  double final_share = 0.1;  // of the peak, at the last step
+  double final_share = 0.1;  // of the peak, where the run ends
   std::int64_t steps = 0;    // of the run
   std::int64_t warmup = 0;   // steps
   std::int64_t decay = 0;    // steps, wsd only

@@ -52,6 +52,7 @@ class Objective {
 struct ObjectiveOptions {
   double beta = 0.1, nll_weight = 0.2;  // dpo
   bool length_normalised = false;       // dpo
+  bool nll_all_rows = true;             // dpo: format tokens count in the NLL of the chosen answer
   double ratio = 0.5, temperature = 1;  // distillation
   KlDirection direction = KlDirection::kForward;
 };

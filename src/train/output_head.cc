@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chunk by chunk: gather, product, loss, and back. Chunks are cut by the number of rows alone, so sums do not depend on threads.
+#include "train/output_head.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+// As many rows as kLogitBytes hold, in whole panels where there are several.
+std::int64_t chunk_of(const ModelConfig& config, std::int64_t max_rows) {
+  const std::int64_t rows = OutputHead::kLogitBytes / (config.vocabulary * static_cast<std::int64_t>(sizeof(float)));
+  return std::clamp<std::int64_t>(rows >= kPanelWidth ? rows / kPanelWidth * kPanelWidth : rows, 1, max_rows);
+}
+
+std::size_t input_bytes(const ModelConfig& config, std::int64_t chunk) {
+  return Arena::padded(size(chunk * config.width) * sizeof(float));
+}
+
+std::size_t logit_bytes(const ModelConfig& config, std::int64_t chunk) {
+  return Arena::padded(size(chunk * config.vocabulary) * sizeof(float));
+}
+
+// Calls step(first, count) for chunks of [0, total).
+template <typename Step>
+void each_chunk(std::size_t total, std::int64_t chunk, Step&& step) {
+  for (std::size_t first = 0; first < total; first += size(chunk)) step(first, std::min(size(chunk), total - first));
+}
+
+}  // namespace
+
+OutputHead::OutputHead(Parameters& parameters, Device device, std::int64_t max_rows)
+    : parameters_(parameters),
+      device_(device),
+      chunk_rows_(chunk_of(parameters.config(), max_rows)),
+      arena_(2 * input_bytes(parameters.config(), chunk_rows_) + logit_bytes(parameters.config(), chunk_rows_), "the logits"),
+      activations_(chunk_rows_, parameters.config().width) {
+  const std::int64_t width = parameters.config().width;
+  inputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
+  dinputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
+  logits_ = arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
+}
+
+std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils) {
+  const std::int64_t chunk = chunk_of(config, max_rows);
+  return static_cast<std::int64_t>(2 * input_bytes(config, chunk) + (distils ? 2 : 1) * logit_bytes(config, chunk)) +
+         ActivationBuffer::bytes(chunk, config.width);
+}
+
+void OutputHead::check(const TargetedRows& rows) const {
+  PUNA_CHECK(rows.rows.size() == rows.targets.size(), "output head", "{} rows with {} targets", rows.rows.size(),
+             rows.targets.size());
+  const auto count = static_cast<std::int64_t>(rows.hidden.size()) / parameters_.config().width;
+  for (std::size_t i = 0; i < rows.rows.size(); ++i) {
+    PUNA_CHECK(rows.rows[i] >= 0 && rows.rows[i] < count, "output head", "row {} of {}", rows.rows[i], count);
+    if (rows.targets[i] >= 0 && rows.targets[i] < vocabulary()) continue;
+    fail(ErrorKind::kBadInput, "tokens", "target {} of row {} is outside the vocabulary: ids are 0 to {}", rows.targets[i],
+         rows.rows[i], vocabulary() - 1);
+  }
+}
+
+void OutputHead::project(std::span<const float> hidden, std::span<const std::int32_t> rows) {
+  const std::int64_t width = parameters_.config().width;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::copy_n(hidden.data() + rows[i] * width, width, inputs_ + static_cast<std::int64_t>(i) * width);
+  }
+  Activations x = activations_.prepare(inputs_, static_cast<std::int64_t>(rows.size()), width);
+  const std::array<Product, 1> products{{{&parameters_.weights().output, logits_, vocabulary()}}};
+  matmul_forward(device_, x, products);
+}
+
+void OutputHead::back_project(const float* dlogits, std::span<const std::int32_t> rows, std::span<float> dhidden) {
+  const std::int64_t width = parameters_.config().width;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  if (float* const dw = parameters_.gradients().output) {
+    matmul_backward_weight(device_, {dlogits, vocabulary(), inputs_, vocabulary(), width, dw}, count, Gradient::kAdd);
+  }
+  const std::array<OutputGradient, 1> products{{{&parameters_.weights().output, dlogits, vocabulary()}}};
+  matmul_backward_input(device_, products, count, dinputs_, Gradient::kReplace);
+  for (std::int64_t i = 0; i < count; ++i) {
+    float* const to = dhidden.data() + rows[size(i)] * width;
+    for (std::int64_t d = 0; d < width; ++d) to[d] += dinputs_[i * width + d];
+  }
+}
+
+void OutputHead::log_probs(const TargetedRows& rows, std::span<double> log_probs) {
+  check(rows);
+  each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
+    project(rows.hidden, rows.rows.subspan(first, count));
+    const TargetRows targets{rows.targets.data() + first, static_cast<std::int64_t>(count), vocabulary()};
+    target_log_probs(device_, logits_, targets, log_probs.data() + first);
+  });
+}
+
+void OutputHead::backward(const TargetedRows& rows, std::span<const float> weights, std::span<float> dhidden,
+                          std::span<double> log_probs) {
+  check(rows);
+  each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
+    project(rows.hidden, rows.rows.subspan(first, count));
+    const TargetRows targets{rows.targets.data() + first, static_cast<std::int64_t>(count), vocabulary()};
+    cross_entropy_backward(device_, logits_, targets, weights.data() + first, log_probs.data() + first);
+    back_project(logits_, rows.rows.subspan(first, count), dhidden);
+  });
+}
+
+void OutputHead::distill(const TargetedRows& rows, const Teacher& teacher, std::span<const float> weights, std::span<float> dhidden,
+                         const DistillationLosses& losses) {
+  check(rows);
+  PUNA_CHECK(teacher.head.vocabulary() == vocabulary(), "output head", "a student of {} tokens with a teacher of {}", vocabulary(),
+             teacher.head.vocabulary());
+  if (dlogits_ == nullptr) {
+    distillation_arena_ = Arena(logit_bytes(parameters_.config(), chunk_rows_), "the logits' gradient");
+    dlogits_ = distillation_arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
+    weights_.resize(size(chunk_rows_));
+  }
+  const std::int64_t chunk = std::min(chunk_rows_, teacher.head.chunk_rows_);
+  each_chunk(rows.rows.size(), chunk, [&](std::size_t first, std::size_t count) {
+    const auto n = static_cast<std::int64_t>(count);
+    const std::span<const std::int32_t> chunk_rows = rows.rows.subspan(first, count);
+    project(rows.hidden, chunk_rows);
+    teacher.head.project(teacher.hidden, chunk_rows);
+    std::copy_n(logits_, n * vocabulary(), dlogits_);
+    // The gradient of the second loss is added to that of the first, each with its share of the weights.
+    const auto scaled = [&](double share) {
+      for (std::size_t i = 0; i < count; ++i) weights_[i] = static_cast<float>(share * weights[first + i]);
+      return weights_.data();
+    };
+    cross_entropy_backward(device_, dlogits_, {rows.targets.data() + first, n, vocabulary()}, scaled(1 - teacher.ratio),
+                           losses.log_probs.data() + first);
+    distillation_backward(device_, logits_, {teacher.head.logits_, n, vocabulary(), teacher.temperature, teacher.direction},
+                          scaled(teacher.ratio), dlogits_, losses.divergences.data() + first);
+    if (!dhidden.empty()) back_project(dlogits_, chunk_rows, dhidden);
+  });
+}
+
+}  // namespace puna
