@@ -5,7 +5,9 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
@@ -14,7 +16,6 @@
 #include "kernels/matmul.h"
 #include "kernels/packed_attention.h"
 #include "kernels/rms_norm.h"
-#include "kernels/rope.h"
 #include "kernels/swiglu.h"
 
 #if PUNA_BENCH_OPENBLAS
@@ -116,11 +117,98 @@ void add_products() {
   }
 }
 
+// Rows of 512 tokens: one segment each. Operations of the products that a causal mask leaves.
+void attention(benchmark::State& state, bool backward, std::int64_t heads, std::int64_t kv_heads, int threads) {
+  constexpr std::int64_t kWidth = 64, kTokens = 512, kSegments = 4, kRows = kTokens * kSegments;
+  const std::int64_t stride = (heads + 2 * kv_heads) * kWidth;
+  const auto x = values(kRows * stride, 4), dout = values(kRows * heads * kWidth, 5);
+  std::vector<float> out(dout.size()), sums(static_cast<std::size_t>(kRows * heads)), dx(x.size());
+  std::vector<PackedSegment> segments;
+  for (std::int64_t i = 0; i < kSegments; ++i) segments.push_back({i * kTokens, kTokens});
+  const std::int64_t k = heads * kWidth, v = k + kv_heads * kWidth;
+  const PackedRows rows = {x.data(), x.data() + k, x.data() + v, stride, heads, kv_heads, kWidth};
+  ThreadPool pool(threads);
+  Device device{pool};
+  packed_attention_forward(device, rows, segments, out.data(), sums.data());
+  for (auto _ : state) {
+    if (backward) {
+      packed_attention_backward(device, rows, segments,
+                                {out.data(), sums.data(), dout.data(), dx.data(), dx.data() + k, dx.data() + v, stride});
+    } else {
+      packed_attention_forward(device, rows, segments, out.data(), sums.data());
+    }
+  }
+  const double pairs = static_cast<double>(kSegments * heads) * kTokens * (kTokens + 1) / 2;
+  report(state, "operations", pairs * 2 * kWidth * (backward ? 5 : 2));
+}
+
+void add_attention() {
+  for (const bool backward : {false, true}) {
+    for (const auto& [heads, kv_heads] : {std::pair(12, 12), std::pair(12, 4), std::pair(3, 1)}) {
+      for (const int threads : {1, 2}) {
+        benchmark::RegisterBenchmark(
+            fmt::format("attention_{}/H{}_G{}/threads{}", backward ? "backward" : "forward", heads, kv_heads, threads).c_str(),
+            [=, h = heads, g = kv_heads](benchmark::State& state) { attention(state, backward, h, g, threads); })
+            ->UseRealTime();
+      }
+    }
+  }
+}
+
+// Operations that read and write each value once or a few times: `floats` is what one run moves to and from memory.
+template <class Run>
+void add_stream(const char* name, double floats, const Run& run) {
+  for (const int threads : {1, 2}) {
+    benchmark::RegisterBenchmark(fmt::format("{}/threads{}", name, threads).c_str(), [=](benchmark::State& state) {
+      ThreadPool pool(threads);
+      Device device{pool};
+      for (auto _ : state) run(device);
+      report(state, "bytes", 4 * floats);
+    })->UseRealTime();
+  }
+}
+
+void add_streams() {
+  constexpr std::int64_t kRows = 2048, kWidth = 2048, kVocabulary = 32000, kLogitRows = 128;
+  constexpr double kCount = kRows * kWidth;
+  static std::vector<float> a = values(kRows * kWidth, 6), b = values(kRows * kWidth, 7), c = values(kRows * kWidth, 8),
+                            d(a.size()), logits = values(kLogitRows * kVocabulary, 9), weights(kLogitRows, 1.0f);
+  static const std::vector<std::int32_t> targets(kLogitRows, 5);
+  static std::vector<double> log_probs(kLogitRows);
+  static std::vector<std::int8_t> m8(a.size());
+  static std::vector<std::uint8_t> v8(a.size());
+  static std::vector<float> m_scale(a.size() / kAdamwBlock), v_scale = m_scale;
+  static const AdamwStep step = {1e-3, 0.9, 0.95, 1e-8, 0.1, 10, 1};
+  add_stream("rms_norm_forward", 2 * kCount,
+             [](Device& device) { rms_norm_forward(device, a.data(), b.data(), 1e-5f, kRows, kWidth, d.data()); });
+  add_stream("rms_norm_backward", 4 * kCount, [](Device& device) {
+    rms_norm_backward(device, {a.data(), b.data(), c.data(), 1e-5f, d.data(), b.data()}, kRows, kWidth);
+  });
+  add_stream("swiglu_forward", 3 * kCount,
+             [](Device& device) { swiglu_forward(device, a.data(), b.data(), kRows, kWidth, d.data()); });
+  add_stream("swiglu_backward", 5 * kCount, [](Device& device) {
+    swiglu_backward(device, {a.data(), b.data(), c.data(), d.data(), c.data()}, kRows, kWidth);
+  });
+  add_stream("cross_entropy_backward", 2.0 * kLogitRows * kVocabulary, [](Device& device) {
+    cross_entropy_backward(device, logits.data(), {targets.data(), kLogitRows, kVocabulary}, weights.data(), log_probs.data());
+  });
+  add_stream("adamw", 7 * kCount, [](Device& device) { adamw_update(device, step, a, b, c, d); });
+  add_stream("adamw_8bit", 4 * kCount, [](Device& device) { adamw_update(device, step, a, b, {m8, v8, m_scale, v_scale}); });
+  add_stream("sum_of_squares", kCount, [](Device& device) { benchmark::DoNotOptimize(sum_of_squares(device, a)); });
+  add_stream("copy", 2 * kCount, [](Device& device) {
+    device.pool.split(kRows, 1, [](std::int64_t begin, std::int64_t end, int) {
+      std::copy(a.begin() + begin * kWidth, a.begin() + end * kWidth, d.begin() + begin * kWidth);
+    });
+  });
+}
+
 }  // namespace
 }  // namespace puna
 
 int main(int argc, char** argv) {
   puna::add_products();
+  puna::add_attention();
+  puna::add_streams();
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

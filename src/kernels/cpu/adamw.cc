@@ -72,33 +72,58 @@ void update(const AdamwStep& step, std::int64_t count, float* weight, const floa
   });
 }
 
-// Uniform in [0, 1), by step and place.
-HWY_INLINE V chance(std::uint32_t seed, std::int64_t place) {
+// Two numbers uniform in [0, 1) for each lane, by step and place: the halves of a hash.
+struct Chances {
+  V first, second;
+};
+HWY_INLINE Chances chances(std::uint32_t seed, std::int64_t place) {
   const U u;
-  auto x = hn::Mul(hn::Iota(u, static_cast<std::uint32_t>(place)), hn::Set(u, 0x9e3779b1u));
-  x = hn::Xor(x, hn::Set(u, seed));
+  constexpr std::uint32_t kStride = 0x9e3779b1u;
+  const auto lane = hn::Mul(hn::Iota(u, 0), hn::Set(u, kStride));  // the same for all places
+  auto x = hn::Add(lane, hn::Set(u, seed + static_cast<std::uint32_t>(place) * kStride));
   x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(u, 0x85ebca6bu));
   x = hn::Mul(hn::Xor(x, hn::ShiftRight<13>(x)), hn::Set(u, 0xc2b2ae35u));
-  const hn::RebindToSigned<D> i32;
-  return hn::Mul(hn::ConvertTo(D(), hn::BitCast(i32, hn::ShiftRight<8>(x))), hn::Set(D(), 0x1p-24f));
+  const auto uniform = [](auto bits) {
+    const hn::RebindToSigned<D> i32;
+    return hn::Mul(hn::ConvertTo(D(), hn::BitCast(i32, bits)), hn::Set(D(), 0x1p-16f));
+  };
+  return {uniform(hn::ShiftRight<16>(x)), uniform(hn::And(x, hn::Set(u, 0xffffu)))};
 }
 
-// A block of states as F32, and back.
+// A block of states as F32.
 struct BlockStates {
   HWY_ALIGN float m[kAdamwBlock];
   HWY_ALIGN float root[kAdamwBlock];  // sqrt(v)
 };
 
-// Levels (what is 0 stays 0) of values [count] at `scale` per level, into F32; kLeast 1: no other value becomes 0.
-template <int kLeast>
-HWY_INLINE void round_by_chance(float* values, std::int64_t count, float scale, float most, std::uint32_t seed) {
+// levels [count] -> values [count] = scale levels, by way of a whole block, so that the loop is vectorised.
+template <typename Level>
+HWY_INLINE void load_levels(const Level* levels, std::int64_t count, float scale, float* HWY_RESTRICT values) {
+  Level whole[kAdamwBlock] = {};
+  std::copy_n(levels, count, whole);
+  for (std::int64_t i = 0; i < kAdamwBlock; ++i) values[i] = static_cast<float>(whole[i]) * scale;
+}
+
+// The other way: values that are levels already.
+template <typename Level>
+HWY_INLINE void store_levels(const float* HWY_RESTRICT values, std::int64_t count, Level* levels) {
+  Level whole[kAdamwBlock];
+  for (std::int64_t i = 0; i < kAdamwBlock; ++i) whole[i] = static_cast<Level>(static_cast<std::int32_t>(values[i]));
+  std::copy_n(whole, count, levels);
+}
+
+// The block's states become levels, rounded by chance; what is 0 stays 0, and no other v becomes 0.
+HWY_INLINE void round_by_chance(BlockStates& block, std::int64_t count, float m_scale, float v_scale, std::uint32_t seed) {
   const D d;
-  const V inverse = hn::Set(d, scale > 0 ? 1 / scale : 0.0f), limit = hn::Set(d, most);
+  const auto inverse = [&](float scale) { return hn::Set(d, scale > 0 ? 1 / scale : 0.0f); };
+  const V to_m = inverse(m_scale), to_v = inverse(v_scale), most_m = hn::Set(d, 127.0f), most_v = hn::Set(d, 255.0f);
   by_vectors(count, [&](std::int64_t i, auto part) {
-    const V x = part.load(values + i);
-    V level = hn::Floor(hn::Add(hn::Mul(x, inverse), chance(seed, i)));
-    if constexpr (kLeast > 0) level = hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Max(level, hn::Set(d, float{kLeast})), level);
-    part.store(hn::Max(hn::Min(level, limit), hn::Neg(limit)), values + i);
+    const Chances chance = chances(seed, i);
+    const V m = hn::Floor(hn::MulAdd(part.load(block.m + i), to_m, chance.first));
+    const V root = part.load(block.root + i);
+    const V v = hn::Max(hn::Floor(hn::MulAdd(root, to_v, chance.second)), hn::Set(d, 1.0f));
+    part.store(hn::Max(hn::Min(m, most_m), hn::Neg(most_m)), block.m + i);
+    part.store(hn::IfThenElseZero(hn::Gt(root, hn::Zero(d)), hn::Min(v, most_v)), block.root + i);
   });
 }
 
@@ -113,10 +138,8 @@ void update_8bit(const AdamwStep& step, const Adamw8BitState& state, std::int64_
     std::uint8_t* const qv = state.v.data() + first;
     float& m_scale = state.m_scale[static_cast<std::size_t>(first / kAdamwBlock)];
     float& v_scale = state.v_scale[static_cast<std::size_t>(first / kAdamwBlock)];
-    for (std::int64_t i = 0; i < count; ++i) {
-      block.m[i] = static_cast<float>(qm[i]) * m_scale;
-      block.root[i] = static_cast<float>(qv[i]) * v_scale;
-    }
+    load_levels(qm, count, m_scale, block.m);
+    load_levels(qv, count, v_scale, block.root);
     V m_peak = hn::Zero(D()), root_peak = m_peak;
     by_vectors(count, [&](std::int64_t i, auto part) {
       const V root = part.load(block.root + i);
@@ -132,12 +155,9 @@ void update_8bit(const AdamwStep& step, const Adamw8BitState& state, std::int64_
     m_scale = hn::GetLane(hn::MaxOfLanes(D(), m_peak)) / 127;
     v_scale = hn::GetLane(hn::MaxOfLanes(D(), root_peak)) / 255;
     const auto seed = static_cast<std::uint32_t>(step.step * 0x632be5ab + first);
-    round_by_chance<0>(block.m, count, m_scale, 127, seed);
-    round_by_chance<1>(block.root, count, v_scale, 255, ~seed);
-    for (std::int64_t i = 0; i < count; ++i) {
-      qm[i] = static_cast<std::int8_t>(block.m[i]);
-      qv[i] = static_cast<std::uint8_t>(block.root[i]);
-    }
+    round_by_chance(block, count, m_scale, v_scale, seed);
+    store_levels(block.m, count, qm);
+    store_levels(block.root, count, qv);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
@@ -24,6 +25,7 @@ using V = hn::Vec<D>;
 struct Whole {
   HWY_INLINE V load(const float* p) const { return hn::LoadU(D(), p); }
   HWY_INLINE void store(V v, float* p) const { hn::StoreU(v, D(), p); }
+  HWY_INLINE V keep(V v) const { return v; }
 };
 
 // The first `count` lanes; the others load as zero and are not stored.
@@ -39,10 +41,12 @@ struct Part {
     hn::Store(v, D(), lanes);
     std::copy_n(lanes, count, p);
   }
+  HWY_INLINE V keep(V v) const { return hn::IfThenElseZero(hn::FirstN(D(), static_cast<std::size_t>(count)), v); }
 };
 }  // namespace by_vectors_detail
 
-// body(i, part) for i = 0, Lanes, 2 Lanes … below count; part.load(p + i) and part.store(v, p + i) touch p [count] alone.
+// body(i, part) for i = 0, Lanes, 2 Lanes … below count; part.load(p + i) and part.store(v, p + i) touch p [count] alone, and
+// part.keep(v) has zeros in the lanes behind the end.
 template <class Body>
 HWY_INLINE void by_vectors(std::int64_t count, const Body& body) {
   using namespace by_vectors_detail;

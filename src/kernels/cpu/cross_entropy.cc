@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses over the vocabulary on the CPU. A row belongs to one thread and is read three times, the last two from its cache: the
-// largest logit, the sum of exponentials (F64), the gradient.
+// largest logit, the exponentials and their sum (F64), the gradient.
 #include "kernels/cross_entropy.h"
 
 #include <algorithm>
@@ -30,16 +30,12 @@ using V = hn::Vec<D>;
 double cross_entropy_row(float* logits, std::int64_t vocabulary, std::int32_t target, float weight) {
   const D d;
   const float peak = largest(logits, vocabulary);
-  const double sum = sum_of_exp(logits, vocabulary, peak, 1.0f);
-  const double log_prob = static_cast<double>(logits[target]) - static_cast<double>(peak) - std::log(sum);
-  if (weight == 0) {
-    std::fill_n(logits, vocabulary, 0.0f);
-    return log_prob;
-  }
-  const V peaks = hn::Set(d, peak), factor = hn::Set(d, static_cast<float>(static_cast<double>(weight) / sum));
-  by_vectors(vocabulary, [&](std::int64_t v, auto part) {
-    part.store(hn::Mul(exp_of_negative(d, hn::Sub(part.load(logits + v), peaks)), factor), logits + v);
-  });
+  const float at_target = logits[target];
+  const double sum =
+      sum_of_exp(logits, vocabulary, peak, 1.0f, [&](std::int64_t v, const auto& part, V e) { part.store(e, logits + v); });
+  const double log_prob = static_cast<double>(at_target) - static_cast<double>(peak) - std::log(sum);
+  const V factor = hn::Set(d, static_cast<float>(static_cast<double>(weight) / sum));
+  by_vectors(vocabulary, [&](std::int64_t v, auto part) { part.store(hn::Mul(part.load(logits + v), factor), logits + v); });
   logits[target] = static_cast<float>(static_cast<double>(weight) * std::expm1(log_prob));  // p - 1 without cancelling
   return log_prob;
 }
@@ -80,17 +76,10 @@ double distillation_row(const float* student, const DistillationRows& rows, std:
     return hn::Add(hn::Sub(p_exponent, q_exponent), hn::Sub(q.log_sum, p.log_sum));
   };
   WideSum<D> forward_sum, reverse_sum;
-  const std::int64_t whole = rows.vocabulary / static_cast<std::int64_t>(hn::Lanes(d)) * static_cast<std::int64_t>(hn::Lanes(d));
   by_vectors(rows.vocabulary, [&](std::int64_t v, auto part) {
     const V p_exponent = p.exponents(v, part), q_exponent = q.exponents(v, part), ratio = log_ratio(p_exponent, q_exponent);
-    V forward = share(p.probability(p_exponent), ratio), reverse = share(q.probability(q_exponent), ratio);
-    if (v >= whole) {  // lanes behind the end
-      const auto inside = hn::FirstN(d, static_cast<std::size_t>(rows.vocabulary - v));
-      forward = hn::IfThenElseZero(inside, forward);
-      reverse = hn::IfThenElseZero(inside, reverse);
-    }
-    forward_sum.add(forward);
-    reverse_sum.add(reverse);
+    forward_sum.add(part.keep(share(p.probability(p_exponent), ratio)));
+    reverse_sum.add(part.keep(share(q.probability(q_exponent), ratio)));
   });
   const double forward = forward_sum.total(), reverse = -reverse_sum.total();
   const double step = static_cast<double>(weight) * rows.temperature;

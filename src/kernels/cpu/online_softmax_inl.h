@@ -87,16 +87,17 @@ HWY_INLINE void attend_block(const QueryTile& tile, AttentionScratch& scratch, c
   HWY_ALIGN float scores[kRowBlock * kPagePositions];
   float factors[kRowBlock];
   const std::int64_t rows = end - begin, width = tile.head_width, padded = scratch.padded_width;
+  const auto lanes = static_cast<std::int64_t>(hwy::HWY_NAMESPACE::Lanes(d));
+  const std::int64_t seen = visible(end - 1);
   multiply(rows, {scratch.queries + begin * width, width, block.keys, kPagePositions, width, scores, kPagePositions, nullptr},
-           kPagePositions);
+           (seen + lanes - 1) / lanes * lanes);
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t m = begin + r;
     factors[r] =
         soften_row(d, scores + r * kPagePositions, visible(m), scratch.maxima + m, scratch.sums + m * AttentionScratch::kLanes);
   }
   multiply(rows,
-           {scores, kPagePositions, block.values, block.values_stride, visible(end - 1), scratch.outputs + begin * padded, padded,
-            factors},
+           {scores, kPagePositions, block.values, block.values_stride, seen, scratch.outputs + begin * padded, padded, factors},
            padded);
 }
 

@@ -10,9 +10,9 @@
 
 #include <hwy/highway.h>
 
-#include <cmath>
 #include <cstdint>
 
+#include "kernels/cpu/by_vectors_inl.h"
 #include "kernels/cpu/exp_inl.h"
 #include "kernels/cpu/wide_sum_inl.h"
 
@@ -36,21 +36,24 @@ inline float largest(const float* values, std::int64_t count) {
   return result;
 }
 
-// sum_i exp(factor (values[i] - shift)), shift >= every value, factor > 0
-inline double sum_of_exp(const float* values, std::int64_t count, float shift, float factor) {
+// sum_i exp(factor (values[i] - shift)), shift >= every value, factor > 0; each(i, part, exponentials) sees every term.
+template <class Each>
+HWY_INLINE double sum_of_exp(const float* values, std::int64_t count, float shift, float factor, const Each& each) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const hn::CappedTag<float, 16> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  using D = hn::CappedTag<float, 16>;
+  const D d;
   const auto shifts = hn::Set(d, shift), factors = hn::Set(d, factor);
-  WideSum<hn::CappedTag<float, 16>> sum;
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    sum.add(exp_of_negative(d, hn::Mul(factors, hn::Sub(hn::LoadU(d, values + i), shifts))));
-  }
-  double rest = 0;
-  for (; i < count; ++i)
-    rest += std::exp(static_cast<double>(factor) * (static_cast<double>(values[i]) - static_cast<double>(shift)));
-  return sum.total() + rest;
+  WideSum<D> sum;
+  by_vectors(count, [&](std::int64_t i, auto part) {
+    const auto e = exp_of_negative(d, hn::Mul(factors, hn::Sub(part.load(values + i), shifts)));
+    each(i, part, e);
+    sum.add(part.keep(e));
+  });
+  return sum.total();
+}
+
+HWY_INLINE double sum_of_exp(const float* values, std::int64_t count, float shift, float factor) {
+  return sum_of_exp(values, count, shift, factor, [](std::int64_t, const auto&, const auto&) {});
 }
 
 }  // namespace HWY_NAMESPACE
