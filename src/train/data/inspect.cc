@@ -5,6 +5,8 @@
 
 #include <string_view>
 
+#include "base/progress.h"
+
 namespace puna {
 namespace {
 
@@ -57,8 +59,9 @@ std::string render_example(const Example& example, const Tokenizer& tokenizer, I
 std::string inspect(Loader& loader, int count, InspectStyle style) {
   std::string out;
   for (const Loader::SourceState& source : loader.sources()) {
-    out += fmt::format("{}: {} rows of {} in {} file{}, {} bytes\n", source.path, source.rows, name_of(source.kind), source.files,
-                       source.files == 1 ? "" : "s", source.bytes);
+    out += fmt::format("{}: {} row{} of {} in {} file{}, {}\n", source.path, source.rows, source.rows == 1 ? "" : "s",
+                       name_of(source.kind), source.files, source.files == 1 ? "" : "s",
+                       human_bytes(static_cast<std::uint64_t>(source.bytes)));
   }
   const std::string state = loader.state();
   for (int i = 0; i < count; ++i) {

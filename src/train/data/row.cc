@@ -75,6 +75,7 @@ Message call_message(const std::string& value) {
   try {
     Json calls = parse_json(value, "function_call");
     if (calls.is_object()) calls = Json::array({std::move(calls)});
+    if (!calls.is_array()) fail(ErrorKind::kBadInput, "function_call", "the value is {}, expected an object", calls.type_name());
     Json message = {{"role", "assistant"}};
     message["tool_calls"] = std::move(calls);
     Json list = Json::array();
