@@ -207,6 +207,23 @@ TEST_F(RowFiles, CutOneLongDocumentIntoParts) {
   EXPECT_TRUE(file.begins_document(0) && !file.ends_document(0) && !file.begins_document(2) && file.ends_document(2));
 }
 
+TEST_F(RowFiles, AreTheSameRowsCompressed) {
+  const std::string lines = text_rows({"a", "b\nc", long_text()}), array = "[{\"text\": \"a\"},\n{\"text\": \"b\"}]";
+  for (const auto& [name, content] : {std::pair{"a.jsonl", lines}, std::pair{"b.json", array}, std::pair{"c.txt", long_text()}}) {
+    write(name, content);
+    write(std::string(name) + ".gz", gzip(content));
+    write(std::string(name) + ".zst", zstd(content));
+    const RowFile plain = open(name);
+    for (const std::string& packed : {std::string(name) + ".gz", std::string(name) + ".zst"}) {
+      const RowFile file = open(packed);
+      EXPECT_EQ(file.kind(), plain.kind());
+      EXPECT_EQ(file.bytes(), plain.bytes());
+      EXPECT_EQ(rows(file), rows(plain));
+      EXPECT_EQ(file.where(0), path(packed) + ":1");
+    }
+  }
+}
+
 TEST_F(RowFiles, SayWhatTheyCannotBe) {
   write("a.jsonl", "not json\n");
   expect_error(ErrorKind::kBadInput, "cannot tell what the rows hold", [&] { open("a.jsonl"); });

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of training data share: a tokenizer whose ids are bytes, with Llama 3's special tokens behind them, and a folder
-// that is removed with the test.
+// What the tests of training data share: a folder that is removed with the test, and a tokenizer of bytes.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,30 +12,10 @@
 #include <vector>
 
 #include "text/tokenizer.h"
+#include "train/byte_tokenizer.h"
 #include "train/data/loader.h"
 
 namespace puna {
-
-class ByteTokenizer final : public Tokenizer {
- public:
-  explicit ByteTokenizer(bool adds_bos = true) {
-    kind_ = "bytes";
-    std::vector<std::pair<std::string, Token>> specials;
-    for (const char* name : {"<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-                             "<|eom_id|>", "<|python_tag|>"}) {
-      specials.emplace_back(name, Token{256 + static_cast<int>(specials.size())});
-    }
-    size_ = 256 + static_cast<int>(specials.size());
-    set_names(std::move(specials), {});
-    set_bos(Token{256}, adds_bos);
-  }
-
- private:
-  void encode_text(std::string_view text, std::vector<Token>& tokens) const override {
-    for (const char c : text) tokens.push_back(Token{static_cast<unsigned char>(c)});
-  }
-  std::string bytes_of(Token token) const override { return std::string(1, static_cast<char>(id(token))); }
-};
 
 // The text of all tokens, with what is trained between « and ».
 inline std::string marked(const std::vector<Token>& tokens, const std::vector<bool>& trained, const Tokenizer& tokenizer) {

@@ -378,5 +378,29 @@ TEST_F(DataLoader, InspectShowsWhatIsTrainedAndStaysWhereItIs) {
   EXPECT_THAT(inspect(*from, 3, InspectStyle::kPlain), HasSubstr("a field is missing: 1 row"));
 }
 
+TEST_F(DataLoader, InspectLeavesTheMiddleOfLongTextsOut) {
+  const std::string text(5000, 'x');
+  DataOptions all = options({write("a.txt", text + "end")});
+  const std::string shown = inspect(*loader(all), 1, InspectStyle::kPlain);
+  EXPECT_THAT(shown, HasSubstr("x»\n[… 3005 tokens …]\n«x"));
+  EXPECT_THAT(shown, HasSubstr("xend<|end_of_text|>»\n"));
+  EXPECT_LT(shown.size(), 2300U);
+}
+
+TEST_F(DataLoader, ReadsFilesBesideEachOtherAsOneSource) {
+  write("d/a.jsonl", text_rows(numbered(3)));
+  write("d/b.json", "[" + dump_json(Json{{"text", "last"}}) + "]");
+  write("d/c.txt", "plain");
+  DataOptions all = options({path("d")});
+  all.shuffle = false;
+  all.epochs = 1;
+  const auto from = loader(all);
+  EXPECT_THAT(order(*from, 9), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_EQ(from->where(2), path("d/a.jsonl") + ":3");
+  EXPECT_EQ(from->where(3), path("d/b.json") + ":1");
+  EXPECT_EQ(from->where(4), path("d/c.txt") + ":1");
+  EXPECT_EQ(from->sources()[0].files, 3);
+}
+
 }  // namespace
 }  // namespace puna

@@ -10,6 +10,8 @@
 namespace puna {
 namespace {
 
+constexpr std::size_t kMostTokens = 2000;
+
 // Data must not steer the terminal it is shown on.
 std::string printable(std::string_view text) {
   std::string out;
@@ -32,13 +34,20 @@ std::string marked(const std::string& text, InspectStyle style) {
   return "\x1b[32;4m" + text + "\x1b[0m";
 }
 
-// Runs of tokens that are trained, and of those that are not.
+// Runs of tokens that are trained, and of those that are not. Of a very long text the middle is left out.
 std::string render_tokens(const std::vector<Token>& tokens, const std::vector<bool>& trained, const Tokenizer& tokenizer,
                           InspectStyle style) {
+  const std::size_t gap_begin = tokens.size() > kMostTokens ? kMostTokens / 2 : tokens.size();
+  const std::size_t gap_end = tokens.size() > kMostTokens ? tokens.size() - kMostTokens / 2 : tokens.size();
   std::string out;
   for (std::size_t begin = 0, end = 0; begin < tokens.size(); begin = end) {
+    if (begin == gap_begin) {
+      out += fmt::format("\n[… {} tokens …]\n", gap_end - gap_begin);
+      begin = gap_end;
+    }
+    const std::size_t most = begin < gap_begin ? gap_begin : tokens.size();
     std::string text;
-    for (end = begin; end < tokens.size() && trained[end] == trained[begin]; ++end) text += tokenizer.piece(tokens[end], true);
+    for (end = begin; end < most && trained[end] == trained[begin]; ++end) text += tokenizer.piece(tokens[end], true);
     out += trained[begin] ? marked(printable(text), style) : printable(text);
   }
   return out;

@@ -15,7 +15,8 @@ enum class InspectStyle {
   kPlain,     // trained text stands in «…»
 };
 
-// Special tokens are written by name; control characters other than line ends and tabs as \x1b.
+// Special tokens are written by name; control characters other than line ends and tabs as \x1b. Of more than 2000 tokens the middle
+// is left out.
 std::string render_example(const Example& example, const Tokenizer& tokenizer, InspectStyle style);
 
 // The next `count` examples of the order with where they come from, their lengths and trained tokens; then what has been left out

@@ -6,17 +6,13 @@
 #include <utility>
 
 #include "base/error.h"
-#include "train/data/encode_example.h"
+#include "train/data/loader_impl.h"
 #include "train/data/packing.h"
 #include "train/data/row.h"
 #include "train/data/shuffle_order.h"
-#include "train/data/source.h"
 
 namespace puna {
-
 namespace {
-
-constexpr int kStateVersion = 1;
 
 void check_lengths(std::int64_t sequence_length, std::int64_t batch_tokens) {
   if (sequence_length < 1) fail(ErrorKind::kUsage, "sequence_length", "{} rows, expected at least 1", sequence_length);
@@ -40,53 +36,7 @@ void check_options(const DataOptions& options) {
   }
 }
 
-// Where a source is, for this rank.
-struct Cursor {
-  std::int64_t read = 0;  // rows, over all epochs
-  std::int64_t used = 0;  // of those, examples
-  double drawn = 0;       // what its share counts: packed rows with weights, else rows of the file
-};
-
-// An example that has been drawn and not used up: `offset` of its rows are.
-struct Carry {
-  std::size_t source = 0;
-  std::int64_t row = 0, offset = 0;
-  std::shared_ptr<const Example> example;
-};
-
 }  // namespace
-
-struct Loader::Impl {
-  DataOptions options;
-  const Tokenizer& tokenizer;
-  ExampleEncoder encoder;
-  std::vector<Source> sources;
-  std::vector<std::int64_t> first_index;  // [sources] of its first row among all
-  std::vector<Cursor> cursors;            // [sources]
-  std::vector<double> weights;            // [sources]
-  bool by_size = true;                    // weights are the sources' sizes, as none were given
-  std::optional<Carry> carry;
-  DataReport report;
-
-  Impl(DataOptions given, const Tokenizer& its_tokenizer, PromptFormat format)
-      : options(std::move(given)), tokenizer(its_tokenizer), encoder(tokenizer, std::move(format), options) {}
-
-  void open();
-  void set_weights(std::span<const double> shares);
-
-  std::int64_t rows_of_rank(std::size_t source) const {
-    return (sources[source].rows() - options.rank + options.ranks - 1) / options.ranks;
-  }
-  bool has_ended(std::size_t source) const;
-  std::optional<std::size_t> choose_source() const;
-  std::int64_t row_at(std::size_t source, std::int64_t place) const;
-  std::shared_ptr<const Example> load(std::size_t source, std::int64_t row, DataReport* count) const;
-  std::optional<Carry> draw();
-
-  Json state() const;
-  void restore(const Json& state);
-  void check_same_data(const Json& state) const;
-};
 
 void Loader::Impl::open() {
   std::int64_t rows = 0;
@@ -252,106 +202,6 @@ void Loader::set_lengths(std::int64_t sequence_length, std::int64_t batch_tokens
   carry->example = impl_->load(carry->source, carry->row, nullptr);  // it may be too long now
   if (!carry->example) carry.reset();
 }
-
-Json Loader::Impl::state() const {
-  Json list = Json::array();
-  for (std::size_t s = 0; s < sources.size(); ++s) {
-    list.push_back({{"path", sources[s].path()},
-                    {"rows", sources[s].rows()},
-                    {"bytes", sources[s].bytes()},
-                    {"read", cursors[s].read},
-                    {"used", cursors[s].used},
-                    {"drawn", cursors[s].drawn}});
-  }
-  Json state = {{"version", kStateVersion},
-                {"seed", std::to_string(options.seed)},
-                {"rank", options.rank},
-                {"ranks", options.ranks},
-                {"shuffle", options.shuffle},
-                {"sequence_length", options.sequence_length},
-                {"batch_tokens", options.batch_tokens},
-                {"by_size", by_size},
-                {"weights", weights},
-                {"sources", std::move(list)},
-                {"report", report.to_json()}};
-  if (carry) state["begun"] = {{"source", carry->source}, {"row", carry->row}, {"offset", carry->offset}};
-  return state;
-}
-
-namespace {
-
-constexpr const char* kState = "loader state";
-
-std::int64_t whole_number(const Json& object, const char* key, std::int64_t least, std::int64_t most) {
-  const auto value = json_at<std::int64_t>(object, key, kState);
-  if (value < least || value > most) fail(ErrorKind::kBadInput, kState, "\"{}\" is {}, expected {} to {}", key, value, least, most);
-  return value;
-}
-
-const Json& list_at(const Json& object, const char* key, std::size_t size) {
-  if (!object.contains(key) || !object.at(key).is_array() || object.at(key).size() != size) {
-    fail(ErrorKind::kBadInput, kState, "\"{}\" is not a list of {}: the state is of other sources", key, size);
-  }
-  return object.at(key);
-}
-
-}  // namespace
-
-void Loader::Impl::check_same_data(const Json& state) const {
-  const auto same = [](const char* what, const auto& saved, const auto& now) {
-    if (saved != now) {
-      fail(ErrorKind::kBadInput, kState, "{} was {} when it was saved and is {} now: the order would not be the same", what, saved,
-           now);
-    }
-  };
-  same("version", json_at<std::int64_t>(state, "version", kState), std::int64_t{kStateVersion});
-  same("seed", json_at<std::string>(state, "seed", kState), std::to_string(options.seed));
-  same("rank", json_at<std::int64_t>(state, "rank", kState), std::int64_t{options.rank});
-  same("ranks", json_at<std::int64_t>(state, "ranks", kState), std::int64_t{options.ranks});
-  same("shuffle", json_at<bool>(state, "shuffle", kState), options.shuffle);
-  const Json& list = list_at(state, "sources", sources.size());
-  for (std::size_t s = 0; s < sources.size(); ++s) {
-    const auto name = [&](const char* what) { return std::string(what) + " of " + sources[s].path(); };
-    same(name("the number of rows").c_str(), json_at<std::int64_t>(list[s], "rows", kState), sources[s].rows());
-    same(name("the size in bytes").c_str(), json_at<std::int64_t>(list[s], "bytes", kState), sources[s].bytes());
-  }
-}
-
-void Loader::Impl::restore(const Json& state) {
-  if (!state.is_object()) fail(ErrorKind::kBadInput, kState, "expected a JSON object");
-  check_same_data(state);
-  constexpr std::int64_t kMost = std::int64_t{1} << 53;
-  const Json& list = state.at("sources");
-  std::vector<Cursor> saved;
-  for (const Json& source : list) {
-    saved.push_back(
-        {whole_number(source, "read", 0, kMost), whole_number(source, "used", 0, kMost), json_at<double>(source, "drawn", kState)});
-  }
-  std::vector<double> shares;
-  for (const Json& weight : list_at(state, "weights", sources.size())) {
-    if (!weight.is_number()) fail(ErrorKind::kBadInput, kState, "a weight is {}, expected a number", weight.type_name());
-    shares.push_back(weight.get<double>());
-  }
-  set_weights(shares);
-  cursors = std::move(saved);
-  by_size = json_at<bool>(state, "by_size", kState);
-  options.sequence_length = whole_number(state, "sequence_length", 1, kMost);
-  options.batch_tokens = whole_number(state, "batch_tokens", options.sequence_length, kMost);
-  report = DataReport::from_json(state.contains("report") ? state.at("report") : Json::object(), kState);
-  carry.reset();
-  if (!state.contains("begun")) return;
-  const Json& begun = state.at("begun");
-  const auto source = static_cast<std::size_t>(whole_number(begun, "source", 0, static_cast<std::int64_t>(sources.size()) - 1));
-  const std::int64_t row = whole_number(begun, "row", 0, sources[source].rows() - 1);
-  auto example = load(source, row, nullptr);
-  if (!example)
-    fail(ErrorKind::kBadInput, kState, "{} can no longer be used, as it was: the options have changed", sources[source].where(row));
-  const std::int64_t offset = whole_number(begun, "offset", 0, example->splittable ? example->rows() - 1 : 0);
-  carry = Carry{source, row, offset, std::move(example)};
-}
-
-std::string Loader::state() const { return dump_json(impl_->state()); }
-void Loader::restore(std::string_view state) { impl_->restore(parse_json(state, kState)); }
 
 Loader::Scan Loader::scan() const {
   Scan scan;
