@@ -48,11 +48,11 @@ def turn(stream, question, number, aided=True):
     return messages + [{"role": "assistant", "content": answer}]
 
 
-def offered_tools(stream, needed=None, never=None):
-    """A random choice that holds the needed tool and not the one that is never to be there."""
-    names = [name for name in tools.TOOLS if name not in (needed, never)]
+def offered_tools(stream, *needed, never=None):
+    """A random choice that holds the needed tools and not the one that is never to be there."""
+    names = [name for name in tools.TOOLS if name not in (*needed, never)]
     chosen = stream.shuffled(names)[: stream.below(len(names) + 1)]
-    offered = [tools.TOOLS[name] for name in chosen + ([needed] if needed else [])]
+    offered = [tools.TOOLS[name] for name in tools.TOOLS if name in chosen or name in needed]
     if stream.percent(25) or not offered:
         offered.append(stream.choice(tools.OTHERS))
     return stream.shuffled(offered)
@@ -88,12 +88,12 @@ def _simple(stream, language):
 
 
 def _tool(stream, language):
-    question = tasks.tool_question(stream, language, "train")
-    messages = turn(stream, question, 0)
-    if stream.percent(15):  # a second question with the same tools, needed or not
-        second = simple_question(stream, language, "train")
-        messages = turn(stream, second, 0) + messages if stream.percent(50) else messages + turn(stream, second, 1)
-    return _row(stream, messages, offered_tools(stream, question.call["name"]))
+    asked = [tasks.tool_question(stream, language, "train")]
+    if stream.percent(25):  # a second question with the same tools, needed or not
+        make = stream.choice((simple_question, tasks.tool_question))
+        asked = stream.shuffled(asked + [make(stream, language, "train")])
+    messages = [message for number, question in enumerate(asked) for message in turn(stream, question, number)]
+    return _row(stream, messages, offered_tools(stream, *(question.call["name"] for question in asked if question.call)))
 
 
 def _needless(stream, language):

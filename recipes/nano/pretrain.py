@@ -99,8 +99,20 @@ def _call(stream, language):
     return "\n".join([question.user, call, question.result, question.answer])
 
 
+def _tool_list(stream, language):
+    """What Llama 3.1's prompt says about tools, with a question and the call: words the tokenizer should know well."""
+    question = tasks.tool_question(stream, language, "train")
+    offered = conversations.offered_tools(stream, question.call["name"])
+    descriptions = "\n\n".join(json.dumps(tool, indent=4) for tool in offered)
+    call = json.dumps({"name": question.call["name"], "parameters": question.call["arguments"]}, ensure_ascii=False)
+    return ("Environment: ipython\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\nGiven the following functions, please "
+            "respond with a JSON for a function call with its proper arguments that best answers the given prompt.\n\nRespond in the format "
+            '{"name": function name, "parameters": dictionary of argument name and its value}.Do not use variables.\n\n'
+            f"{descriptions}\n\n{question.user}\n{call}")
+
+
 def pretrain_row(stream):
     language = stream.choice(LANGUAGES)
     make = stream.weighted([(14, _story), (16, _facts), (26, _dialogue), (4, _sums), (6, _units), (5, _calendar), (6, _iso_dates),
-                            (3, _words), (24, _call)])
+                            (3, _words), (22, _call), (2, _tool_list)])
     return {"text": make(stream, language)}
