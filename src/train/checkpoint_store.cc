@@ -88,10 +88,11 @@ void rename_folder(const fs::path& from, const fs::path& to) {
 void verify_checkpoint(const fs::path& folder) {
   const Json manifest = read_json_of(folder / kManifest);
   const std::string where = (folder / kManifest).string();
-  for (const auto& [name, expected] : json_at<Json>(manifest, "files", where).items()) {
+  if (!manifest.contains("files") || !manifest["files"].is_object()) fail(ErrorKind::kBadInput, where, "names no files");
+  for (const auto& [name, expected] : manifest["files"].items()) {
     const fs::path path = folder / name;
     if (!fs::is_regular_file(path)) fail(ErrorKind::kBadInput, path.string(), "is missing, but stands in the manifest");
-    const auto bytes = json_at<std::uint64_t>(expected, "bytes", where);
+    const auto bytes = static_cast<std::uint64_t>(json_at<std::int64_t>(expected, "bytes", where));
     if (fs::file_size(path) != bytes)
       fail(ErrorKind::kBadInput, path.string(), "has {} bytes, the manifest says {}", fs::file_size(path), bytes);
     if (sha256_of(path) != json_at<std::string>(expected, "sha256", where))

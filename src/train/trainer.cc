@@ -258,6 +258,8 @@ std::string Trainer::Parts::where_of(const StepBatches& step) const {
   for (const PackedBatch& batch : step.batches) {
     for (const std::int64_t example : batch.examples) places.push_back(loader->where(example));
   }
+  std::ranges::sort(places);
+  places.erase(std::ranges::unique(places).begin(), places.end());
   const std::size_t all = places.size();
   if (all > kShown) places.resize(kShown);
   return fmt::format("{}{}", fmt::join(places, ", "), all > kShown ? fmt::format(" and {} more", all - kShown) : "");
@@ -425,8 +427,12 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   held_out_ = optional("held_out_loss");
   evaluated_step_ = json_at<std::int64_t>(place, "evaluated_step", where);
   stage_start_loss_ = optional("stage_start_loss");
-  spikes.restore(json_at<std::vector<double>>(place, "spike_losses", where),
-                 json_at<std::vector<double>>(place, "spike_norms", where));
+  const auto numbers = [&](const char* key) {
+    std::vector<double> values;
+    for (const Json& value : place.at(key)) values.push_back(value.get<double>());
+    return values;
+  };
+  spikes.restore(numbers("spike_losses"), numbers("spike_norms"));
   if (!keep_data_position) loader->restore(dump_json(place.at("loader")));
   student.parameters.values_changed(device);
   saved_step_ = step_;

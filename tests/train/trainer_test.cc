@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole runs of small models: what they learn, that a stopped run continues bit for bit, and what happens when a step goes wrong.
+#include "train/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "tensor/safetensors.h"
+#include "text/bpe_trainer.h"
+#include "text/tokenizer_export.h"
+#include "train/checkpoint_store.h"
+#include "train/model_files.h"
+#include "train/spike_watch.h"
+
+namespace puna {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// Sentences of a small grammar: enough to be learned in a few dozen steps.
+std::string grammar_text(int sentences, std::uint64_t seed) {
+  const std::vector<std::string> who{"the cat", "the dog", "a bird", "my llama"}, does{"sees", "likes", "follows"},
+      what{"the sun", "a tree", "the river", "the grass"};
+  std::string text;
+  for (int i = 0; i < sentences; ++i) {
+    const auto pick = [&](const auto& from, std::uint64_t slot) {
+      return from[random_bits(seed, static_cast<std::uint64_t>(i), slot) % from.size()];
+    };
+    text += pick(who, 0) + " " + pick(does, 1) + " " + pick(what, 2) + ".\n";
+  }
+  return text;
+}
+
+class Watcher : public TrainObserver {
+ public:
+  void began(const RunPlan&, const TrainMemory&, std::int64_t, std::int64_t) override {}
+  void stepped(const StepReport& report) override {
+    losses[report.step] = report.loss;
+    norms[report.step] = report.gradient_norm;
+    if (report.step == stop_after) stop = true;
+  }
+  void evaluated(std::int64_t step, double loss, const Figures&) override { held_out[step] = loss; }
+  void sampled(std::int64_t, std::string_view, std::string_view text) override { samples.emplace_back(text); }
+  void saved(const fs::path&) override { ++checkpoints; }
+  void noted(std::string_view text) override { notes.emplace_back(text); }
+
+  std::map<std::int64_t, double> losses, norms, held_out;
+  std::vector<std::string> samples, notes;
+  int checkpoints = 0;
+  std::int64_t stop_after = -1;
+  std::atomic<bool> stop{false};
+};
+
+class TrainerTest : public testing::Test {
+ protected:
+  TrainerTest() : folder_(fs::temp_directory_path() / ("puna-trainer-" + std::to_string(::getpid()))) {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    write("train.txt", grammar_text(600, 1));
+    write("held.txt", grammar_text(60, 2));
+    BpeTrainer trainer({.vocabulary_size = 320}, pool_);
+    trainer.add(grammar_text(600, 1));
+    write("tokenizer.json", tokenizer_json_text(export_gguf_vocabulary(*trainer.train(), "test")));
+  }
+  ~TrainerTest() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  void write(const std::string& name, const std::string& text) const { std::ofstream(path(name), std::ios::binary) << text; }
+
+  Recipe recipe(const std::string& out, const std::vector<std::string>& overrides = {}) const {
+    Recipe recipe = parse_recipe(R"(
+new_model: {layers: 2, width: 32, heads: 4, kv_heads: 2, feed_forward: 64}
+sequence_length: 32
+step_tokens: 128
+batch_tokens: 64
+steps: 30
+optimizer: {learning_rate: 1e-2, warmup: 3}
+)",
+                                 "test");
+    recipe.tokenizer = path("tokenizer.json");
+    recipe.data = {{.path = path("train.txt")}};
+    recipe.validation = {{.path = path("held.txt")}};
+    recipe.out = path(out);
+    for (const std::string& each : overrides) override_recipe(recipe, each);
+    check_recipe(recipe);
+    return recipe;
+  }
+
+  RunResult run(const Recipe& recipe, Watcher& watcher, bool resume = false) {
+    RunModels models = open_run_models(recipe, [](const std::string& name) { return fs::path(name); });
+    Trainer trainer(recipe, std::move(models), pool_, watcher, resume);
+    return trainer.run(watcher.stop);
+  }
+
+  static std::string bytes_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  fs::path folder_;
+  ThreadPool pool_{2};
+};
+
+TEST_F(TrainerTest, LearnsAndWritesAModelThatLoads) {
+  Watcher watcher;
+  const RunResult result =
+      run(recipe("run", {"watch.evaluate_every=15", "watch.samples=[the cat]", "watch.sample_every=30", "watch.sample_tokens=8"}),
+          watcher);
+  EXPECT_EQ(result.end, RunEnd::kFinished);
+  EXPECT_EQ(result.steps, 30);
+  EXPECT_GT(watcher.losses[1], 4.5);  // ln 320 is 5.8
+  EXPECT_LT(watcher.losses[30], 0.5 * watcher.losses[1]);
+  EXPECT_EQ(watcher.held_out.size(), 2u);
+  EXPECT_LT(watcher.held_out[30], watcher.held_out[15]);
+  EXPECT_EQ(watcher.samples.size(), 1u);
+  const auto checkpoint = open_checkpoint(result.checkpoint);
+  EXPECT_EQ(checkpoint->config.layers, 2);
+  EXPECT_NE(checkpoint->tokenizer, nullptr);
+  verify_checkpoint(result.checkpoint);
+  EXPECT_TRUE(fs::exists(path("run") + "/metrics.jsonl"));
+  EXPECT_EQ(recipe_text(parse_recipe(bytes_of(path("run") + "/recipe.yaml"), "saved")),
+            recipe_text(recipe(
+                "run", {"watch.evaluate_every=15", "watch.samples=[the cat]", "watch.sample_every=30", "watch.sample_tokens=8"})));
+}
+
+void expect_equal_checkpoints(const fs::path& a, const fs::path& b) {
+  for (const char* name : {"model.safetensors", "training_state.bin", "training_state.json"}) {
+    std::ifstream one(a / name, std::ios::binary), other(b / name, std::ios::binary);
+    const std::string left((std::istreambuf_iterator<char>(one)), {}), right((std::istreambuf_iterator<char>(other)), {});
+    EXPECT_FALSE(left.empty());
+    EXPECT_TRUE(left == right) << name;
+  }
+}
+
+TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
+  for (const std::string extra : {"optimizer.eight_bit=false", "optimizer.eight_bit=true", "weights=bf16"}) {
+    Watcher whole, first, second;
+    const RunResult straight = run(recipe("straight", {extra, "steps=12"}), whole);
+    first.stop_after = 5;
+    const RunResult stopped = run(recipe("stopped", {extra, "steps=12"}), first);
+    EXPECT_EQ(stopped.end, RunEnd::kStopped);
+    EXPECT_EQ(stopped.steps, 5);
+    const RunResult resumed = run(recipe("stopped", {extra, "steps=12"}), second, true);
+    EXPECT_EQ(resumed.steps, 12);
+    for (std::int64_t step = 1; step <= 12; ++step) {
+      const double loss = step <= 5 ? first.losses.at(step) : second.losses.at(step);
+      EXPECT_EQ(loss, whole.losses.at(step)) << extra << " step " << step;
+    }
+    expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
+    fs::remove_all(path("straight"));
+    fs::remove_all(path("stopped"));
+  }
+}
+
+TEST_F(TrainerTest, CuttingAStepIntoBatchesChangesNothingButRounding) {
+  Watcher large, small;
+  run(recipe("large", {"batch_tokens=128", "steps=5"}), large);
+  run(recipe("small", {"batch_tokens=32", "steps=5"}), small);
+  for (std::int64_t step = 1; step <= 5; ++step) EXPECT_NEAR(large.losses.at(step), small.losses.at(step), 1e-4) << step;
+}
+
+TEST_F(TrainerTest, AdaptersAndMergedAdaptersAgree) {
+  Watcher base, adapters;
+  const RunResult start = run(recipe("base"), base);
+  write("other.txt", "A quite different text about ships and harbours. " + grammar_text(100, 9));
+  const Recipe lora = recipe("lora", {"model=" + start.checkpoint.string(), "tokenizer=", "new_model.layers=0", "lora.rank=4",
+                                      "data=[" + path("other.txt") + "]", "steps=10"});
+  const RunResult tuned = run(lora, adapters);
+  EXPECT_LT(adapters.losses[10], adapters.losses[1]);
+  EXPECT_FALSE(fs::exists(tuned.checkpoint / "model.safetensors"));
+  // PEFT's layout.
+  const SafetensorsFile file(tuned.checkpoint / "adapter_model.safetensors");
+  EXPECT_EQ(file.tensors().size(), 2u * 7u * 2u);
+  const AdapterFile adapter = read_adapter(tuned.checkpoint);
+  EXPECT_EQ(adapter.matrices.size(), 7u * 2u);
+  EXPECT_EQ(adapter.matrices.front().scale, 4.0);  // alpha 16 / rank 4
+}
+
+TEST_F(TrainerTest, ADamagedCheckpointIsPassedOver) {
+  Watcher first, second;
+  first.stop_after = 8;
+  run(recipe("run", {"steps=12", "watch.checkpoint_every=4"}), first);
+  std::fstream(path("run") + "/checkpoints/step-00000008/training_state.bin", std::ios::in | std::ios::out | std::ios::binary)
+          .seekp(900)
+      << "damage";
+  const RunResult result = run(recipe("run", {"steps=12", "watch.checkpoint_every=4"}), second, true);
+  ASSERT_FALSE(second.notes.empty());
+  EXPECT_THAT(second.notes.front(), HasSubstr("step-00000008 is damaged"));
+  EXPECT_EQ(second.losses.begin()->first, 5);
+  EXPECT_EQ(result.steps, 12);
+}
+
+TEST_F(TrainerTest, StagesChangeLengthMixtureAndRate) {
+  Watcher watcher;
+  Recipe staged = recipe("run", {"steps=30"});
+  staged.steps = 0;
+  staged.stages = {{.name = "short", .steps = 10},
+                   {.name = "long", .steps = 10, .sequence_length = 64, .rope_theta = 1e6},
+                   {.name = "anneal", .steps = 5, .anneal = true, .average = true}};
+  check_recipe(staged);
+  const RunResult result = run(staged, watcher);
+  EXPECT_EQ(result.steps, 25);
+  EXPECT_EQ(open_checkpoint(result.checkpoint)->config.rope_theta, 1e6);
+  EXPECT_EQ(open_checkpoint(result.checkpoint)->config.context, 64);
+  const RunPlan plan(staged, 0);
+  EXPECT_EQ(plan.at(24).learning_rate, 0);
+  EXPECT_GT(plan.at(20).learning_rate, plan.at(23).learning_rate);
+}
+
+TEST_F(TrainerTest, AClosedGateEndsTheRunWithNothingLost) {
+  Watcher watcher;
+  Recipe gated = recipe("run", {"steps=30"});
+  gated.steps = 0;
+  gated.stages = {{.name = "long", .steps = 3, .sequence_length = 64, .gate_needle = 1}};
+  try {
+    run(gated, watcher);
+    FAIL() << "a model of three steps found needles";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("stage 'long' did not pass its gate: 0 % of the needles"));
+  }
+  EXPECT_TRUE(CheckpointStore(path("run") + "/checkpoints", 1, true).newest().has_value());
+}
+
+TEST_F(TrainerTest, AnExplodingRunStopsAndNamesItsData) {
+  Watcher watcher;
+  try {
+    run(recipe("run", {"optimizer.learning_rate=1e30", "optimizer.clip=0", "optimizer.warmup=0"}), watcher);
+    FAIL() << "did not explode";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::AnyOf(HasSubstr("the loss is"), HasSubstr("norm is")));
+    EXPECT_THAT(error.what(), HasSubstr("train.txt"));
+    EXPECT_THAT(error.what(), HasSubstr("optimizer.learning_rate"));
+  }
+}
+
+TEST_F(TrainerTest, FoldersOfOtherRunsAreLeftAlone) {
+  Watcher watcher;
+  fs::create_directories(path("run"));
+  write("run/precious", "x");
+  try {
+    run(recipe("run"), watcher);
+    FAIL() << "overwrote a folder";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_THAT(error.what(), HasSubstr("is not empty: go on with --resume"));
+  }
+  EXPECT_THROW(run(recipe("nothing"), watcher, true), Error);
+}
+
+TEST(SpikeWatch, SeesWhatIsFarAboveTheLast) {
+  SpikeWatch watch(6);
+  for (std::size_t i = 0; i < SpikeWatch::kWindow; ++i) EXPECT_EQ(watch.judge(2 + 0.01 * static_cast<double>(i % 7), 1), "");
+  EXPECT_THAT(watch.judge(3, 1), HasSubstr("the loss is 3"));
+  EXPECT_THAT(watch.judge(NAN, 1), HasSubstr("the loss is nan"));
+  EXPECT_THAT(watch.judge(2, INFINITY), HasSubstr("norm is inf"));
+  EXPECT_EQ(watch.judge(2.03, 1), "");
+}
+
+}  // namespace
+}  // namespace puna
