@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "cli/command_tree.h"
 
 namespace puna {
 namespace {
@@ -21,15 +20,15 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
   return text;
 }
 
-bool takes_model(const FlagInfo& flag) { return flag.value == "MODEL" || (flag.positional && flag.names.back() == "MODEL"); }
-bool takes_cached_name(const VerbInfo& verb, const FlagInfo& flag) {
+bool takes_model(const Flag& flag) { return flag.value == "MODEL" || (flag.positional && flag.names.back() == "MODEL"); }
+bool takes_cached_name(const Command& verb, const Flag& flag) {
   return takes_model(flag) || (verb.name == "rm" && flag.positional);
 }
-bool takes_verb(const FlagInfo& flag) { return flag.positional && flag.names.back() == "VERB"; }
+bool takes_verb(const Flag& flag) { return flag.positional && flag.names.back() == "VERB"; }
 
 // --- bash: one function; a case per verb gives its flags, a case per flag its values ---
 
-std::string bash_values(const VerbInfo& verb, const FlagInfo& flag) {
+std::string bash_values(const Command& verb, const Flag& flag) {
   std::string words = joined(flag.choices(), " ");
   if (takes_verb(flag)) words = "$verbs";
   if (takes_cached_name(verb, flag)) words = "$(puna list --names 2>/dev/null)";
@@ -39,15 +38,15 @@ std::string bash_values(const VerbInfo& verb, const FlagInfo& flag) {
   return code;
 }
 
-std::string bash_verb(const VerbInfo& verb) {
+std::string bash_verb(const Command& verb) {
   std::string flags, by_flag, positional;
-  for (const FlagInfo& flag : verb.flags) {
+  for (const Flag& flag : verb.flags) {
     if (flag.positional) {
       positional += bash_values(verb, flag);
       continue;
     }
     flags += (flags.empty() ? "" : " ") + joined(flag.names, " ");
-    if (flag.takes_value) by_flag += fmt::format("        {}) {}return ;;\n", joined(flag.names, "|"), bash_values(verb, flag));
+    if (flag.takes_value()) by_flag += fmt::format("        {}) {}return ;;\n", joined(flag.names, "|"), bash_values(verb, flag));
   }
   std::string text = fmt::format("    {})\n", verb.name);
   if (!by_flag.empty()) text += "      case \"$before\" in\n" + by_flag + "      esac\n";
@@ -56,9 +55,9 @@ std::string bash_verb(const VerbInfo& verb) {
   return text + "      ;;\n";
 }
 
-std::string bash_script(const std::vector<VerbInfo>& verbs) {
+std::string bash_script(std::span<const Command> verbs) {
   std::string names, cases;
-  for (const VerbInfo& verb : verbs) {
+  for (const Command& verb : verbs) {
     names += (names.empty() ? "" : " ") + verb.name;
     cases += bash_verb(verb);
   }
@@ -79,32 +78,32 @@ std::string zsh_quoted(const std::string& text) {
   return replaced(replaced(replaced(replaced(text, "'", "'\\''"), ":", "\\:"), "[", "\\["), "]", "\\]");
 }
 
-std::string zsh_values(const VerbInfo& verb, const FlagInfo& flag) {
+std::string zsh_values(const Command& verb, const Flag& flag) {
   if (takes_cached_name(verb, flag)) return "_puna_models";
   if (takes_verb(flag)) return "_puna_verbs";
   if (const auto choices = flag.choices(); !choices.empty()) return "(" + joined(choices, " ") + ")";
   return flag.takes_file() ? "_files" : "";
 }
 
-std::string zsh_verb(const VerbInfo& verb) {
+std::string zsh_verb(const Command& verb) {
   std::string text = fmt::format("    {})\n      _arguments \\\n", verb.name);
-  for (const FlagInfo& flag : verb.flags) {
+  for (const Flag& flag : verb.flags) {
     const std::string label = zsh_quoted(flag.value.empty() ? flag.names.back() : "value"), values = zsh_values(verb, flag);
     if (flag.positional) {
       text += fmt::format("        '::{}:{}' \\\n", label, values);
       continue;
     }
     for (const std::string& name : flag.names) {
-      text +=
-          fmt::format("        '*{}[{}]{}' \\\n", name, zsh_quoted(flag.about), flag.takes_value ? ":" + label + ":" + values : "");
+      text += fmt::format("        '*{}[{}]{}' \\\n", name, zsh_quoted(flag.about),
+                          flag.takes_value() ? ":" + label + ":" + values : "");
     }
   }
   return text + "        && return 0\n      ;;\n";
 }
 
-std::string zsh_script(const std::vector<VerbInfo>& verbs) {
+std::string zsh_script(std::span<const Command> verbs) {
   std::string names, cases;
-  for (const VerbInfo& verb : verbs) {
+  for (const Command& verb : verbs) {
     names += fmt::format("    '{}:{}'\n", verb.name, zsh_quoted(verb.about));
     cases += zsh_verb(verb);
   }
@@ -126,16 +125,16 @@ std::string zsh_script(const std::vector<VerbInfo>& verbs) {
 
 std::string fish_quoted(const std::string& text) { return "'" + replaced(replaced(text, "\\", "\\\\"), "'", "\\'") + "'"; }
 
-std::string fish_values(const VerbInfo& verb, const FlagInfo& flag) {
+std::string fish_values(const Command& verb, const Flag& flag) {
   if (takes_cached_name(verb, flag)) return " -a '(puna list --names 2>/dev/null)'";
   const auto choices = flag.choices();
   return choices.empty() ? "" : " -a " + fish_quoted(joined(choices, " "));
 }
 
-std::string fish_verb(const VerbInfo& verb) {
+std::string fish_verb(const Command& verb) {
   const std::string when = fmt::format("complete -c puna -n '__fish_seen_subcommand_from {}'", verb.name);
   std::string text;
-  for (const FlagInfo& flag : verb.flags) {
+  for (const Flag& flag : verb.flags) {
     if (flag.positional) {
       const std::string values = fish_values(verb, flag);
       if (!values.empty()) text += when + values + "\n";
@@ -143,26 +142,25 @@ std::string fish_verb(const VerbInfo& verb) {
     }
     text += when;
     for (const std::string& name : flag.names) text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
-    if (flag.takes_value) text += (flag.takes_file() ? " -r -F" : " -x") + fish_values(verb, flag);
+    if (flag.takes_value()) text += (flag.takes_file() ? " -r -F" : " -x") + fish_values(verb, flag);
     text += " -d " + fish_quoted(flag.about) + "\n";
   }
   return text;
 }
 
-std::string fish_script(const std::vector<VerbInfo>& verbs) {
+std::string fish_script(std::span<const Command> verbs) {
   std::string names, text = "# fish completion for puna: puna completion fish > ~/.config/fish/completions/puna.fish\n";
-  for (const VerbInfo& verb : verbs) {
+  for (const Command& verb : verbs) {
     names += (names.empty() ? "" : " ") + verb.name;
     text += fmt::format("complete -c puna -n __fish_use_subcommand -f -a {} -d {}\n", verb.name, fish_quoted(verb.about));
   }
-  for (const VerbInfo& verb : verbs) text += fish_verb(verb);
+  for (const Command& verb : verbs) text += fish_verb(verb);
   return text + "complete -c puna -n '__fish_seen_subcommand_from help' -f -a " + fish_quoted(names) + "\n";
 }
 
 }  // namespace
 
-std::string completion_script(const CLI::App& app, const std::string& shell) {
-  const std::vector<VerbInfo> verbs = describe_verbs(app);
+std::string completion_script(std::span<const Command> verbs, const std::string& shell) {
   if (shell == "bash") return bash_script(verbs);
   if (shell == "zsh") return zsh_script(verbs);
   if (shell == "fish") return fish_script(verbs);

@@ -3,12 +3,14 @@
 // files and what `puna list --names` prints.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <span>
 #include <string>
+
+#include "cli/command.h"
 
 namespace puna {
 
 // Throws kUsage for a shell that is not one of the three.
-std::string completion_script(const CLI::App& app, const std::string& shell);
+std::string completion_script(std::span<const Command> verbs, const std::string& shell);
 
 }  // namespace puna

@@ -39,24 +39,21 @@ std::pair<Token, double> parse_logit_bias(const std::string& text) {
 
 }  // namespace
 
-void add_model(CLI::App& app, std::string& model) {
-  app.add_option("MODEL", model, "a GGUF file, a model folder, or a name in the cache")->required()->type_name("");
+void add_model(Command& command, std::string& model) {
+  command.positional("MODEL", &model, "a GGUF file, a model folder, or a name in the cache").required = true;
 }
 
-void add_json(CLI::App& app, bool& json) { app.add_flag("--json", json, "print JSON"); }
+void add_json(Command& command, bool& json) { command.flag("--json", &json, "print JSON"); }
 
-void add_threads(CLI::App& app, int& threads) {
-  app.add_option("-t,--threads", threads, "processor threads; 0: all that this process may use")
-      ->type_name("N")
-      ->check(CLI::Range(0, 1024).description(""));
+void add_threads(Command& command, int& threads) {
+  command.flag("-t,--threads", "N", &threads, "processor threads; 0: all that this process may use").range = {0, 1024};
 }
 
-void add_engine_flags(CLI::App& app, EngineFlags& flags) {
-  add_threads(app, flags.threads);
-  app.add_option("-c,--context", flags.context, "positions to make room for; 0: the model's own, at most 8192 and what fits")
-      ->type_name("N")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40).description(""));
-  app.add_option("--kv", flags.kv, "format of cached keys and values (default " + flags.kv + ")")->type_name("f32|f16|q8_0");
+void add_engine_flags(Command& command, EngineFlags& flags) {
+  add_threads(command, flags.threads);
+  command.flag("-c,--context", "N", &flags.context, "positions to make room for; 0: the model's own, at most 8192 and what fits")
+      .range = {0, std::int64_t{1} << 40};
+  command.flag("--kv", "f32|f16|q8_0", &flags.kv, "format of cached keys and values (default " + flags.kv + ")");
 }
 
 EngineOptions engine_options(const EngineFlags& flags) {
@@ -120,22 +117,17 @@ void set_sampler_option(SamplerOptions& options, std::string_view name, std::str
   fail(ErrorKind::kUsage, "/set", "there is no setting '{}'{}", name, did_you_mean(name, names));
 }
 
-void add_sampler_flags(CLI::App& app, SamplerFlags& flags) {
+void add_sampler_flags(Command& command, SamplerFlags& flags) {
   for (const SamplerRow& row : sampler_rows()) {
     std::visit(
         [&](auto field) {
           const bool whole = std::is_integral_v<std::remove_reference_t<decltype(flags.options.*field)>>;
-          CLI::Option* option = app.add_option("--" + std::string(row.name), flags.options.*field, std::string(row.about));
-          option->type_name(whole ? "N" : "X");
-          if (row.name == "seed") option->each([&flags](const std::string&) { flags.seeded = true; });
+          Flag& flag = command.flag("--" + std::string(row.name), whole ? "N" : "X", &(flags.options.*field), row.about);
+          if (row.name == "seed") flag.given = &flags.seeded;
         },
         row.field);
   }
-  app.add_option("--logit-bias", flags.logit_bias, "add VALUE to the logit of token ID; may be repeated")
-      ->type_name("ID=VALUE")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
+  command.flag("--logit-bias", "ID=VALUE", &flags.logit_bias, "add VALUE to the logit of token ID; may be repeated");
 }
 
 SamplerOptions sampler_options(const SamplerFlags& flags) {

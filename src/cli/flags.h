@@ -3,7 +3,6 @@
 // scripts offer.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -12,23 +11,24 @@
 #include <variant>
 #include <vector>
 
+#include "cli/command.h"
 #include "infer/engine.h"
 #include "infer/sampler.h"
 #include "model/checkpoint.h"
 
 namespace puna {
 
-void add_model(CLI::App& app, std::string& model);
-void add_json(CLI::App& app, bool& json);
+void add_model(Command& command, std::string& model);
+void add_json(Command& command, bool& json);
 
 struct EngineFlags {
   int threads = 0;
   std::int64_t context = 0;
   std::string kv = "f16";
 };
-void add_threads(CLI::App& app, int& threads);
+void add_threads(Command& command, int& threads);
 // --threads, --context and --kv; `kv` holds the default.
-void add_engine_flags(CLI::App& app, EngineFlags& flags);
+void add_engine_flags(Command& command, EngineFlags& flags);
 EngineOptions engine_options(const EngineFlags& flags);
 // "f16" and its like, for --kv. Throws kUsage naming the nearest.
 Format kv_format(std::string_view name);
@@ -50,7 +50,7 @@ struct SamplerFlags {
   std::vector<std::string> logit_bias;
   bool seeded = false;  // --seed was given
 };
-void add_sampler_flags(CLI::App& app, SamplerFlags& flags);
+void add_sampler_flags(Command& command, SamplerFlags& flags);
 // Checked; a seed that was not given is drawn from the system.
 SamplerOptions sampler_options(const SamplerFlags& flags);
 

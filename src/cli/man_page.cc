@@ -5,7 +5,7 @@
 
 #include <string_view>
 
-#include "cli/command_tree.h"
+#include "cli/verb.h"
 
 namespace puna {
 namespace {
@@ -22,17 +22,17 @@ std::string roff(std::string_view text) {
   return result;
 }
 
-std::string flag_entry(const FlagInfo& flag) {
+std::string flag_entry(const Flag& flag) {
   std::string names;
   for (const std::string& name : flag.names) names += (names.empty() ? "" : ", ") + ("\\fB" + roff(name) + "\\fR");
   const std::string value = flag.value.empty() ? "" : " \\fI" + roff(flag.value) + "\\fR";
   return ".TP\n" + names + value + "\n" + roff(flag.about) + "\n";
 }
 
-std::string synopsis(const VerbInfo& verb) {
+std::string synopsis(const Command& verb) {
   std::string text = fmt::format(".B puna {}\n", roff(verb.name));
   text += "[\\fIflags\\fR]";
-  for (const FlagInfo& flag : verb.flags) {
+  for (const Flag& flag : verb.flags) {
     if (flag.positional)
       text += flag.required ? " \\fI" + roff(flag.names.back()) + "\\fR" : " [\\fI" + roff(flag.names.back()) + "\\fR]";
   }
@@ -63,15 +63,14 @@ the history of a chat is in its puna/history
 
 }  // namespace
 
-std::string man_page(const CLI::App& app) {
-  const auto verbs = describe_verbs(app);
-  std::string text = ".TH PUNA 1 \"\" \"puna " PUNA_VERSION "\" \"User Commands\"\n.SH NAME\npuna \\- " +
-                     roff(app.get_description()) + "\n.SH SYNOPSIS\n";
-  for (const VerbInfo& verb : verbs) text += synopsis(verb);
+std::string man_page(std::span<const Command> verbs) {
+  std::string text =
+      ".TH PUNA 1 \"\" \"puna " PUNA_VERSION "\" \"User Commands\"\n.SH NAME\npuna \\- " + roff(kProgramAbout) + "\n.SH SYNOPSIS\n";
+  for (const Command& verb : verbs) text += synopsis(verb);
   text += ".SH VERBS\n";
-  for (const VerbInfo& verb : verbs) {
+  for (const Command& verb : verbs) {
     text += fmt::format(".SS {}\n{}\n", roff(verb.name), roff(verb.about));
-    for (const FlagInfo& flag : verb.flags) text += flag_entry(flag);
+    for (const Flag& flag : verb.flags) text += flag_entry(flag);
     if (!verb.notes.empty()) text += ".PP\n.nf\n" + roff(verb.notes) + (verb.notes.ends_with('\n') ? "" : "\n") + ".fi\n";
   }
   return text + std::string(kEnd);

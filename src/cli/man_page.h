@@ -2,11 +2,13 @@
 // The manual page puna(1), written from the table of verbs and their flags.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <span>
 #include <string>
+
+#include "cli/command.h"
 
 namespace puna {
 
-std::string man_page(const CLI::App& app);  // roff, man macros
+std::string man_page(std::span<const Command> verbs);  // roff, man macros
 
 }  // namespace puna

@@ -3,26 +3,26 @@
 // scripts, the man page and the test that each verb has a page in docs/guide/ all walk the same rows.
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <functional>
-#include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
+
+#include "cli/command.h"
 
 namespace puna {
 
-// What a verb does once its flags are read.
-using VerbAction = std::function<void()>;
+inline constexpr std::string_view kProgramAbout = "Run, measure, convert and quantize Llama-family models.";
 
 struct Verb {
-  std::string_view name;                 // "prompt-format"
-  std::string_view group;                // the heading it stands under in `puna --help`
-  std::string_view about;                // one line
-  VerbAction (*declare)(CLI::App& app);  // declares the flags on the verb's own app
+  std::string_view name;   // "prompt-format"
+  std::string_view group;  // the heading it stands under in `puna --help`
+  std::string_view about;  // one line
+  // Declares the flags. The action that comes back owns what the flags are read into.
+  VerbAction (*declare)(Command& command);
 };
 std::span<const Verb> verbs();
 
-// The whole command line. Parsing it leaves the chosen verb's action in `chosen`, which outlives the app.
-std::unique_ptr<CLI::App> make_app(VerbAction& chosen);
+// Every verb with its flags.
+std::vector<Command> declare_verbs();
 
 }  // namespace puna

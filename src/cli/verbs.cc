@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of verbs. To add one: a row here, and commands/<name>.cc that defines declare_<name>().
 #include <array>
-#include <string>
 
 #include "cli/verb.h"
 
@@ -25,7 +24,7 @@ namespace puna {
   ROW(completion, "completion", "About puna", "print the completion script of a shell")                          \
   ROW(man, "man", "About puna", "print the manual page")
 
-#define PUNA_DECLARE(function, name, group, about) VerbAction declare_##function(CLI::App& app);
+#define PUNA_DECLARE(function, name, group, about) VerbAction declare_##function(Command& command);
 PUNA_VERBS(PUNA_DECLARE)
 #undef PUNA_DECLARE
 
@@ -36,23 +35,13 @@ std::span<const Verb> verbs() {
   return rows;
 }
 
-std::unique_ptr<CLI::App> make_app(VerbAction& chosen) {
-  auto app = std::make_unique<CLI::App>("Run, measure, convert and quantize Llama-family models.", "puna");
-  app->get_formatter()->column_width(34);
-  app->get_formatter()->label("SUBCOMMAND", "VERB");
-  app->get_formatter()->label("REQUIRED", "");
-  app->require_subcommand(0, 1);  // one verb: behind it, a word that is also a verb is an argument
-  app->set_help_flag("-h,--help", "print this help");
-  app->set_version_flag("--version", "puna " PUNA_VERSION, "print the version");
-  app->footer("puna help VERB explains a verb. The guide is in docs/guide/.");
+std::vector<Command> declare_verbs() {
+  std::vector<Command> commands;
   for (const Verb& verb : verbs()) {
-    CLI::App* sub = app->add_subcommand(std::string(verb.name), std::string(verb.about));
-    sub->group(std::string(verb.group));
-    sub->footer("");
-    sub->set_help_flag("-h,--help", "print this help");
-    sub->callback([&chosen, action = verb.declare(*sub)] { chosen = action; });
+    Command& command = commands.emplace_back(verb.name, verb.group, verb.about);
+    command.action = verb.declare(command);
   }
-  return app;
+  return commands;
 }
 
 }  // namespace puna

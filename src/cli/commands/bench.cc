@@ -158,25 +158,18 @@ void bench(Flags flags) {
 
 }  // namespace
 
-VerbAction declare_bench(CLI::App& app) {
+VerbAction declare_bench(Command& command) {
   const auto flags = std::make_shared<Flags>();
   constexpr std::int64_t kMost = 1 << 24;
-  app.add_option("MODEL", flags->model, "a GGUF file, a model folder, or a name in the cache")->type_name("");
-  app.add_option("--shape", flags->shape, "instead of MODEL: random weights of this Llama's shape, made in memory")
-      ->type_name("1b|3b|8b|70b|405b");
-  app.add_option("--type", flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)")
-      ->type_name("TYPE");
-  app.add_option("-p,--prompt-tokens", flags->prompt, "tokens to prefill; 0: not measured (default 512)")
-      ->type_name("N")
-      ->check(CLI::Range(std::int64_t{0}, kMost).description(""));
-  app.add_option("-n,--decode-tokens", flags->decode, "tokens to decode; 0: not measured (default 64)")
-      ->type_name("N")
-      ->check(CLI::Range(std::int64_t{0}, kMost).description(""));
-  app.add_option("-r,--repeats", flags->repeats, "runs that count, after a warm-up (default 3)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1000).description(""));
-  add_json(app, flags->json);
-  add_engine_flags(app, flags->engine);
+  command.positional("MODEL", &flags->model, "a GGUF file, a model folder, or a name in the cache");
+  command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape,
+               "instead of MODEL: random weights of this Llama's shape, made in memory");
+  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)");
+  command.flag("-p,--prompt-tokens", "N", &flags->prompt, "tokens to prefill; 0: not measured (default 512)").range = {0, kMost};
+  command.flag("-n,--decode-tokens", "N", &flags->decode, "tokens to decode; 0: not measured (default 64)").range = {0, kMost};
+  command.flag("-r,--repeats", "N", &flags->repeats, "runs that count, after a warm-up (default 3)").range = {1, 1000};
+  add_json(command, flags->json);
+  add_engine_flags(command, flags->engine);
   return [flags] { bench(*flags); };
 }
 

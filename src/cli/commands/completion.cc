@@ -10,13 +10,12 @@
 
 namespace puna {
 
-VerbAction declare_completion(CLI::App& app) {
+VerbAction declare_completion(Command& command) {
   const auto shell = std::make_shared<std::string>();
-  app.add_option("SHELL", *shell, "the shell to complete in")->required()->type_name("bash|zsh|fish");
-  return [shell] {
-    VerbAction unused;
-    write_out(completion_script(*make_app(unused), *shell));
-  };
+  Flag& positional = command.positional("SHELL", shell.get(), "the shell to complete in");
+  positional.value = "bash|zsh|fish";
+  positional.required = true;
+  return [shell] { write_out(completion_script(declare_verbs(), *shell)); };
 }
 
 }  // namespace puna

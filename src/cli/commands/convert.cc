@@ -56,14 +56,14 @@ void convert(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_convert(CLI::App& app) {
+VerbAction declare_convert(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("MODEL", flags->in, "the model to read")->required()->type_name("");
-  app.add_option("OUT", flags->out, "the file (OUT.gguf) or folder to write")->required()->type_name("");
-  app.add_option("--to", flags->to, "the container (default: gguf for OUT.gguf, else hf)")->type_name("gguf|hf|meta");
-  app.add_flag("--force", flags->force, "overwrite OUT");
-  add_threads(app, flags->threads);
-  add_json(app, flags->json);
+  command.positional("MODEL", &flags->in, "the model to read").required = true;
+  command.positional("OUT", &flags->out, "the file (OUT.gguf) or folder to write").required = true;
+  command.flag("--to", "gguf|hf|meta", &flags->to, "the container (default: gguf for OUT.gguf, else hf)");
+  command.flag("--force", &flags->force, "overwrite OUT");
+  add_threads(command, flags->threads);
+  add_json(command, flags->json);
   return [flags] { convert(*flags); };
 }
 

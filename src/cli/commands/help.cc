@@ -7,18 +7,17 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/output.h"
+#include "cli/parser.h"
 #include "cli/verb.h"
 
 namespace puna {
 namespace {
 
 void help(const std::string& name) {
-  VerbAction unused;
-  const std::unique_ptr<CLI::App> app = make_app(unused);
-  if (name.empty()) return write_out(app->help());
+  if (name.empty()) return write_out(help_text());
   std::vector<std::string> names;
   for (const Verb& verb : verbs()) {
-    if (verb.name == name) return write_out(app->get_subcommand(name)->help("puna"));
+    if (verb.name == name) return write_out(help_text(name));
     names.emplace_back(verb.name);
   }
   fail(ErrorKind::kUsage, "help", "unknown verb '{}'{}", name, did_you_mean(name, names));
@@ -26,9 +25,9 @@ void help(const std::string& name) {
 
 }  // namespace
 
-VerbAction declare_help(CLI::App& app) {
+VerbAction declare_help(Command& command) {
   const auto name = std::make_shared<std::string>();
-  app.add_option("VERB", *name, "the verb to explain")->type_name("");
+  command.positional("VERB", name.get(), "the verb to explain");
   return [name] { help(*name); };
 }
 

@@ -47,10 +47,10 @@ void list_models(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_list(CLI::App& app) {
+VerbAction declare_list(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_flag("-q,--names", flags->names, "print the names alone, one on a line");
-  add_json(app, flags->json);
+  command.flag("-q,--names", &flags->names, "print the names alone, one on a line");
+  add_json(command, flags->json);
   return [flags] { list_models(*flags); };
 }
 

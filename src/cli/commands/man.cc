@@ -6,11 +6,8 @@
 
 namespace puna {
 
-VerbAction declare_man(CLI::App&) {
-  return [] {
-    VerbAction unused;
-    write_out(man_page(*make_app(unused)));
-  };
+VerbAction declare_man(Command&) {
+  return [] { write_out(man_page(declare_verbs())); };
 }
 
 }  // namespace puna

@@ -82,19 +82,17 @@ void measure(Flags flags) {
 
 }  // namespace
 
-VerbAction declare_perplexity(CLI::App& app) {
+VerbAction declare_perplexity(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  add_model(app, flags->model);
-  app.add_option("-f,--file", flags->file, "the text; without it, standard input")->type_name("FILE");
-  app.add_option("--base", flags->base,
-                 "compare with this form of the model: KL divergence, and how often both choose the same token")
-      ->type_name("MODEL");
-  app.add_option("--window", flags->options.window, "tokens per window (default 512)")->type_name("N");
-  app.add_option("--scored-from", flags->options.scored_from, "first scored position of a window; -1: its middle (default)")
-      ->type_name("N");
-  app.add_option("--windows", flags->options.max_windows, "at most so many windows; -1: all (default)")->type_name("N");
-  add_json(app, flags->json);
-  add_engine_flags(app, flags->engine);
+  add_model(command, flags->model);
+  command.flag("-f,--file", "FILE", &flags->file, "the text; without it, standard input");
+  command.flag("--base", "MODEL", &flags->base,
+               "compare with this form of the model: KL divergence, and how often both choose the same token");
+  command.flag("--window", "N", &flags->options.window, "tokens per window (default 512)");
+  command.flag("--scored-from", "N", &flags->options.scored_from, "first scored position of a window; -1: its middle (default)");
+  command.flag("--windows", "N", &flags->options.max_windows, "at most so many windows; -1: all (default)");
+  add_json(command, flags->json);
+  add_engine_flags(command, flags->engine);
   return [flags] { measure(*flags); };
 }
 

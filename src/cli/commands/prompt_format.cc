@@ -65,14 +65,14 @@ void show_prompt(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_prompt_format(CLI::App& app) {
+VerbAction declare_prompt_format(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("MODEL", flags->model, "a model; with --format also a tokenizer file alone")->required()->type_name("");
-  app.add_option("--format", flags->format, "this format, instead of the model's own")->type_name(prompt_format_choices());
-  app.add_option("--messages", flags->messages, "JSON file with the conversation (default: a short example)")->type_name("FILE");
-  app.add_option("--tools", flags->tools, "JSON file with the tools that the model may call")->type_name("FILE");
-  app.add_option("--date", flags->date, "the date that the format mentions (default: today's, as 26 Jul 2024)")->type_name("DATE");
-  add_json(app, flags->json);
+  command.positional("MODEL", &flags->model, "a model; with --format also a tokenizer file alone").required = true;
+  command.flag("--format", prompt_format_choices(), &flags->format, "this format, instead of the model's own");
+  command.flag("--messages", "FILE", &flags->messages, "JSON file with the conversation (default: a short example)");
+  command.flag("--tools", "FILE", &flags->tools, "JSON file with the tools that the model may call");
+  command.flag("--date", "DATE", &flags->date, "the date that the format mentions (default: today's, as 26 Jul 2024)");
+  add_json(command, flags->json);
   return [flags] { show_prompt(*flags); };
 }
 

@@ -44,15 +44,11 @@ void pull(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_pull(CLI::App& app) {
+VerbAction declare_pull(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("NAME", flags->name, "org/name, org/name:revision or, for GGUF, org/name:Q4_K_M")->required()->type_name("");
-  app.add_option("--include", flags->include, "take the files that match this pattern instead; may be repeated")
-      ->type_name("GLOB")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
-  add_json(app, flags->json);
+  command.positional("NAME", &flags->name, "org/name, org/name:revision or, for GGUF, org/name:Q4_K_M").required = true;
+  command.flag("--include", "GLOB", &flags->include, "take the files that match this pattern instead; may be repeated");
+  add_json(command, flags->json);
   return [flags] { pull(*flags); };
 }
 

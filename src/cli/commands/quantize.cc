@@ -103,19 +103,17 @@ void quantize(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_quantize(CLI::App& app) {
+VerbAction declare_quantize(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("MODEL", flags->in, "the model to read")->required()->type_name("");
-  app.add_option("OUT", flags->out, "the file to write, OUT.gguf (a folder for fp8)")->required()->type_name("");
-  app.add_option("--type", flags->type, "what to quantize to: see below")->required()->type_name(type_names());
-  app.add_flag("--force", flags->force, "overwrite OUT");
-  app.add_option("--text", flags->text, "measure the damage on this text: perplexity and KL divergence against the source")
-      ->type_name("FILE");
-  app.add_option("--windows", flags->windows, "at most so many windows of 512 tokens of --text; -1: all (default 32)")
-      ->type_name("N");
-  add_threads(app, flags->threads);
-  add_json(app, flags->json);
-  app.footer(types_help());
+  command.positional("MODEL", &flags->in, "the model to read").required = true;
+  command.positional("OUT", &flags->out, "the file to write, OUT.gguf (a folder for fp8)").required = true;
+  command.flag("--type", type_names(), &flags->type, "what to quantize to: see below").required = true;
+  command.flag("--force", &flags->force, "overwrite OUT");
+  command.flag("--text", "FILE", &flags->text, "measure the damage on this text: perplexity and KL divergence against the source");
+  command.flag("--windows", "N", &flags->windows, "at most so many windows of 512 tokens of --text; -1: all (default 32)");
+  add_threads(command, flags->threads);
+  add_json(command, flags->json);
+  command.notes = types_help();
   return [flags] { quantize(*flags); };
 }
 

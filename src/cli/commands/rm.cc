@@ -39,11 +39,11 @@ void remove(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_rm(CLI::App& app) {
+VerbAction declare_rm(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("NAME", flags->name, "org/name, or the name alone where only one model has it")->required()->type_name("");
-  app.add_flag("-y,--yes", flags->yes, "do not ask");
-  add_json(app, flags->json);
+  command.positional("NAME", &flags->name, "org/name, or the name alone where only one model has it").required = true;
+  command.flag("-y,--yes", &flags->yes, "do not ask");
+  add_json(command, flags->json);
   return [flags] { remove(*flags); };
 }
 

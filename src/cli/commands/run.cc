@@ -148,48 +148,38 @@ void run(const Flags& flags) {
   if (generation.reason == FinishReason::kInterrupted) throw Interrupted();
 }
 
-void declare_stops(CLI::App& app, Flags& flags) {
-  app.add_option("-n,--max-tokens", flags.max_tokens, "tokens to write at most; -1: until the model ends or the context is full")
-      ->type_name("N");
-  const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* about, const char* type) {
-    app.add_option(name, values, about)->type_name(type)->expected(1)->allow_extra_args(false)->take_all();
-  };
-  repeated("--stop", flags.stop, "end before this text; may be repeated", "TEXT");
-  repeated("--stop-token", flags.stop_tokens, "end at this token, an id or the name of a special one; may be repeated", "TOKEN");
-  app.add_flag("--ignore-eos", flags.ignore_eos, "go on past the model's end tokens");
+void declare_stops(Command& command, Flags& flags) {
+  command.flag("-n,--max-tokens", "N", &flags.max_tokens,
+               "tokens to write at most; -1: until the model ends or the context is full");
+  command.flag("--stop", "TEXT", &flags.stop, "end before this text; may be repeated");
+  command.flag("--stop-token", "TOKEN", &flags.stop_tokens,
+               "end at this token, an id or the name of a special one; may be repeated");
+  command.flag("--ignore-eos", &flags.ignore_eos, "go on past the model's end tokens");
 }
 
 }  // namespace
 
-VerbAction declare_run(CLI::App& app) {
+VerbAction declare_run(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  add_model(app, flags->model);
-  CLI::Option* prompt =
-      app.add_option("-p,--prompt", flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat")
-          ->type_name("TEXT");
-  app.add_option("-f,--file", flags->prompt.file, "read the prompt from a file")->type_name("FILE");
-  app.add_flag("--raw", flags->raw, "continue the text as it is, without the chat format");
-  app.add_flag("--special", flags->special, "with --raw: the names of special tokens in the prompt become those tokens");
-  app.add_option("--tokens", flags->tokens, "the prompt as token ids: a JSON file, [1, 2] or {\"tokens\": [1, 2]}")
-      ->type_name("FILE");
-  app.add_option("-s,--system", flags->system, "the system message")->type_name("TEXT");
-  app.add_option("--tools", flags->tools, "JSON file with the tools that the model may call; calls are printed as JSON")
-      ->type_name("FILE");
-  app.add_option("--format", flags->format, "the chat format, instead of the model's own")->type_name(prompt_format_choices());
-  app.add_option("--date", flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)")
-      ->type_name("DATE");
-  declare_stops(app, *flags);
-  add_sampler_flags(app, flags->sampler);
-  app.add_option("--logprobs", flags->logprobs, "with --json: log-probabilities, and the N likeliest tokens at each step")
-      ->type_name("N")
-      ->check(CLI::Range(0, 100).description(""));
-  app.add_flag("--stats", flags->stats, "a line on speed on standard error");
-  add_json(app, flags->json);
-  add_engine_flags(app, flags->engine);
-  return [flags, prompt] {
-    flags->prompt.given = prompt->count() > 0;
-    run(*flags);
-  };
+  add_model(command, flags->model);
+  command.flag("-p,--prompt", "TEXT", &flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat").given =
+      &flags->prompt.given;
+  command.flag("-f,--file", "FILE", &flags->prompt.file, "read the prompt from a file");
+  command.flag("--raw", &flags->raw, "continue the text as it is, without the chat format");
+  command.flag("--special", &flags->special, "with --raw: the names of special tokens in the prompt become those tokens");
+  command.flag("--tokens", "FILE", &flags->tokens, "the prompt as token ids: a JSON file, [1, 2] or {\"tokens\": [1, 2]}");
+  command.flag("-s,--system", "TEXT", &flags->system, "the system message");
+  command.flag("--tools", "FILE", &flags->tools, "JSON file with the tools that the model may call; calls are printed as JSON");
+  command.flag("--format", prompt_format_choices(), &flags->format, "the chat format, instead of the model's own");
+  command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");
+  declare_stops(command, *flags);
+  add_sampler_flags(command, flags->sampler);
+  command.flag("--logprobs", "N", &flags->logprobs, "with --json: log-probabilities, and the N likeliest tokens at each step")
+      .range = {0, 100};
+  command.flag("--stats", &flags->stats, "a line on speed on standard error");
+  add_json(command, flags->json);
+  add_engine_flags(command, flags->engine);
+  return [flags] { run(*flags); };
 }
 
 }  // namespace puna

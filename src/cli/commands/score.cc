@@ -77,22 +77,18 @@ void score(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_score(CLI::App& app) {
+VerbAction declare_score(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  add_model(app, flags->model);
-  app.add_option("--tokens", flags->tokens, "JSON file with the token ids, [1, 2] or {\"tokens\": [1, 2]} (- is standard input)")
-      ->type_name("FILE");
-  CLI::Option* text = app.add_option("--text", flags->source.text, "score this text instead")->type_name("TEXT");
-  app.add_option("-f,--file", flags->source.file, "score the text of this file")->type_name("FILE");
-  app.add_option("--logits", flags->logits, "write the logits of every position as a NumPy file, float32 [T, V]")
-      ->type_name("FILE");
-  app.add_option("--positions", flags->positions, "keep only these rows of --logits, ascending: 0,63,8192")->type_name("LIST");
-  add_json(app, flags->json);
-  add_engine_flags(app, flags->engine);
-  return [flags, text] {
-    flags->source.given = text->count() > 0;
-    score(*flags);
-  };
+  add_model(command, flags->model);
+  command.flag("--tokens", "FILE", &flags->tokens,
+               "JSON file with the token ids, [1, 2] or {\"tokens\": [1, 2]} (- is standard input)");
+  command.flag("--text", "TEXT", &flags->source.text, "score this text instead").given = &flags->source.given;
+  command.flag("-f,--file", "FILE", &flags->source.file, "score the text of this file");
+  command.flag("--logits", "FILE", &flags->logits, "write the logits of every position as a NumPy file, float32 [T, V]");
+  command.flag("--positions", "LIST", &flags->positions, "keep only these rows of --logits, ascending: 0,63,8192");
+  add_json(command, flags->json);
+  add_engine_flags(command, flags->engine);
+  return [flags] { score(*flags); };
 }
 
 }  // namespace puna

@@ -189,15 +189,14 @@ void print_text(const Checkpoint& checkpoint, const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_show(CLI::App& app) {
+VerbAction declare_show(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  add_model(app, flags->model);
-  app.add_flag("--tensors", flags->tensors, "list the tensors");
-  app.add_option("-c,--context", flags->context, "positions to plan memory for (default: the model's own, at most 8192)")
-      ->type_name("N")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40).description(""));
-  app.add_option("--kv", flags->kv, "format of cached keys and values to plan for (default f16)")->type_name("f32|f16|q8_0");
-  add_json(app, flags->json);
+  add_model(command, flags->model);
+  command.flag("--tensors", &flags->tensors, "list the tensors");
+  command.flag("-c,--context", "N", &flags->context, "positions to plan memory for (default: the model's own, at most 8192)")
+      .range = {0, std::int64_t{1} << 40};
+  command.flag("--kv", "f32|f16|q8_0", &flags->kv, "format of cached keys and values to plan for (default f16)");
+  add_json(command, flags->json);
   return [flags] {
     const auto checkpoint = open_model(flags->model);
     if (flags->json)

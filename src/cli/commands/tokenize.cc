@@ -59,20 +59,17 @@ void tokenize(const Flags& flags) {
 
 }  // namespace
 
-VerbAction declare_tokenize(CLI::App& app) {
+VerbAction declare_tokenize(Command& command) {
   const auto flags = std::make_shared<Flags>();
-  app.add_option("MODEL", flags->model, "a model, or a tokenizer file alone")->required()->type_name("");
-  CLI::Option* text = app.add_option("TEXT", flags->source.text, "the text; without it and --file, standard input")->type_name("");
-  app.add_option("-f,--file", flags->source.file, "read the text from a file")->type_name("FILE");
-  app.add_flag("--bos", flags->bos, "put the beginning-of-text token in front");
-  app.add_flag("--special", flags->special,
+  command.positional("MODEL", &flags->model, "a model, or a tokenizer file alone").required = true;
+  command.positional("TEXT", &flags->source.text, "the text; without it and --file, standard input").given = &flags->source.given;
+  command.flag("-f,--file", "FILE", &flags->source.file, "read the text from a file");
+  command.flag("--bos", &flags->bos, "put the beginning-of-text token in front");
+  command.flag("--special", &flags->special,
                "the names of special tokens in the text become those tokens (with --decode: are shown)");
-  app.add_option("--decode", flags->decode, "turn the token ids of a JSON file into text (- is standard input)")->type_name("FILE");
-  add_json(app, flags->json);
-  return [flags, text] {
-    flags->source.given = text->count() > 0;
-    tokenize(*flags);
-  };
+  command.flag("--decode", "FILE", &flags->decode, "turn the token ids of a JSON file into text (- is standard input)");
+  add_json(command, flags->json);
+  return [flags] { tokenize(*flags); };
 }
 
 }  // namespace puna

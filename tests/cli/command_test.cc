@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The verbs, their flags, and all that is written from them: completion, the man page, and that the guide has a page per verb.
-#include "cli/command_tree.h"
+#include "cli/command.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <memory>
+#include <cstdint>
 #include <set>
+#include <variant>
 
 #include "cli/completion.h"
 #include "cli/man_page.h"
@@ -20,24 +21,42 @@ namespace {
 
 using testing::HasSubstr;
 
-const CLI::App& app() {
-  static VerbAction chosen;
-  static const std::unique_ptr<CLI::App> the_app = make_app(chosen);
-  return *the_app;
+const std::vector<Command>& commands() {
+  static const std::vector<Command> declared = declare_verbs();
+  return declared;
 }
 
 std::filesystem::path guide(const std::string& page) { return std::filesystem::path(PUNA_SOURCE_DIR) / "docs" / "guide" / page; }
 
+TEST(Command, HoldsWhatWasDeclared) {
+  std::int64_t context = 3;
+  bool json = false, given = false;
+  std::string model;
+  Command command("show", "Look into a model", "what a model is");
+  command.positional("MODEL", &model, "a model").required = true;
+  command.flag("-c,--context", "N", &context, "positions").range = {0, 8};
+  command.flag("--json", &json, "print JSON").given = &given;
+  ASSERT_EQ(command.flags.size(), 4U);
+  EXPECT_EQ(command.flags[0].names, (std::vector<std::string>{"-h", "--help"}));
+  EXPECT_FALSE(command.flags[0].takes_value());
+  EXPECT_TRUE(command.flags[1].positional && command.flags[1].required && command.flags[1].takes_value());
+  EXPECT_EQ(command.flags[2].names, (std::vector<std::string>{"-c", "--context"}));
+  EXPECT_EQ(command.flags[2].range->high, 8);
+  EXPECT_EQ(std::get<std::int64_t*>(command.flags[2].target), &context);
+  EXPECT_TRUE(command.flags[2].choices().empty());
+  EXPECT_FALSE(command.flags[3].takes_value());
+  EXPECT_EQ(command.flags[3].given, &given);
+}
+
 TEST(Verbs, EachFlagIsExplainedAndNamedOnce) {
-  const auto described = describe_verbs(app());
-  ASSERT_EQ(described.size(), verbs().size());
-  for (const VerbInfo& verb : described) {
+  ASSERT_EQ(commands().size(), verbs().size());
+  for (const Command& verb : commands()) {
     EXPECT_FALSE(verb.about.empty()) << verb.name;
     EXPECT_FALSE(verb.about.ends_with('.')) << verb.name;
     std::set<std::string> names;
-    for (const FlagInfo& flag : verb.flags) {
+    for (const Flag& flag : verb.flags) {
       EXPECT_FALSE(flag.about.empty()) << verb.name << " " << flag.names.back();
-      EXPECT_EQ(flag.takes_value && !flag.positional, !flag.value.empty() && !flag.positional)
+      EXPECT_EQ(flag.takes_value() && !flag.positional, !flag.value.empty() && !flag.positional)
           << verb.name << " " << flag.names.back();
       for (const std::string& name : flag.names) EXPECT_TRUE(names.insert(name).second) << verb.name << " " << name;
     }
@@ -45,31 +64,30 @@ TEST(Verbs, EachFlagIsExplainedAndNamedOnce) {
   }
 }
 
-TEST(Verbs, FlagsAreReadOffTheApp) {
-  const auto described = describe_verbs(app());
-  const auto verb = std::find_if(described.begin(), described.end(), [](const VerbInfo& v) { return v.name == "run"; });
-  ASSERT_NE(verb, described.end());
+TEST(Verbs, FlagsSayWhatTheyTake) {
+  const auto verb = std::find_if(commands().begin(), commands().end(), [](const Command& v) { return v.name == "run"; });
+  ASSERT_NE(verb, commands().end());
   const auto flag = [&](const std::string& name) {
-    for (const FlagInfo& info : verb->flags) {
-      if (std::find(info.names.begin(), info.names.end(), name) != info.names.end()) return info;
+    for (const Flag& candidate : verb->flags) {
+      if (std::find(candidate.names.begin(), candidate.names.end(), name) != candidate.names.end()) return candidate;
     }
     ADD_FAILURE() << name;
-    return FlagInfo();
+    return Flag();
   };
   EXPECT_EQ(flag("--kv").choices(), (std::vector<std::string>{"f32", "f16", "q8_0"}));
-  EXPECT_FALSE(flag("--raw").takes_value);
+  EXPECT_FALSE(flag("--raw").takes_value());
   EXPECT_TRUE(flag("--tools").takes_file());
   EXPECT_TRUE(flag("MODEL").positional && flag("MODEL").required && flag("MODEL").takes_file());
   EXPECT_EQ(flag("-t").names, (std::vector<std::string>{"-t", "--threads"}));
 }
 
 TEST(Guide, HasAPageForEachVerbThatNamesEachFlag) {
-  for (const VerbInfo& verb : describe_verbs(app())) {
+  for (const Command& verb : commands()) {
     const std::string page = read_text(guide(verb.name + ".md"));
     ASSERT_FALSE(page.empty()) << "docs/guide/" << verb.name << ".md is missing";
     EXPECT_TRUE(page.starts_with("# ")) << verb.name;
     EXPECT_THAT(page, HasSubstr("```sh\n"));
-    for (const FlagInfo& flag : verb.flags) {
+    for (const Flag& flag : verb.flags) {
       if (flag.positional || flag.names.back() == "--help") continue;
       for (const std::string& name : flag.names) {
         EXPECT_TRUE(page.find("`" + name + "`") != std::string::npos || page.find("`" + name + " ") != std::string::npos)
@@ -81,9 +99,9 @@ TEST(Guide, HasAPageForEachVerbThatNamesEachFlag) {
 }
 
 TEST(Guide, NamesNoFlagThatIsNotThere) {
-  for (const VerbInfo& verb : describe_verbs(app())) {
+  for (const Command& verb : commands()) {
     std::set<std::string> known;
-    for (const FlagInfo& flag : verb.flags) known.insert(flag.names.begin(), flag.names.end());
+    for (const Flag& flag : verb.flags) known.insert(flag.names.begin(), flag.names.end());
     const std::string page = read_text(guide(verb.name + ".md"));
     for (std::size_t at = page.find("| `-"); at != std::string::npos; at = page.find("| `-", at + 1)) {
       const std::size_t begin = at + 3;
@@ -102,10 +120,10 @@ TEST(Guide, ListsEveryExitCode) {
 
 TEST(Completion, NamesEveryVerbAndFlag) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
-    const std::string script = completion_script(app(), shell);
-    for (const VerbInfo& verb : describe_verbs(app())) {
+    const std::string script = completion_script(commands(), shell);
+    for (const Command& verb : commands()) {
       EXPECT_THAT(script, HasSubstr(verb.name)) << shell;
-      for (const FlagInfo& flag : verb.flags) {
+      for (const Flag& flag : verb.flags) {
         if (flag.positional) continue;
         const std::string name = flag.names.back();
         EXPECT_THAT(script, HasSubstr(std::string(shell) == "fish" ? "-l " + name.substr(2) : name)) << shell;
@@ -113,13 +131,13 @@ TEST(Completion, NamesEveryVerbAndFlag) {
     }
   }
   expect_error(ErrorKind::kUsage, "'bsh' is not one of bash, zsh and fish: did you mean bash?",
-               [] { completion_script(app(), "bsh"); });
+               [] { completion_script(commands(), "bsh"); });
 }
 
 TEST(ManPage, NamesEveryVerbAndFlag) {
-  const std::string page = man_page(app());
+  const std::string page = man_page(commands());
   EXPECT_TRUE(page.starts_with(".TH PUNA 1"));
-  for (const VerbInfo& verb : describe_verbs(app())) {
+  for (const Command& verb : commands()) {
     std::string heading = verb.name;
     if (const std::size_t dash = heading.find('-'); dash != std::string::npos) heading.replace(dash, 1, "\\-");
     EXPECT_THAT(page, HasSubstr(".SS " + heading + "\n"));
