@@ -52,7 +52,7 @@ def main():
     parser.add_argument("--split", choices=("train", "eval"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows; 1 makes about 60 MB")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows; 1 makes about 47 MB")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.split == "eval":

@@ -18,7 +18,7 @@ from stream import Stream, is_held_out, normalised
 
 ROWS = 1500
 # Of the first 200 rows of each file at seed 1. Data that change on purpose change these; nothing else may.
-HASHES = {"pretrain": "9e202c4be2c37819", "sft": "31abaf85fe63189c", "preferences": "5fa83a6859fe7166", "eval": "9d3a0dfbe8754db2"}
+HASHES = {"pretrain": "29ed520cba540cc6", "sft": "31abaf85fe63189c", "preferences": "5fa83a6859fe7166", "eval": "2a9bd46108088a82"}
 
 
 def training(name, count=ROWS):
