@@ -126,8 +126,6 @@ void AdamW::step(double learning_rate, double norm) {
   parameters_.values_changed(device_);
 }
 
-std::vector<AdamW::State> AdamW::state() { return states_; }
-
 std::int64_t AdamW::bytes(const ModelConfig& config, const TrainChoice& choice, bool eight_bit) {
   std::size_t bytes = 0;
   for (const Shape& shape : Parameters::shapes(config, choice)) {

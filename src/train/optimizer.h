@@ -40,7 +40,7 @@ class AdamW {
     std::string name;
     std::span<std::byte> bytes;
   };
-  std::vector<State> state();
+  std::span<const State> state() const { return states_; }
 
   // Bytes the constructor allocates.
   static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice, bool eight_bit);

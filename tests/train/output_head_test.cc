@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// The output head cut into chunks against itself in one piece, and against plain loops in double precision.
+#include "train/output_head.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "base/random.h"
+#include "expect_error.h"
+#include "model/tiny_checkpoint.h"
+
+namespace puna {
+namespace {
+
+std::vector<float> normals(std::size_t count, std::uint64_t stream) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<float>(random_normal(2, stream, i));
+  return values;
+}
+
+struct HeadRig {
+  explicit HeadRig(Trained trained = Trained::kWeights, bool tied = false, std::int64_t max_rows = 64)
+      : parameters(tiny_checkpoint(config(tied), Format::kF32), {.trained = trained, .lora = {.rank = 2}}, device),
+        head(parameters, device, max_rows) {}
+  static ModelConfig config(bool tied) {
+    ModelConfig config = tiny_config();
+    config.tied_embeddings = tied;
+    return config;
+  }
+  TargetedRows targeted() const { return {hidden, rows, targets}; }
+
+  ThreadPool pool{2};
+  Device device{pool};
+  Parameters parameters;
+  OutputHead head;
+  std::vector<float> hidden = normals(40 * 256, 1);
+  std::vector<std::int32_t> rows{0, 1, 5, 6, 7, 12, 13, 20, 33, 39}, targets{3, 95, 0, 17, 17, 40, 8, 2, 60, 61};
+  std::vector<float> weights{1, 0.5f, -2, 0.25f, 1, 1, -0.5f, 0.125f, 3, 1};
+};
+
+// Plain loops: log p, and the gradient of -sum w log p.
+struct Expected {
+  std::vector<double> log_probs, dhidden, dw;
+};
+Expected expected(const HeadRig& rig) {
+  const Tensor& output = rig.parameters.weights().output;
+  const auto* const w = reinterpret_cast<const float*>(output.bytes.data());
+  Expected result{{}, std::vector<double>(rig.hidden.size()), std::vector<double>(96 * 256)};
+  for (std::size_t i = 0; i < rig.rows.size(); ++i) {
+    const std::size_t row = static_cast<std::size_t>(rig.rows[i]) * 256, target = static_cast<std::size_t>(rig.targets[i]);
+    std::vector<double> logits(96);
+    double sum = 0;
+    for (std::size_t v = 0; v < 96; ++v) {
+      for (std::size_t d = 0; d < 256; ++d)
+        logits[v] += static_cast<double>(w[v * 256 + d]) * static_cast<double>(rig.hidden[row + d]);
+      sum += std::exp(logits[v]);
+    }
+    result.log_probs.push_back(logits[target] - std::log(sum));
+    for (std::size_t v = 0; v < 96; ++v) {
+      const double slope = static_cast<double>(rig.weights[i]) * (std::exp(logits[v]) / sum - (v == target ? 1 : 0));
+      for (std::size_t d = 0; d < 256; ++d) {
+        result.dhidden[row + d] += slope * static_cast<double>(w[v * 256 + d]);
+        result.dw[v * 256 + d] += slope * static_cast<double>(rig.hidden[row + d]);
+      }
+    }
+  }
+  return result;
+}
+
+template <typename Expected>
+void expect_near(std::span<const float> found, const Expected& expected, double tolerance) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    ASSERT_NEAR(found[i], expected[i], tolerance * (1 + std::fabs(static_cast<double>(expected[i])))) << i;
+  }
+}
+
+TEST(OutputHead, AgreesWithPlainLoopsInChunksAndWhole) {
+  for (const std::int64_t max_rows : {64, 3}) {
+    HeadRig rig(Trained::kWeights, false, max_rows);
+    const Expected plain = expected(rig);
+    std::vector<double> log_probs(rig.rows.size()), again(rig.rows.size());
+    rig.head.log_probs(rig.targeted(), log_probs);
+    std::vector<float> dhidden(rig.hidden.size());
+    rig.head.backward(rig.targeted(), rig.weights, dhidden, again);
+    for (std::size_t i = 0; i < log_probs.size(); ++i) {
+      EXPECT_NEAR(log_probs[i], plain.log_probs[i], 1e-4);
+      EXPECT_NEAR(again[i], log_probs[i], 1e-9);
+    }
+    expect_near(dhidden, plain.dhidden, 1e-5);
+    expect_near(rig.parameters.find("lm_head.weight").gradient, plain.dw, 1e-5);
+  }
+}
+
+TEST(OutputHead, AddsToTheTiedEmbedding) {
+  HeadRig rig(Trained::kWeights, true);
+  std::vector<float> dhidden(rig.hidden.size());
+  std::vector<double> log_probs(rig.rows.size());
+  const std::span<float> gradient = rig.parameters.find("model.embed_tokens.weight").gradient;
+  std::ranges::fill(gradient, 1.0f);
+  rig.head.backward(rig.targeted(), rig.weights, dhidden, log_probs);
+  std::vector<double> plain = expected(rig).dw;
+  for (double& value : plain) value += 1;
+  expect_near(gradient, plain, 5e-5);  // logits of some hundreds
+}
+
+TEST(OutputHead, GivesAFrozenMatrixNoGradient) {
+  HeadRig rig(Trained::kAdapters);
+  std::vector<float> dhidden(rig.hidden.size());
+  std::vector<double> log_probs(rig.rows.size());
+  rig.head.backward(rig.targeted(), rig.weights, dhidden, log_probs);
+  expect_near(dhidden, expected(rig).dhidden, 1e-5);
+  for (const float gradient : rig.parameters.gradient_arena()) EXPECT_EQ(gradient, 0);
+}
+
+TEST(OutputHead, HoldsThirtyTwoMegabytesOfLogits) {
+  ModelConfig config = tiny_config();
+  config.vocabulary = 128256;  // 65 rows in 32 MB, 64 in whole panels
+  const std::int64_t logits = 64 * 128256 * 4, buffers = 2 * 64 * 256 * 4 + ActivationBuffer::bytes(64, 256);
+  EXPECT_EQ(OutputHead::bytes(config, 4096), logits + buffers);
+  EXPECT_EQ(OutputHead::bytes(config, 4096, true), 2 * logits + buffers);
+  EXPECT_LT(OutputHead::bytes(config, 8), OutputHead::bytes(config, 4096) / 7);
+}
+
+TEST(OutputHead, RefusesTargetsOutsideTheVocabulary) {
+  HeadRig rig;
+  rig.targets[2] = 96;
+  std::vector<double> log_probs(rig.rows.size());
+  expect_error(ErrorKind::kBadInput, "target 96 of row 5 is outside the vocabulary: ids are 0 to 95",
+               [&] { rig.head.log_probs(rig.targeted(), log_probs); });
+}
+
+}  // namespace
+}  // namespace puna
