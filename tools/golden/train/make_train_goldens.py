@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/train: two tiny models, a teacher, an adapter, and for every objective a packed batch with its loss, gradients
 and 20 steps of AdamW. What the files hold is told in tests/golden/train/README.md.
-Usage: make_train_goldens.py OUTPUT_FOLDER. Needs PyTorch (1.13 is enough); takes about a minute on one core."""
+Usage: make_train_goldens.py OUTPUT_FOLDER. Needs PyTorch (1.13 is enough); takes about ten seconds on one core."""
 import json
 import math
 import sys
