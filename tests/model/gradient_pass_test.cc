@@ -120,10 +120,10 @@ TEST(GradientPass, GradientsAreCentralDifferences) {
 }
 
 // B is moved away from zero, so that A has a gradient.
-void stir(Parameters& parameters) {
+void stir(Parameters& parameters, double spread = 0.2) {
   for (Parameter& parameter : parameters.all()) {
     for (std::size_t i = 0; i < parameter.value.size(); ++i) {
-      parameter.value[i] += static_cast<float>(0.2 * random_normal(11, std::hash<std::string>{}(parameter.name), i));
+      parameter.value[i] += static_cast<float>(spread * random_normal(11, std::hash<std::string>{}(parameter.name), i));
     }
   }
 }
@@ -308,6 +308,49 @@ TEST(GradientPass, MergedAdaptersGiveTheSameLogits) {
   }
   const std::vector<Token> tokens = random_tokens(20, 96);
   EXPECT_LT(distance(logits_of_pass(adapted, tokens), logits_of_pass(merged, tokens)), 1e-5);
+}
+
+// QLoRA: forward is the serving path's with its rounded activations, backward that of the decoded matrices.
+TEST(GradientPass, AdaptersOverQuantizedWeightsHaveTheGradientOfTheDecodedOnes) {
+  ThreadPool pool(2);
+  const auto quantized = random_checkpoint(tiny_config(), Format::kQ4_K, 3);
+  const auto decoded = std::make_shared<Checkpoint>();
+  decoded->config = quantized->config;
+  const Parameters values(quantized, {}, Device{pool});  // decodes every matrix
+  decoded->weights = values.weights();
+  TrainChoice choice{.trained = Trained::kAdapters};
+  choice.lora.rank = 4;
+  Parameters of_quantized(quantized, choice, Device{pool}), of_decoded(decoded, choice, Device{pool});
+  stir(of_quantized, 0.02);
+  stir(of_decoded, 0.02);
+  const Packed packed;
+  const Result found = run(of_quantized, 2, Keep::kAllActivations, packed.rows());
+  const Result expected = run(of_decoded, 2, Keep::kAllActivations, packed.rows());
+  const Agreement agreement = compare(found.gradients, std::vector<double>(expected.gradients.begin(), expected.gradients.end()));
+  EXPECT_GT(agreement.cosine, 0.999);
+  EXPECT_LT(agreement.relative, 0.05);
+  EXPECT_GT(agreement.relative, has_integer_dots() ? 1e-4 : 0.0) << "activations are rounded in one of them";
+}
+
+TEST(GradientPass, RoundedCopiesComputeAsABf16Checkpoint) {
+  ThreadPool pool(2);
+  const auto exact = tiny_checkpoint(tiny_config(), Format::kF32), rounded = tiny_checkpoint(tiny_config(), Format::kBF16);
+  Parameters trained(exact, {.compute = Format::kBF16}, Device{pool});
+  Parameters frozen(rounded, {.trained = Trained::kNothing}, Device{pool});
+  const std::vector<Token> tokens = random_tokens(20, 96);
+  EXPECT_EQ(logits_of_pass(trained, tokens), logits_of_pass(frozen, tokens));
+  const Packed packed;
+  const Result result = run(trained, 2, Keep::kAllActivations, packed.rows());
+  EXPECT_TRUE(std::ranges::any_of(result.gradients, [](float value) { return value != 0; }));
+}
+
+// Per row and layer: x, queries to values, attention, its sums, x_middle, gate and up; shared: the rest.
+TEST(GradientPass, ItsMemoryIsKnownBefore) {
+  const ModelConfig config = tiny_config();  // L 2, D 256, H E 256, G E 64, F 512, E 32, H 8
+  const auto bytes = [&](Keep keep, std::int64_t rank = 0) { return GradientPass::bytes(config, 64, keep, rank); };
+  EXPECT_EQ(bytes(Keep::kAllActivations) - bytes(Keep::kBlockInputs), 64 * 4 * (384 + 256 + 8 + 256 + 2 * 512));
+  EXPECT_EQ(bytes(Keep::kBlockInputs) - bytes(Keep::kNothing), 64 * 4 * (2 * 256 + 2 * 512 + 256 + 256 + 384 + 2 * 256));
+  EXPECT_EQ(bytes(Keep::kNothing, 16) - bytes(Keep::kNothing), 64 * 4 * (7 * 16 + 512));
 }
 
 TEST(GradientPass, SaysWhatItRefuses) {

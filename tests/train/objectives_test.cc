@@ -12,10 +12,12 @@
 #include <utility>
 #include <vector>
 
+#include "count_allocations.h"
 #include "expect_error.h"
 #include "model/tiny_checkpoint.h"
 #include "train/golden_case.h"
 #include "train/objectives/answers.h"
+#include "train/optimizer.h"
 
 namespace puna {
 namespace {
@@ -111,6 +113,19 @@ TEST_P(EveryObjective, OneAndTwoThreadsGiveEqualBits) {
   GoldenCase one(GetParam(), 1), two(GetParam(), 2);
   EXPECT_EQ(one.compute().loss, two.compute().loss);
   EXPECT_EQ(gradients(one), gradients(two));
+}
+
+TEST_P(EveryObjective, TheSecondStepAllocatesNothing) {
+  GoldenCase test(GetParam());
+  AdamW optimizer(test.student->parameters, {}, test.device);
+  const auto step = [&] {
+    test.compute();
+    optimizer.step(1e-3, optimizer.gradient_norm());
+  };
+  step();
+  const std::int64_t before = allocations;
+  step();
+  EXPECT_EQ(allocations - before, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EveryObjective,
