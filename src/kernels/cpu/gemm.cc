@@ -33,9 +33,9 @@ constexpr std::int64_t kLanes = hn::MaxLanes(F32());
 constexpr std::int64_t kTileColumns = 2 * kLanes;
 
 // Products are summed from zero over a run of k before they join the sum over all K: rounding grows with the length of a run.
-constexpr std::int64_t kRun = 256;
-constexpr std::int64_t kBlockRows = 240;      // 240 KiB of A
-constexpr std::int64_t kBlockColumns = 1024;  // 1 MiB of B
+constexpr std::int64_t kRun = 512;
+constexpr std::int64_t kBlockRows = 240;      // 480 KiB of A
+constexpr std::int64_t kBlockColumns = 1024;  // 2 MiB of B
 static_assert(kBlockRows % kTileRows == 0 && kBlockColumns % kTileColumns == 0);
 
 // Quantized formats are decoded from whole blocks: spans begin at multiples of this.
@@ -49,7 +49,7 @@ struct PackBuffer {
   alignas(64) float a[kBlockRows * kRun];     // [rows / kTileRows, run, kTileRows]
   alignas(64) float b[kBlockColumns * kRun];  // [columns / kTileColumns, run, kTileColumns]
   alignas(64) float tile[kTileRows * kTileColumns];
-  alignas(64) float decoded[std::max(kTileColumns * kRun, kDecodedRows* kBlockColumns)];  // rows of W on their way
+  alignas(64) float decoded[std::max(kTileColumns * kDecodeSpan, kDecodedRows* kBlockColumns)];  // rows of W on their way
 };
 
 inline PackBuffer& pack_buffer() {
@@ -70,17 +70,26 @@ inline void decode_scaled(const Tensor& w, std::int64_t row, std::int64_t first,
 }
 
 // Rows of `from` are k: they are copied piece by piece. to [count / kPanel, depth, kPanel], the last panel padded with zeros.
+// A few panels together: whole cache lines are read, and few enough are written at a time that they stay in the first cache
+// although they lie a power of two apart.
 template <std::int64_t kPanel>
 void copy_panels(const float* from, std::int64_t stride, std::int64_t count, std::int64_t depth, std::int64_t panel_stride,
                  float* to) {
-  std::int64_t i = 0;
-  for (; i + kPanel <= count; i += kPanel, to += panel_stride) {
-    for (std::int64_t k = 0; k < depth; ++k) std::copy_n(from + k * stride + i, kPanel, to + k * kPanel);
+  constexpr std::int64_t kTogether = 8;
+  const std::int64_t whole = count / kPanel;
+  for (std::int64_t first = 0; first < whole; first += kTogether) {
+    const std::int64_t last = std::min(first + kTogether, whole);
+    for (std::int64_t k = 0; k < depth; ++k) {
+      for (std::int64_t p = first; p < last; ++p)
+        std::copy_n(from + k * stride + p * kPanel, kPanel, to + p * panel_stride + k * kPanel);
+    }
   }
-  if (i == count) return;
+  const std::int64_t rest = count - whole * kPanel;
+  if (rest == 0) return;
   for (std::int64_t k = 0; k < depth; ++k) {
-    std::copy_n(from + k * stride + i, count - i, to + k * kPanel);
-    std::fill_n(to + k * kPanel + (count - i), kPanel - (count - i), 0.0f);
+    float* const place = to + whole * panel_stride + k * kPanel;
+    std::copy_n(from + k * stride + whole * kPanel, rest, place);
+    std::fill(place + rest, place + kPanel, 0.0f);
   }
 }
 
@@ -99,22 +108,25 @@ void pack_along_rows(const GemmOperand& operand, const PackBlock& block, float* 
   }
 }
 
-// Rows of the operand are rows or columns of C: they are turned.
+// Rows of the operand are rows or columns of C: they are turned, piece by piece, so that what is read and the lines that are
+// written stay in the first cache until all rows have been there.
 template <std::int64_t kPanel>
 void pack_within_rows(const GemmOperand& operand, const PackBlock& block, float* decoded, float* to) {
+  const bool in_blocks = operand.weight != nullptr && info(operand.weight->format).block_values > 1;
+  const std::int64_t piece = in_blocks ? kDecodeSpan : 64;
   for (std::int64_t i = 0; i < block.count; i += kPanel, to += block.depth * kPanel) {
-    const std::int64_t rows = std::min(kPanel, block.count - i);
-    const float* from = operand.values + (block.first + i) * operand.stride + block.k;
-    std::int64_t stride = operand.stride;
-    if (operand.values == nullptr) {
-      for (std::int64_t r = 0; r < rows; ++r) {
-        decode_scaled(*operand.weight, block.first + i + r, block.k, block.depth, decoded + r * kRun);
-      }
-      from = decoded;
-      stride = kRun;
-    }
+    const std::int64_t rows = std::min(kPanel, block.count - i), first = block.first + i;
     if (rows < kPanel) std::fill_n(to, block.depth * kPanel, 0.0f);
-    transpose(from, stride, rows, block.depth, to, kPanel);
+    for (std::int64_t k = 0; k < block.depth; k += piece) {
+      const std::int64_t count = std::min(piece, block.depth - k);
+      float* const place = to + k * kPanel;
+      if (operand.values != nullptr) {
+        transpose(operand.values + first * operand.stride + block.k + k, operand.stride, rows, count, place, kPanel);
+        continue;
+      }
+      for (std::int64_t r = 0; r < rows; ++r) decode_scaled(*operand.weight, first + r, block.k + k, count, decoded + r * piece);
+      transpose(decoded, piece, rows, count, place, kPanel);
+    }
   }
 }
 
@@ -131,6 +143,10 @@ void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std
   VecF32 sums[kRows][2];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = hn::Zero(d);
+  for (int r = 0; r < kRows; ++r) {
+    __builtin_prefetch(c + r * stride, 1, 3);
+    __builtin_prefetch(c + r * stride + kTileColumns - 1, 1, 3);
+  }
   for (std::int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
     const auto b0 = hn::Load(d, b), b1 = hn::Load(d, b + kLanes);
 #pragma GCC unroll 16
@@ -184,8 +200,23 @@ void multiply_block(const Gemm& g, const PackBlock& rows, const PackBlock& colum
   }
 }
 
+// Few rows: A is packed once for each run of k, and blocks of B are so small that they stay in the second cache beside it.
+void multiply_few_rows(const Gemm& g, const cpu::GemmRange& range, PackBuffer& buffer) {
+  for (std::int64_t k = 0; k < g.depth; k += kRun) {
+    const std::int64_t depth = std::min(kRun, g.depth - k);
+    const PackBlock rows{range.row_begin, range.row_end - range.row_begin, k, depth};
+    pack<kTileRows>(g.a, rows, buffer.decoded, buffer.a);
+    for (std::int64_t j = range.column_begin; j < range.column_end; j += kDecodeSpan) {
+      const PackBlock columns{j, std::min(kDecodeSpan, range.column_end - j), k, depth};
+      pack<kTileColumns>(g.b, columns, buffer.decoded, buffer.b);
+      multiply_block(g, rows, columns, g.add || k > 0, buffer);
+    }
+  }
+}
+
 void multiply_range(const Gemm& g, const cpu::GemmRange& range) {
   PackBuffer& buffer = pack_buffer();
+  if (range.row_end - range.row_begin <= kBlockRows) return multiply_few_rows(g, range, buffer);
   for (std::int64_t j = range.column_begin; j < range.column_end; j += kBlockColumns) {
     for (std::int64_t k = 0; k < g.depth; k += kRun) {
       const std::int64_t depth = std::min(kRun, g.depth - k);
