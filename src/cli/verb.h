@@ -11,7 +11,7 @@
 
 namespace puna {
 
-inline constexpr std::string_view kProgramAbout = "Run, measure, convert and quantize Llama-family models.";
+inline constexpr std::string_view kProgramAbout = "Train, run, measure, convert and quantize Llama-family models.";
 
 struct Verb {
   std::string_view name;   // "prompt-format"

@@ -17,6 +17,12 @@ namespace puna {
   ROW(bench, "bench", "Measure", "speed of reading a prompt and of writing an answer")                           \
   ROW(quantize, "quantize", "Change a model", "write a model with fewer bits per weight, and say what it costs") \
   ROW(convert, "convert", "Change a model", "write a model in another container: GGUF, Hugging Face, Meta")      \
+  ROW(train, "train", "Train a model", "run a recipe: pre-train, fine-tune, align, distil")                      \
+  ROW(recipe, "recipe", "Train a model", "the recipes that come with the program, and what a recipe can say")    \
+  ROW(merge, "merge", "Train a model", "fold adapters into the model they were trained on")                      \
+  ROW(average, "average", "Train a model", "one model out of several of the same shape")                         \
+  ROW(scaling_law, "scaling-law", "Train a model", "how large a model a budget of arithmetic is worth")          \
+  ROW(train_tokenizer, "train-tokenizer", "Train a model", "train a vocabulary of one's own on text")            \
   ROW(pull, "pull", "Keep models", "download a model from the Hugging Face hub")                                 \
   ROW(list, "list", "Keep models", "the models in the cache")                                                    \
   ROW(rm, "rm", "Keep models", "remove a model from the cache")                                                  \

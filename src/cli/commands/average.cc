@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna average`: one model out of several of the same shape.
+#include <charconv>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "cli/flags.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+#include "quant/convert.h"
+#include "train/merge.h"
+
+namespace puna {
+namespace {
+
+struct Flags {
+  std::string out, type = "bf16";
+  std::vector<std::string> models;
+  bool force = false, json = false;
+  int threads = 0;
+};
+
+// "path" or "path=0.3".
+AverageShare open_share(const std::string& text) {
+  const std::size_t equals = text.rfind('=');
+  if (equals == std::string::npos) return {open_model(text), 1};
+  double share = 0;
+  const char* const end = text.data() + text.size();
+  const auto [last, error] = std::from_chars(text.data() + equals + 1, end, share);
+  if (error != std::errc() || last != end)
+    fail(ErrorKind::kUsage, text, "'{}' is no share: write MODEL or MODEL=0.3", text.substr(equals + 1));
+  return {open_model(text.substr(0, equals)), share};
+}
+
+void average(const Flags& flags) {
+  if (flags.models.size() < 2) fail(ErrorKind::kUsage, "average", "{} model, expected two or more", flags.models.size());
+  std::vector<AverageShare> shares;
+  for (const std::string& model : flags.models) shares.push_back(open_share(model));
+  ThreadPool pool(flags.threads);
+  const Format format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
+  const std::shared_ptr<const Checkpoint> averaged = average_checkpoints(shares, format, pool);
+  const ConvertReport report = convert_checkpoint(pool, *averaged, flags.out, CheckpointKind::kHuggingFace, flags.force);
+  if (flags.json)
+    return write_json({{"path", flags.out}, {"bytes_out", report.bytes_out}, {"models", shares.size()}, {"notes", report.notes}});
+  for (const std::string& note : report.notes) write_note("note: " + note);
+  write_text(fmt::format("{}: the average of {} models as {}\n", flags.out, shares.size(), info(format).name));
+}
+
+}  // namespace
+
+VerbAction declare_average(Command& command) {
+  const auto flags = std::make_shared<Flags>();
+  command.positional("OUT", &flags->out, "OUT.gguf, or a folder as Hugging Face has them").required = true;
+  command.positional("MODEL", &flags->models, "two or more models; MODEL=0.3 gives one a share").required = true;
+  command.flag("--type", "f32|f16|bf16", &flags->type, "of the averaged weights (default bf16)");
+  command.flag("--force", &flags->force, "overwrite OUT");
+  add_threads(command, flags->threads);
+  add_json(command, flags->json);
+  return [flags] { average(*flags); };
+}
+
+}  // namespace puna
