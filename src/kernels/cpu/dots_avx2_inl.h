@@ -12,6 +12,9 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
+// What K must be a multiple of for the dots of these formats.
+inline constexpr std::int64_t kQ8_0Step = 32, kQ4_0Step = 32;
+
 HWY_INLINE __m256i widen_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 HWY_INLINE void accumulate(__m256& sum, __m256i pairs, __m256 scales) {
@@ -134,24 +137,6 @@ HWY_INLINE void dot4_q6_k(const std::byte* w, std::int64_t stride, const Quantiz
     }
   }
   for (int r = 0; r < kDotRows; ++r) y[r] = sum_of_lanes(sums[r]);
-}
-
-// The dot of four rows of a format straight from its blocks, where there is one.
-inline bool dot_rows(Format format, const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
-  switch (format) {
-    case Format::kQ8_0:
-      return dot4_q8_0(w, stride, x, width, y), true;
-    case Format::kQ4_0:
-      return dot4_q4_0(w, stride, x, width, y), true;
-    case Format::kQ4_K:
-      return dot4_k<BlockQ4_K>(w, stride, x, width, y), true;
-    case Format::kQ5_K:
-      return dot4_k<BlockQ5_K>(w, stride, x, width, y), true;
-    case Format::kQ6_K:
-      return dot4_q6_k(w, stride, x, width, y), true;
-    default:
-      return false;
-  }
 }
 
 // One unpacked row against one row of X: Q4_1, Q5_0 and Q5_1, whose groups are of 32 and whose values have at most 5 bits.

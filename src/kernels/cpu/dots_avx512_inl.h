@@ -13,6 +13,9 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
+// What K must be a multiple of for the dots of these formats.
+inline constexpr std::int64_t kQ8_0Step = 64, kQ4_0Step = 128;
+
 // -value * sum of each group of four bytes of x.
 HWY_INLINE __m512i negative_offset(char value, __m512i x) {
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(value), x));
@@ -218,24 +221,6 @@ HWY_INLINE void dot4_q6_k(const std::byte* w, std::int64_t stride, const Quantiz
     }
   }
   for (int r = 0; r < kDotRows; ++r) y[r] = _mm512_reduce_add_ps(sums[r]);
-}
-
-// The dot of four rows of a format straight from its blocks, where there is one and K fits it.
-inline bool dot_rows(Format format, const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
-  switch (format) {
-    case Format::kQ8_0:
-      return width % 64 == 0 && (dot4_q8_0(w, stride, x, width, y), true);
-    case Format::kQ4_0:
-      return width % 128 == 0 && (dot4_q4_0(w, stride, x, width, y), true);
-    case Format::kQ4_K:
-      return dot4_k<BlockQ4_K>(w, stride, x, width, y), true;
-    case Format::kQ5_K:
-      return dot4_k<BlockQ5_K>(w, stride, x, width, y), true;
-    case Format::kQ6_K:
-      return dot4_q6_k(w, stride, x, width, y), true;
-    default:
-      return false;
-  }
 }
 
 // One unpacked row against one row of X; mins [K / 32] where the format has them, q8 pairs of blocks at a time.

@@ -73,6 +73,24 @@ inline QuantizedRow quantized_row(const Activations& x, std::int64_t t, std::int
   return {x.quantized.q + t * x.width + k, x.quantized.scales + (t * x.width + k) / 32, x.quantized.sums + (t * x.width + k) / 16};
 }
 
+// The dot of four rows of a format straight from its blocks, where there is one and K fits it.
+inline bool dot_rows(Format format, const std::byte* w, std::int64_t stride, const QuantizedRow& x, std::int64_t width, float* y) {
+  switch (format) {
+    case Format::kQ8_0:
+      return width % kQ8_0Step == 0 && (dot4_q8_0(w, stride, x, width, y), true);
+    case Format::kQ4_0:
+      return width % kQ4_0Step == 0 && (dot4_q4_0(w, stride, x, width, y), true);
+    case Format::kQ4_K:
+      return dot4_k<BlockQ4_K>(w, stride, x, width, y), true;
+    case Format::kQ5_K:
+      return dot4_k<BlockQ5_K>(w, stride, x, width, y), true;
+    case Format::kQ6_K:
+      return dot4_q6_k(w, stride, x, width, y), true;
+    default:
+      return false;
+  }
+}
+
 // One row of W against few rows of X, by way of the cache.
 void multiply_unpacked_row(const Activations& x, const Product& product, std::int64_t n) {
   const Tensor& w = *product.weight;
