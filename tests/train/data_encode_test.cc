@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which tokens an example has and which of them are trained, written by hand from the published formats.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

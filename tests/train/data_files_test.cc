@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files, folders and patterns; compressed files; token shards; files as rows.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <zlib.h>

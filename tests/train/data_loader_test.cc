@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of examples, its exact continuation from a saved state, mixtures, epochs, and what is said of bad rows.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

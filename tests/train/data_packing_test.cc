@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packing by hand for small examples, and by its properties for thousands of random ones.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
+#include <string>
+#include <tuple>
 
 #include "base/random.h"
 #include "train/data/packing.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/data/row_fields.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "text/conversation.h"
