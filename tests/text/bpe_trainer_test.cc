@@ -3,12 +3,17 @@
 // everything anew at every step on random ones, and what the resulting tokenizer does to text.
 #include "text/bpe_trainer.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/json.h"
@@ -17,8 +22,10 @@
 #include "expect_error.h"
 #include "shared_data.h"
 #include "text/bpe_learner.h"
+#include "text/split_pattern.h"
 #include "text/tokenizer_export.h"
 #include "text/unicode.h"
+#include "text/word_stream.h"
 
 namespace puna {
 namespace {

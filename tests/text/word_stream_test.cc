@@ -2,11 +2,14 @@
 // Words counted from a stream are those of the text as a whole, however it arrives and however many threads count.
 #include "text/word_stream.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <string>
+#include <string_view>
 
 #include "base/random.h"
 #include "shared_data.h"
