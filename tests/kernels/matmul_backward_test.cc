@@ -20,8 +20,9 @@ struct Case {
   std::int64_t t, n, k, stride;  // T, N, K; rows of dY are `stride` apart
 };
 
-const Case kCases[] = {{1, 1, 1, 1},         {5, 3, 7, 3},        {12, 32, 64, 40},    {13, 33, 65, 33}, {64, 96, 256, 100},
-                       {65, 300, 1030, 300}, {300, 70, 257, 200}, {257, 17, 2100, 17}, {600, 50, 40, 50}};
+const Case kCases[] = {{1, 1, 1, 1},       {5, 3, 7, 3},         {12, 32, 64, 40},    {13, 33, 65, 33},
+                       {64, 96, 256, 100}, {65, 300, 1030, 300}, {300, 70, 257, 200}, {257, 17, 2100, 17},
+                       {600, 50, 40, 50},  {100, 520, 530, 520}, {530, 600, 64, 600}};
 
 struct Values {
   std::vector<float> x, w, dy;  // [T, K], [N, K], [T, stride]
@@ -129,6 +130,13 @@ TEST(MatmulBackward, ThreadsDoNotChangeABit) {
       }
     });
   }
+}
+
+TEST(MatmulBackward, ABatchOfNoRowsHasNoGradient) {
+  const Case c{0, 3, 5, 3};
+  const Values v(c);
+  EXPECT_EQ(weight_kernel(c, v, 2, Gradient::kReplace, 7), std::vector<float>(15, 0.0f));
+  EXPECT_EQ(weight_kernel(c, v, 2, Gradient::kAdd, 7), std::vector<float>(15, 7.0f));
 }
 
 // Every weight format, decoded while it is packed; several products of one X.

@@ -241,7 +241,7 @@ namespace {
 
 HWY_EXPORT(multiply_range);
 
-constexpr std::int64_t kGrain = 1 << 16;  // multiplications worth waking a thread for
+constexpr std::int64_t kGrain = 1 << 19;  // multiplications worth waking a thread for
 constexpr std::int64_t kRowGrain = 12;    // every instruction set's tiles divide these
 constexpr std::int64_t kColumnGrain = 32;
 constexpr std::int64_t kDecodedColumnGrain = 256;  // blocks of quantized formats stay whole
@@ -275,6 +275,10 @@ Grid grid_of(const Gemm& g, int threads, std::int64_t column_grain) {
 
 void gemm(Device& device, const Gemm& g) {
   if (g.rows == 0 || g.columns == 0) return;
+  if (g.depth == 0) {
+    for (std::int64_t r = 0; r < g.rows && !g.add; ++r) std::fill_n(g.c + r * g.stride, g.columns, 0.0f);
+    return;
+  }
   const auto kernel = HWY_DYNAMIC_DISPATCH(multiply_range);
   if (g.rows * g.columns * g.depth <= kGrain) return kernel(g, {0, g.rows, 0, g.columns});
   const bool decoded = g.b.weight != nullptr && g.b.depth == Depth::kAlongRows;
