@@ -46,6 +46,15 @@ void open_run_folder(const Recipe& recipe, bool resume) {
   file.commit();
 }
 
+// OUT/latest leads to the newest checkpoint; it is replaced in one step, so it always leads somewhere.
+void point_latest(const fs::path& out, const fs::path& checkpoint) {
+  std::error_code error;
+  const fs::path fresh = out / ".latest";
+  fs::remove(fresh, error);
+  fs::create_directory_symlink(fs::relative(checkpoint, out), fresh, error);
+  if (!error) fs::rename(fresh, out / "latest", error);  // where a file system has no links, the folder is found by its name
+}
+
 TrainChoice frozen() {
   TrainChoice choice;
   choice.trained = Trained::kNothing;
@@ -407,6 +416,7 @@ void Trainer::Parts::save() {
   });
   saved_step_ = step_;
   last_checkpoint_ = stored.folder;
+  point_latest(recipe.out, stored.folder);
   observer.saved(stored.folder);
 }
 

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training as its user meets it: recipes, flags, a tokenizer and a model from nothing, interrupts and kills. PUNA is its path."""
+
+import glob
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+PUNA = os.environ["PUNA"]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+STORIES_GGUF = os.path.join(os.path.dirname(ROOT), "shared", "data", "stories260K", "stories260K.gguf")
+needs_stories = unittest.skipUnless(os.path.exists(STORIES_GGUF), "needs ../shared/data/stories260K")
+
+
+def sentences(count, seed):
+    pick = random.Random(seed).choice
+    who, does, what = ["the cat", "the dog", "a bird"], ["sees", "likes", "follows"], ["the sun", "a tree", "the river"]
+    return "".join("%s %s %s.\n" % (pick(who), pick(does), pick(what)) for _ in range(count))
+
+
+class TrainTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.TemporaryDirectory()
+        cls.corpus = os.path.join(cls.shared.name, "corpus.txt")
+        with open(cls.corpus, "w") as file:
+            file.write(sentences(3000, 1))
+        cls.tokenizer = os.path.join(cls.shared.name, "tokenizer.json")
+        subprocess.run([PUNA, "train-tokenizer", cls.corpus, "--vocab", "300", "--out", cls.tokenizer], check=True,
+                       capture_output=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.shared.cleanup()
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def recipe(self, **more):
+        recipe = {"tokenizer": self.tokenizer, "data": [self.corpus], "out": self.path("run"), "sequence_length": 32,
+                  "step_tokens": 128, "batch_tokens": 64, "steps": 40,
+                  "new_model": {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "feed_forward": 64},
+                  "optimizer": {"learning_rate": 0.01}}
+        recipe.update(more)
+        path = self.path("recipe.yaml")
+        with open(path, "w") as file:
+            json.dump(recipe, file)  # JSON is YAML
+        return path
+
+    def puna(self, *arguments, code=0, **options):
+        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=120, cwd=self.folder, **options)
+        self.assertEqual(result.returncode, code, result.stderr)
+        return result
+
+    def model_hash(self, out):
+        digest = hashlib.sha256()
+        for name in ("model.safetensors", "training_state.bin"):
+            with open(os.path.join(out, "latest", name), "rb") as file:
+                digest.update(file.read())
+        return digest.hexdigest()
+
+    def test_a_model_from_nothing_and_back(self):
+        result = self.puna("train", self.recipe())
+        self.assertIn("step 40/40", result.stderr)
+        self.assertIn("finished at step 40", result.stderr)
+        text = self.puna("run", self.path("run/latest"), "--raw", "-p", "the cat", "-n", "4", "--temp", "0").stdout
+        self.assertTrue(text.strip().split()[0] in ("sees", "likes", "follows"), text)
+        self.puna("convert", self.path("run/latest"), self.path("model.gguf"))
+        again = self.puna("run", self.path("model.gguf"), "--raw", "-p", "the cat", "-n", "4", "--temp", "0").stdout
+        self.assertEqual(text, again)
+
+    def test_events_as_json(self):
+        lines = [json.loads(line) for line in self.puna("train", self.recipe(steps=3), "--json").stdout.splitlines()]
+        self.assertEqual([line["event"] for line in lines], ["began", "step", "step", "step", "checkpoint", "finished"])
+        with open(self.path("run/metrics.jsonl")) as file:
+            metrics = [json.loads(line) for line in file]
+        self.assertEqual([line["loss"] for line in metrics], [line["loss"] for line in lines if line["event"] == "step"])
+
+    def test_interrupted_and_resumed(self):
+        self.puna("train", self.recipe(out=self.path("whole")))
+        process = subprocess.Popen([PUNA, "train", self.recipe(), "--json"], stdout=subprocess.PIPE, text=True, cwd=self.folder)
+        for line in process.stdout:
+            if json.loads(line).get("step") == 7:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+        process.stdout.close()
+        self.assertEqual(process.wait(), 130)
+        self.puna("train", self.path("run"), "--resume")
+        self.assertEqual(self.model_hash(self.path("run")), self.model_hash(self.path("whole")))
+
+    def test_killed_at_any_moment_and_resumed(self):
+        recipe = dict(watch={"checkpoint_every": 3}, steps=60)
+        start = time.time()
+        self.puna("train", self.recipe(out=self.path("whole"), **recipe))
+        takes = time.time() - start
+        chance = random.Random(5)
+        arguments = [PUNA, "train", self.recipe(**recipe)]
+        for _ in range(8):
+            process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder)
+            try:
+                process.wait(chance.uniform(0, takes))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if os.path.exists(self.path("run/recipe.yaml")):
+                arguments = [PUNA, "train", self.path("run"), "--resume"]
+        self.puna(*arguments[1:])
+        self.assertEqual(self.model_hash(self.path("run")), self.model_hash(self.path("whole")))
+        self.assertEqual(glob.glob(self.path("run/checkpoints/.unfinished*")), [])
+
+    def test_a_disk_that_takes_no_more(self):
+        recipe = self.recipe(watch={"checkpoint_every": 5}, steps=5)
+        self.puna("train", recipe)
+        before = self.model_hash(self.path("run"))
+
+        def allow_small_files():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+        result = self.puna("train", self.path("run"), "--resume", "--steps", "10", code=3, preexec_fn=allow_small_files)
+        self.assertIn("cannot write", result.stderr)
+        self.assertEqual(self.model_hash(self.path("run")), before)
+        self.puna("train", self.path("run"), "--resume", "--steps", "10")
+
+    def test_wrong_recipes(self):
+        self.assertIn("there is no key 'stpes': did you mean steps?",
+                      self.puna("train", self.recipe(stpes=3), code=3).stderr)
+        self.assertIn("unknown flag '--optimizer.learning_rat': did you mean --optimizer.learning_rate?",
+                      self.puna("train", self.recipe(), "--optimizer.learning_rat", "1", code=2).stderr)
+        self.assertIn("expected a whole number", self.puna("train", self.recipe(), "--steps", "many", code=2).stderr)
+        self.assertIn("absent.txt", self.puna("train", self.recipe(data=["absent.txt"]), code=4).stderr)
+        self.assertIn("did you mean reward-8b?", self.puna("train", "rewad-8b", code=4).stderr)
+        self.assertIn("holds no run to resume", self.puna("train", self.recipe(), "--resume", code=4).stderr)
+        self.assertIn("does not divide the width", self.puna("train", self.recipe(), "--new_model.heads", "5", code=2).stderr)
+        self.assertFalse(os.path.exists(self.path("run")))
+
+    def test_plan_and_inspect(self):
+        plan = json.loads(self.puna("train", self.recipe(), "--plan", "--json").stdout)
+        self.assertEqual(sum(plan["parts"].values()), plan["total_bytes"])
+        conversation = {"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "A cat."}]}
+        with open(self.path("chat.jsonl"), "w") as file:
+            file.write(json.dumps(conversation) + "\n" + '{"messages": []}\n')
+        shown = self.puna("train", self.recipe(data=[self.path("chat.jsonl")], objective="sft", sequence_length=64), "--inspect", "1").stdout
+        self.assertIn("«A cat.<|eot_id|>»", shown)
+        self.assertNotIn("«Who", shown)
+
+    def test_recipes_that_come_with_the_program(self):
+        names = [row["name"] for row in json.loads(self.puna("recipe", "list", "--json").stdout)]
+        self.assertIn("dpo-8b", names)
+        self.puna("recipe", "copy", "dpo-8b", "mine.yaml")
+        with open(self.path("mine.yaml")) as file:
+            self.assertEqual(file.read(), self.puna("recipe", "show", "dpo-8b").stdout)
+        self.assertIn("exists already", self.puna("recipe", "copy", "dpo-8b", "mine.yaml", code=2).stderr)
+        self.assertIn("optimizer.learning_rate", self.puna("recipe", "fields").stdout)
+
+    def test_average(self):
+        self.puna("train", self.recipe(steps=2, out=self.path("a")))
+        self.puna("train", self.recipe(steps=2, seed=2, out=self.path("b")))
+        self.puna("average", "c", "a/latest", "b/latest=0", "--type", "f32")
+        tokens = self.path("ids.json")
+        with open(tokens, "w") as file:
+            json.dump([256, 100, 101, 102], file)
+        score = lambda model: json.loads(self.puna("score", model, "--tokens", tokens, "--json").stdout)["logprobs"]
+        self.assertEqual(score("c"), score("a/latest"))
+        self.assertIn("expected two or more", self.puna("average", "d", "a/latest", code=2).stderr)
+
+    @needs_stories
+    def test_adapters_over_a_gguf_file_merged_are_the_same_model(self):
+        self.puna("quantize", STORIES_GGUF, self.path("q8.gguf"), "--type", "q8_0")
+        for base in (STORIES_GGUF, self.path("q8.gguf")):
+            out = self.path(os.path.basename(base) + "-run")
+            recipe = self.recipe(model=base, new_model={}, tokenizer="", data=[self.corpus], lora={"rank": 4}, out=out, steps=10)
+            self.puna("train", recipe)
+            merged = self.path(os.path.basename(base) + "-merged.gguf")
+            self.puna("merge", base, out + "/latest", merged, "--type", "f32")
+            text = self.puna("run", merged, "--raw", "-p", "the", "-n", "30", "--temp", "0").stdout
+            self.assertRegex(text, r"(cat|dog|bird)")  # it has learned the corpus
+        self.assertIn("made for another model", self.puna("merge", self.make_small_model(), out + "/latest", "x", code=3).stderr)
+
+    def make_small_model(self):
+        self.puna("train", self.recipe(steps=1, out=self.path("small")))
+        return self.path("small/latest")
+
+
+if __name__ == "__main__":
+    unittest.main()
