@@ -98,9 +98,9 @@ void attend(const BlockRun& run, const PackedKv& kv, const BlockBuffers& buffers
   packed_attention_forward(run.device, packed_rows(run.config, buffers.qkv), kv.segments, buffers.attention, kv.log_sum_exp);
 }
 
-// The output product of attention and the feed-forward network. Each product is written where its sum with the residual stream
-// shall lie, and the stream is added to it.
-void finish(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, std::int64_t rows) {
+// The output product of attention and the feed-forward network up to its last product. Products of the residual stream are written
+// where their sum with it shall lie, and the stream is added to them.
+void finish_but_down(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, std::int64_t rows) {
   const ModelConfig& config = run.config;
   const std::array<RoleProduct, 1> output{{{WeightRole::kAttentionOutput, buffers.x_middle, config.width}}};
   multiply(run, weights, buffers, buffers.attention, rows, config.heads * config.head_width, output);
@@ -112,6 +112,11 @@ void finish(const BlockRun& run, const BlockWeights& weights, const BlockBuffers
       {{WeightRole::kGate, buffers.gate, config.feed_forward}, {WeightRole::kUp, buffers.up, config.feed_forward}}};
   multiply(run, weights, buffers, buffers.feed_forward_norm, rows, config.width, gate_up);
   swiglu_forward(run.device, buffers.gate, buffers.up, rows, config.feed_forward, buffers.activated);
+}
+
+void finish(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, std::int64_t rows) {
+  finish_but_down(run, weights, buffers, rows);
+  const ModelConfig& config = run.config;
   const std::array<RoleProduct, 1> down{{{WeightRole::kDown, buffers.x_out, config.width}}};
   multiply(run, weights, buffers, buffers.activated, rows, config.feed_forward, down);
   add_forward(run.device, buffers.x_out, buffers.x_middle, rows, config.width);
@@ -154,6 +159,20 @@ void block_forward(const BlockRun& run, const BlockWeights& weights, const Block
     attend(run, std::get<PackedKv>(kv), buffers);
   }
   finish(run, weights, buffers, batch.rows);
+}
+
+void block_forward_again(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PackedKv& kv,
+                         const BlockBuffers& buffers) {
+  project(run, weights, batch, buffers, true);
+  attend(run, kv, buffers);
+  finish_but_down(run, weights, buffers, batch.rows);
+  if (weights.adapters == nullptr || !weights.adapters->at(WeightRole::kDown)) return;
+  const LowRank& adapter = weights.adapters->at(WeightRole::kDown);
+  float* const inner = buffers.low_rank.inner[adapter_index(WeightRole::kDown)];
+  const std::array<Product, 1> narrow{{{&adapter.a, inner, adapter.rank()}}};
+  Activations activations = run.activations.prepare(buffers.activated, batch.rows, run.config.feed_forward);
+  matmul_forward(run.device, activations, narrow);
+  scale_inner(run.device, inner, batch.rows * adapter.rank(), adapter.scale);
 }
 
 void last_block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PagedKv& kv,

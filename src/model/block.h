@@ -75,6 +75,10 @@ struct BlockRun {
 void block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const KvView& kv,
                    const BlockBuffers& buffers);
 
+// The same without the last product and x_out: all that block_backward() reads, for blocks that are run again.
+void block_forward_again(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PackedKv& kv,
+                         const BlockBuffers& buffers);
+
 // The same for the last block of inference: keys and values of all rows are stored, but only the wanted rows are finished; they are
 // left as x_out [R, D]. With no wanted rows it ends behind the cache. Rows of x are moved.
 void last_block_forward(const BlockRun& run, const BlockWeights& weights, const BlockBatch& batch, const PagedKv& kv,

@@ -137,9 +137,8 @@ struct GradientPass::Buffers {
   std::vector<const float*> attention_norms, feed_forward_norms;  // [L] of [D]
   const float* output_norm;                                       // [D]
 
-  PassRows rows;                // of the last forward()
-  bool can_go_back = false;     // forward() has left what backward() needs
-  std::int64_t in_shared = -1;  // the layer whose activations the shared set holds
+  PassRows rows;             // of the last forward()
+  bool can_go_back = false;  // forward() has left what backward() needs
 };
 
 GradientPass::GradientPass(Parameters& parameters, Device device, std::int64_t max_rows, Keep keep)
@@ -182,7 +181,10 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
   buffers.can_go_back = false;
   rope_table(device_, buffers.frequencies, rows.positions, floats.rope_table);
   embed(rows.tokens);
-  for (std::int64_t l = 0; l < config().layers; ++l) run_block(l);
+  for (std::int64_t l = 0; l < config().layers; ++l) {
+    const Layer layer = this->layer(l);
+    block_forward({device_, config(), buffers.activations}, layer.weights, batch(), layer.kv, layer.buffers);
+  }
   rms_norm_forward(device_, floats.x.back(), buffers.output_norm, static_cast<float>(config().norm_eps), count, config().width,
                    floats.hidden);
   if (keep_ != Keep::kNothing) std::ranges::fill(dhidden(), 0.0f);
@@ -230,12 +232,6 @@ BlockBatch GradientPass::batch() const {
   return {static_cast<std::int64_t>(buffers_->rows.tokens.size()), buffers_->floats.rope_table};
 }
 
-void GradientPass::run_block(std::int64_t index) {
-  const Layer layer = this->layer(index);
-  block_forward({device_, config(), buffers_->activations}, layer.weights, batch(), layer.kv, layer.buffers);
-  buffers_->in_shared = index;
-}
-
 void GradientPass::backward(std::span<const float> dhidden) {
   Buffers& buffers = *buffers_;
   Floats& floats = buffers.floats;
@@ -256,11 +252,13 @@ void GradientPass::backward(std::span<const float> dhidden) {
                                      .feed_forward = floats.activated,
                                      .dfeed_forward = floats.dfeed_forward,
                                      .dinner = floats.dinner};
+  const BlockRun run{device_, config(), buffers.activations};
   for (std::int64_t l = config().layers - 1; l >= 0; --l) {
-    if (keep_ == Keep::kBlockInputs && buffers.in_shared != l) run_block(l);
     const Layer layer = this->layer(l);
-    block_backward({device_, config(), buffers.activations}, layer.weights, batch(), layer.kv,
-                   {layer.buffers, scratch, gradients.layers[size(l)], floats.dx});
+    // The last layer's activations are in the shared set still.
+    const bool again = keep_ == Keep::kBlockInputs && l + 1 < config().layers;
+    if (again) block_forward_again(run, layer.weights, batch(), layer.kv, layer.buffers);
+    block_backward(run, layer.weights, batch(), layer.kv, {layer.buffers, scratch, gradients.layers[size(l)], floats.dx});
   }
   if (gradients.token_embedding != nullptr) add_embedding_gradient(floats.dx);
 }

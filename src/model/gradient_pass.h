@@ -3,6 +3,8 @@
 //   x = embedding[token];  x = block(x) for every layer (model/block.h);  hidden = rms_norm(x)
 // Logits and losses are train/output_head.h's and the objectives'. Buffers are planned once; a pass allocates nothing.
 // Any number of threads gives equal bits, and so does every choice of what is kept.
+// Forward is what serving computes, so that what is trained is what will run: frozen quantized weights multiply rounded activations
+// (kernels/matmul.h). Backward takes the rounding as exact.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +20,9 @@
 
 namespace puna {
 
-// What forward keeps for backward. kBlockInputs keeps x [T, D] of every layer and runs each block again before its backward: a
-// third more arithmetic. kNothing: forward only, for teachers, references and held-out losses.
+// What forward keeps for backward. kBlockInputs keeps x [T, D] of every layer and runs each block again, but its last product,
+// before its backward: about a quarter more arithmetic for a tenth of the memory. kNothing: forward only, for teachers, references
+// and held-out losses.
 enum class Keep { kAllActivations, kBlockInputs, kNothing };
 
 // The spans are read until the backward of this pass.
@@ -59,7 +62,6 @@ class GradientPass {
   void embed(std::span<const Token> tokens);
   Layer layer(std::int64_t index) const;
   BlockBatch batch() const;
-  void run_block(std::int64_t index);
   void add_embedding_gradient(const float* dx);
 
   Parameters& parameters_;
