@@ -11,13 +11,13 @@
 
 namespace puna {
 
-// One of several answers to the same prompt (preferences, rewards). Its rows are those that predict its tokens: the first is the row
-// of the last prompt token.
+// One of several answers to the same prompt (preferences, rewards). Its rows are those that predict its tokens: the first is the
+// row of the last prompt token.
 struct Answer {
   std::int64_t first_row = 0, rows = 0;
-  std::int64_t end_row = 0;  // the row of its last token, where a reward is read
-  std::int64_t group = 0;    // answers of one prompt share it; unique within the step
-  int rank = 0;              // 0 is the best; equal ranks are not compared
+  std::int64_t end_row = 0;       // the row of its last token, where a reward is read
+  std::int64_t group = 0;         // answers of one prompt share it; unique within the step
+  int rank = 0;                   // 0 is the best; equal ranks are not compared
   double reference_log_prob = 0;  // sum over its counted rows under the reference model, once it is known
 };
 
@@ -25,10 +25,10 @@ struct PackedBatch {
   std::vector<Token> tokens;            // [T]
   std::vector<std::int32_t> positions;  // [T] start at 0 in each document; behind a prefix they go on from it
   std::vector<PackedSegment> segments;
-  std::vector<Token> targets;           // [T], read where weights are not 0
-  std::vector<float> weights;           // [T] 0: not trained. With answers: counted in their log-probabilities (0: format tokens)
+  std::vector<Token> targets;  // [T], read where weights are not 0, and on all rows of answers
+  std::vector<float> weights;  // [T] 0: not trained. With answers: counted in their log-probabilities (0: format tokens)
   std::vector<Answer> answers;
-  std::vector<std::int64_t> examples;   // indices of the examples in here, for reports
+  std::vector<std::int64_t> examples;  // indices of the examples in here, for reports
 };
 
 // The batches of one step. Losses are divided by what the whole step holds, so that splitting it changes nothing.
