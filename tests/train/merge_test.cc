@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/merge.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "model/gradient_pass.h"
+#include "model/tiny_checkpoint.h"
+
+namespace puna {
+namespace {
+
+namespace fs = std::filesystem;
+
+class MergeTest : public testing::TestWithParam<RopePairing> {
+ protected:
+  MergeTest() : folder_(fs::temp_directory_path() / ("puna-merge-" + std::to_string(::getpid()))) {
+    fs::create_directories(folder_);
+  }
+  ~MergeTest() override { fs::remove_all(folder_); }
+
+  std::vector<float> hidden_of(Parameters& parameters) {
+    const std::vector<Token> tokens{Token{1}, Token{5}, Token{90}, Token{7}, Token{30}, Token{2}, Token{2}, Token{66}, Token{12}};
+    std::vector<std::int32_t> positions;
+    for (std::size_t t = 0; t < tokens.size(); ++t) positions.push_back(static_cast<std::int32_t>(t));
+    const std::vector<PackedSegment> segments{{.first_row = 0, .rows = static_cast<std::int64_t>(tokens.size())}};
+    GradientPass pass(parameters, device_, 16, Keep::kNothing);
+    const auto hidden = pass.forward({.tokens = tokens, .positions = positions, .segments = segments});
+    return {hidden.begin(), hidden.end()};
+  }
+
+  fs::path folder_;
+  ThreadPool pool_{2};
+  Device device_{pool_};
+};
+
+// Query and key rows lie in another order in Hugging Face's files than in GGUF's: both bases must come back to themselves.
+TEST_P(MergeTest, AMergedModelComputesWhatBaseAndAdapterDo) {
+  ModelConfig config = tiny_config();
+  config.rope_pairing = GetParam();
+  const std::shared_ptr<Checkpoint> base = TinyCheckpointMaker(config, Format::kF32, 3).take();
+  TrainChoice choice;
+  choice.trained = Trained::kAdapters;
+  choice.lora.rank = 4;
+  choice.lora.alpha = 6;
+  Parameters adapted(base, choice, device_);
+  std::uint64_t stream = 0;
+  for (Parameter& each : adapted.all()) {
+    for (std::size_t i = 0; i < each.value.size(); ++i) each.value[i] = static_cast<float>(0.05 * random_normal(8, stream, i));
+    ++stream;
+  }
+  adapted.values_changed(device_);
+  const std::vector<float> expected = hidden_of(adapted);
+
+  write_adapter(folder_, adapted, choice.lora, "base");
+  const AdapterFile adapter = read_adapter(folder_);
+  EXPECT_EQ(adapter.base, "base");
+  EXPECT_EQ(adapter.matrices.size(), 14u);
+  const std::shared_ptr<Checkpoint> merged = merge_adapter(base, adapter, Format::kF32, pool_);
+  TrainChoice frozen;
+  frozen.trained = Trained::kNothing;
+  Parameters plain(merged, frozen, device_), untouched(base, frozen, device_);
+  const std::vector<float> got = hidden_of(plain), before = hidden_of(untouched);
+  float largest = 0, error = 0, change = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    error = std::max(error, std::abs(got[i] - expected[i]));
+    change = std::max(change, std::abs(before[i] - expected[i]));
+  }
+  EXPECT_GT(change, 0.05f * largest) << "the adapters change nothing: the test would not see a wrong merge";
+  EXPECT_LT(error, 2e-5f * largest);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pairings, MergeTest, testing::Values(RopePairing::kNeighbours, RopePairing::kHalves));
+
+float value_at(const Checkpoint& checkpoint, WeightRole role, std::int64_t row, std::size_t column) {
+  const Tensor& tensor = checkpoint.weights.at(role, 1);
+  std::vector<float> values(static_cast<std::size_t>(tensor.shape.row_length()));
+  decode_row(tensor, row, values.data());
+  return values[column];
+}
+
+TEST(AverageCheckpoints, IsTheWeightedMean) {
+  ThreadPool pool(2);
+  const auto a = TinyCheckpointMaker(tiny_config(), Format::kF32, 1).take(),
+             b = TinyCheckpointMaker(tiny_config(), Format::kF32, 2).take();
+  const auto mean = average_checkpoints({{a, 1}, {b, 3}}, Format::kF32, pool);
+  for (const WeightRole role : {WeightRole::kQuery, WeightRole::kDown}) {
+    const double expected =
+        0.25 * static_cast<double>(value_at(*a, role, 5, 9)) + 0.75 * static_cast<double>(value_at(*b, role, 5, 9));
+    EXPECT_NEAR(value_at(*mean, role, 5, 9), expected, 1e-6);
+  }
+}
+
+TEST(AverageCheckpoints, RefusesOtherShapesAndShares) {
+  ThreadPool pool(1);
+  ModelConfig other = tiny_config();
+  other.feed_forward = 256;
+  const auto a = TinyCheckpointMaker(tiny_config(), Format::kF32, 1).take(), b = TinyCheckpointMaker(other, Format::kF32, 2).take();
+  EXPECT_THROW(average_checkpoints({{a, 1}, {b, 1}}, Format::kF32, pool), Error);
+  EXPECT_THROW(average_checkpoints({{a, 1}, {a, -1}}, Format::kF32, pool), Error);
+  EXPECT_THROW(average_checkpoints({{a, 0}, {a, 0}}, Format::kF32, pool), Error);
+}
+
+}  // namespace
+}  // namespace puna
