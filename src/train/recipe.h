@@ -53,7 +53,8 @@ struct Recipe {
   std::vector<DataRecipe> data, validation;
   struct Reading {
     bool strict = false, pack = true, whole_documents = false, last_turn_only = false, train_format_tokens = false;
-    std::string over_long = "drop", at_end = "repeat";
+    bool blank_line_documents = false, plain_strings = false;
+    std::string over_long = "drop", at_end = "repeat", date;
   } reading;
 
   std::int64_t sequence_length = 2048, step_tokens = 16384, batch_tokens = 4096;

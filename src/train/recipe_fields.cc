@@ -33,6 +33,10 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"reading.whole_documents", "leave documents longer than a row whole or out, never cut", &r.reading.whole_documents, ""},
       {"reading.last_turn_only", "learn the last assistant turn of a conversation only", &r.reading.last_turn_only, ""},
       {"reading.train_format_tokens", "let headers and end tokens count in preferences", &r.reading.train_format_tokens, ""},
+      {"reading.blank_line_documents", "in text files, blank lines end a document", &r.reading.blank_line_documents, ""},
+      {"reading.plain_strings", "prompts and answers that are texts continue each other; else they are turns of a chat",
+       &r.reading.plain_strings, ""},
+      {"reading.date", "today's date in prompts that tell it, as 26 Jul 2024; empty leaves it out", &r.reading.date, ""},
       {"reading.over_long", "an example longer than a row", &r.reading.over_long, "drop|truncate|error"},
       {"reading.at_end", "when the data has been read once", &r.reading.at_end, "repeat|stop"},
 

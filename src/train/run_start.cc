@@ -146,6 +146,9 @@ DataOptions data_options(const Recipe& recipe, bool validation) {
   options.batch_tokens = recipe.batch_tokens;
   options.pack = recipe.reading.pack;
   options.whole_documents = recipe.reading.whole_documents;
+  options.blank_line_documents = recipe.reading.blank_line_documents;
+  options.plain_strings = recipe.reading.plain_strings;
+  options.date = recipe.reading.date;
   options.last_turn_only = recipe.reading.last_turn_only;
   options.count_format_tokens = recipe.reading.train_format_tokens;
   options.over_long = over_long_from_name(recipe.reading.over_long).value_or(OverLong::kDrop);
