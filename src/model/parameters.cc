@@ -63,6 +63,9 @@ void check_choice(const ModelConfig& config, const TrainChoice& choice) {
   if (choice.compute != Format::kF32 && choice.compute != Format::kBF16) {
     fail(ErrorKind::kUsage, "weights", "training computes with f32 or bf16 weights, not with {}", info(choice.compute).name);
   }
+  if (choice.new_weights && choice.trained != Trained::kWeights) {
+    fail(ErrorKind::kUsage, "lora", "a new network has nothing to adapt: train all of its weights");
+  }
   if (choice.trained != Trained::kAdapters) return;
   const LoraChoice& lora = choice.lora;
   const std::int64_t largest = std::min({config.width, config.heads * config.head_width, config.feed_forward});

@@ -183,6 +183,8 @@ TEST_F(ParametersTest, SayWhatTheyRefuse) {
   refuse(choice, "[lora.alpha] -1 found, expected a number above 0");
   choice.lora = {.roles = {}};
   refuse(choice, "[lora.targets] no matrices chosen");
+  choice = {.trained = Trained::kAdapters, .new_weights = true};
+  refuse(choice, "[lora] a new network has nothing to adapt");
   choice = {.compute = Format::kQ4_0};
   refuse(choice, "training computes with f32 or bf16 weights, not with q4_0");
   EXPECT_EQ(adapted_role_from_name("gate_proj"), WeightRole::kGate);
