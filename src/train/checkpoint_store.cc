@@ -12,13 +12,13 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/mapped_file.h"
 #include "base/sha256.h"
 #include "tensor/atomic_file.h"
 
@@ -40,9 +40,15 @@ std::optional<std::int64_t> step_of(const std::string& name) {
   return error == std::errc() && last == end ? std::optional(step) : std::nullopt;
 }
 
+// Read piece by piece: a mapping would count a checkpoint's size as memory of the run.
 std::string sha256_of(const fs::path& path) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> piece(kPiece);
   Sha256 sum;
-  if (fs::file_size(path) > 0) sum.update(MappedFile(path).bytes());
+  while (file.read(piece.data(), kPiece) || file.gcount() > 0)
+    sum.update(std::as_bytes(std::span(piece)).first(static_cast<std::size_t>(file.gcount())));
+  if (!file.eof()) fail(ErrorKind::kBadInput, path.string(), "cannot be read");
   return sum.finish();
 }
 

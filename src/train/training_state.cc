@@ -68,6 +68,7 @@ Json read_training_state(const fs::path& folder, const std::vector<NamedBytes>& 
     if (offset > data.size() || count > data.size() - offset)
       fail(ErrorKind::kBadInput, where, "'{}' ends past the end of the file", state.name);
     std::ranges::copy(data.subspan(offset, count), state.bytes.begin());
+    file.release(kFixed + length + offset, count);
   }
   const MappedFile place(place_path(folder));
   const auto text = place.bytes();
