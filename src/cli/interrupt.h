@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ctrl-C. Outside an InterruptScope it ends the process at once with exit code 130; inside one it only raises a flag that the
-// generation loop and the line editor look at. Where the scope says so, a second Ctrl-C before the flag is taken down ends the
-// process.
+// generation loop, the writers of models and the line editor look at; a verb that ends because of it throws Interrupted
+// (base/interrupted.h), which run_command_line() catches. Where the scope says so, a second Ctrl-C before the flag is taken down
+// ends the process.
 #pragma once
 
 #include <atomic>
-#include <exception>
+
+#include "base/interrupted.h"
 
 namespace puna {
 
 constexpr int kInterruptedExit = 130;
-
-// Ends a verb that noticed the flag; caught in run_command_line().
-class Interrupted : public std::exception {
- public:
-  const char* what() const noexcept override { return "interrupted"; }
-};
 
 // Installs the handler; called once, before any verb runs.
 void handle_interrupts();

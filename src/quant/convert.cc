@@ -102,12 +102,13 @@ std::int64_t bytes_under(const fs::path& path) {
   return bytes;
 }
 
-void write_target(ThreadPool& pool, const Checkpoint& in, const fs::path& out, CheckpointKind kind, ConvertReport& report) {
+void write_target(ThreadPool& pool, const Checkpoint& in, const fs::path& out, CheckpointKind kind, ConvertReport& report,
+                  const std::atomic<bool>* interrupted) {
   const std::vector<WeightPlan> plan = plan_conversion(in, kind);
   note_losses(in, plan, kind, report);
   check_room(out, planned_bytes(in, plan));
   const RopePairing pairing = kind == CheckpointKind::kHuggingFace ? RopePairing::kHalves : RopePairing::kNeighbours;
-  WeightEncoder encoder(pool, in, pairing, "convert");
+  WeightEncoder encoder(pool, in, pairing, "convert", interrupted);
   if (kind == CheckpointKind::kGguf) {
     write_gguf_checkpoint(out, in, plan, file_type_of(in, plan), encoder);
     report.bytes_out = bytes_under(out);
@@ -125,13 +126,14 @@ void write_target(ThreadPool& pool, const Checkpoint& in, const fs::path& out, C
 
 }  // namespace
 
-ConvertReport convert_checkpoint(ThreadPool& pool, const Checkpoint& in, const fs::path& out, CheckpointKind kind, bool overwrite) {
+ConvertReport convert_checkpoint(ThreadPool& pool, const Checkpoint& in, const fs::path& out, CheckpointKind kind, bool overwrite,
+                                 const std::atomic<bool>* interrupted) {
   const auto start = std::chrono::steady_clock::now();
   if (out.extension() == ".gguf") kind = CheckpointKind::kGguf;
   if (kind == CheckpointKind::kMemory) fail(ErrorKind::kUsage, out.string(), "expected gguf, hf or meta as the target");
   check_output(in, out, kind != CheckpointKind::kGguf, overwrite);
   ConvertReport report;
-  write_target(pool, in, out, kind, report);
+  write_target(pool, in, out, kind, report, interrupted);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

@@ -4,6 +4,7 @@
 // tokenizer are rewritten.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -21,8 +22,9 @@ struct ConvertReport {
   bool lossless = true;
 };
 
-// The target's kind: kGguf for a path ending in .gguf, else what `kind` says.
+// The target's kind: kGguf for a path ending in .gguf, else what `kind` says. Where `interrupted` comes true before all is written,
+// throws Interrupted and leaves nothing.
 ConvertReport convert_checkpoint(ThreadPool& pool, const Checkpoint& in, const std::filesystem::path& out, CheckpointKind kind,
-                                 bool overwrite);
+                                 bool overwrite, const std::atomic<bool>* interrupted = nullptr);
 
 }  // namespace puna

@@ -46,7 +46,7 @@ QuantizeReport count_tensors(const Checkpoint& in, std::span<const WeightPlan> p
 }  // namespace
 
 QuantizeReport quantize_checkpoint(ThreadPool& pool, const Checkpoint& in, const fs::path& out, const QuantType& type,
-                                   bool overwrite) {
+                                   bool overwrite, const std::atomic<bool>* interrupted) {
   const auto start = std::chrono::steady_clock::now();
   const bool folder = type.base == Format::kF8E4M3;
   check_name(out, folder);
@@ -55,7 +55,7 @@ QuantizeReport quantize_checkpoint(ThreadPool& pool, const Checkpoint& in, const
       in, [&](const Tensor&, WeightRole role, std::int64_t layer) { return mixed_format(type, in.config, role, layer); });
   QuantizeReport report = count_tensors(in, plan);
   check_room(out, report.bytes_out);
-  WeightEncoder encoder(pool, in, folder ? RopePairing::kHalves : RopePairing::kNeighbours, "quantize");
+  WeightEncoder encoder(pool, in, folder ? RopePairing::kHalves : RopePairing::kNeighbours, "quantize", interrupted);
   if (folder) {
     write_folder(out, in, plan, encoder);
   } else {

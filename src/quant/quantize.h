@@ -2,6 +2,7 @@
 // Weights into fewer bits, one tensor at a time, rows split over the threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -23,8 +24,9 @@ struct QuantizeReport {
 };
 
 // Writes a GGUF file of `type` (an .fp8 type writes a Hugging Face folder instead: GGUF has no E4M3).
-// Throws kUsage when OUT exists and `overwrite` is false.
+// Throws kUsage when OUT exists and `overwrite` is false; Interrupted, leaving nothing, where `interrupted` comes true before all
+// is written.
 QuantizeReport quantize_checkpoint(ThreadPool& pool, const Checkpoint& in, const std::filesystem::path& out, const QuantType& type,
-                                   bool overwrite);
+                                   bool overwrite, const std::atomic<bool>* interrupted = nullptr);
 
 }  // namespace puna

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/interrupted.h"
 #include "quant/mix.h"
 
 namespace puna {
@@ -102,10 +103,16 @@ struct WeightEncoder::Job {
   std::int64_t source_row(std::int64_t n) const { return head_width == 0 ? n : paired_row(n, head_width, from, to); }
 };
 
-WeightEncoder::WeightEncoder(ThreadPool& pool, const Checkpoint& in, RopePairing target, const char* label)
-    : pool_(pool), in_(in), target_(target), bar_(label, static_cast<std::uint64_t>(in.weight_bytes), "bytes") {}
+WeightEncoder::WeightEncoder(ThreadPool& pool, const Checkpoint& in, RopePairing target, const char* label,
+                             const std::atomic<bool>* interrupted)
+    : pool_(pool),
+      in_(in),
+      target_(target),
+      interrupted_(interrupted),
+      bar_(label, static_cast<std::uint64_t>(in.weight_bytes), "bytes") {}
 
 std::span<const std::byte> WeightEncoder::encode(const WeightPlan& plan) {
+  stop_if(interrupted_);
   const Tensor& tensor = in_.weights.at(plan.role, plan.layer);
   const bool rotary = plan.role == WeightRole::kQuery || plan.role == WeightRole::kKey;
   const bool reorders = rotary && in_.config.rope_pairing != target_;
@@ -126,6 +133,7 @@ void WeightEncoder::copy_rows(const Job& job) {
   const std::size_t row_bytes = static_cast<std::size_t>(job.tensor.row_bytes());
   pool_.split(job.tensor.shape.rows(), 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t n = begin; n < end; ++n) {
+      stop_if(interrupted_);
       const std::int64_t source = job.source_row(n);
       std::memcpy(bytes_.data() + static_cast<std::size_t>(n) * row_bytes, job.tensor.row(source), row_bytes);
       if (!scale_values_.empty()) scale_values_[static_cast<std::size_t>(n)] = job.tensor.row_scale(source);
@@ -141,6 +149,7 @@ void WeightEncoder::encode_rows(const Job& job) {
   pool_.split(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<float> values(static_cast<std::size_t>(length)), encoded(values.size());  // [K]
     for (std::int64_t n = begin; n < end; ++n) {
+      stop_if(interrupted_);
       const std::size_t at = static_cast<std::size_t>(n);
       std::byte* out = bytes_.data() + at * row_bytes;
       decode_row(job.tensor, job.source_row(n), values.data());

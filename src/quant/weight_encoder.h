@@ -4,6 +4,7 @@
 // the bytes and the error are the same for any number of threads.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -36,8 +37,10 @@ std::int64_t paired_row(std::int64_t n, std::int64_t head_width, RopePairing fro
 
 class WeightEncoder {
  public:
-  // `target` is the pairing of the file to be written; `label` stands before the progress bar.
-  WeightEncoder(ThreadPool& pool, const Checkpoint& in, RopePairing target, const char* label);
+  // `target` is the pairing of the file to be written; `label` stands before the progress bar. Where `interrupted` comes true,
+  // encode() throws Interrupted, between two rows.
+  WeightEncoder(ThreadPool& pool, const Checkpoint& in, RopePairing target, const char* label,
+                const std::atomic<bool>* interrupted = nullptr);
 
   // The weight's bytes in its planned format, valid until the next call. Throws kUnsupported where a finite value of the source is
   // beyond the range of the format.
@@ -57,6 +60,7 @@ class WeightEncoder {
   ThreadPool& pool_;
   const Checkpoint& in_;
   RopePairing target_;
+  const std::atomic<bool>* interrupted_;
   ProgressBar bar_;
   std::vector<std::byte> bytes_;
   std::vector<float> scale_values_;  // [N]

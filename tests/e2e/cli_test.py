@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -237,6 +238,55 @@ class TinyModel(CliTest):
             self.assert_fails(3, "show", self.path("cut.gguf", data[:part]), says="cut.gguf]")
         self.assert_fails(3, "show", self.path("text.gguf", "hello, this is no model at all\n" * 10), says="text.gguf]")
         self.assert_fails(3, "show", self.path("empty.gguf", b""), says="empty.gguf")
+
+
+class Interrupts(CliTest):
+    """Ctrl-C while a model is written: the file system has to look as before."""
+
+    def large_model(self):
+        """A model of 0.6 billion zeros, whose file takes no room on the disk: converting it lasts seconds."""
+        width, inner, layers, vocabulary = 2048, 8192, 8, 32000
+        shapes = {"model.embed_tokens.weight": [vocabulary, width], "model.norm.weight": [width]}
+        for layer in range(layers):
+            name = "model.layers.%d." % layer
+            for matrix in "qkvo":
+                shapes[name + "self_attn.%s_proj.weight" % matrix] = [width, width]
+            for matrix in ("gate", "up"):
+                shapes[name + "mlp.%s_proj.weight" % matrix] = [inner, width]
+            shapes[name + "mlp.down_proj.weight"] = [width, inner]
+            for norm in ("input", "post_attention"):
+                shapes[name + norm + "_layernorm.weight"] = [width]
+        header, end = {}, 0
+        for name, shape in shapes.items():
+            begin, end = end, end + 2 * math.prod(shape)
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        text = json.dumps(header).encode()
+        os.mkdir(self.path("large"))
+        with open(self.path("large/model.safetensors"), "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + end)
+        self.path("large/config.json", json.dumps({
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": width, "intermediate_size": inner,
+            "num_hidden_layers": layers, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": vocabulary,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "max_position_embeddings": 2048}))
+        return self.path("large")
+
+    def test_what_is_not_finished_is_taken_away(self):
+        model = self.large_model()
+        before = sorted(os.listdir(self.folder))
+        for arguments in (["quantize", model, self.path("out.gguf"), "--type", "q4_k_m"],
+                          ["quantize", model, self.path("out"), "--type", "fp8"],
+                          ["convert", model, self.path("out.gguf")],
+                          ["convert", model, self.path("out"), "--to", "meta"]):
+            with self.subTest(" ".join(arguments)):
+                run = subprocess.Popen([PUNA, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                while run.poll() is None and sorted(os.listdir(self.folder)) == before:
+                    time.sleep(0.001)
+                self.assertTrue(any(".part-" in name for name in os.listdir(self.folder)), "the draft is seen before its end")
+                run.send_signal(signal.SIGINT)
+                output, errors = run.communicate(timeout=60)
+                self.assertEqual((run.returncode, output, errors), (130, b"", b""))
+                self.assertEqual(sorted(os.listdir(self.folder)), before)
 
 
 @needs_stories

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/flags.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "quant/convert.h"
@@ -41,7 +42,9 @@ void average(const Flags& flags) {
   ThreadPool pool(flags.threads);
   const Format format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> averaged = average_checkpoints(shares, format, pool);
-  const ConvertReport report = convert_checkpoint(pool, *averaged, flags.out, CheckpointKind::kHuggingFace, flags.force);
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  const ConvertReport report =
+      convert_checkpoint(pool, *averaged, flags.out, CheckpointKind::kHuggingFace, flags.force, &interrupt_flag());
   if (flags.json)
     return write_json({{"path", flags.out}, {"bytes_out", report.bytes_out}, {"models", shares.size()}, {"notes", report.notes}});
   for (const std::string& note : report.notes) write_note("note: " + note);

@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "base/progress.h"
 #include "cli/flags.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 
@@ -39,7 +40,8 @@ void convert(const Flags& flags) {
   const CheckpointKind kind = target_kind(flags);
   const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
   ThreadPool pool(flags.threads);
-  const ConvertReport report = convert_checkpoint(pool, *in, flags.out, kind, flags.force);
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  const ConvertReport report = convert_checkpoint(pool, *in, flags.out, kind, flags.force, &interrupt_flag());
   if (flags.json) {
     return write_json({{"path", flags.out},
                        {"bytes_out", report.bytes_out},

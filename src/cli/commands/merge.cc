@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/flags.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "quant/convert.h"
@@ -26,7 +27,9 @@ void merge(const Flags& flags) {
   ThreadPool pool(flags.threads);
   const Format format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> merged = merge_adapter(base, adapter, format, pool);
-  const ConvertReport report = convert_checkpoint(pool, *merged, flags.out, CheckpointKind::kHuggingFace, flags.force);
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  const ConvertReport report =
+      convert_checkpoint(pool, *merged, flags.out, CheckpointKind::kHuggingFace, flags.force, &interrupt_flag());
   if (flags.json)
     return write_json(
         {{"path", flags.out}, {"bytes_out", report.bytes_out}, {"matrices", adapter.matrices.size()}, {"notes", report.notes}});

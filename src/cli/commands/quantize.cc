@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "cli/flags.h"
 #include "cli/input.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "infer/score.h"
@@ -91,7 +92,8 @@ void quantize(const Flags& flags) {
   QuantizeReport report;
   {
     ThreadPool pool(flags.threads);
-    report = quantize_checkpoint(pool, *in, flags.out, type, flags.force);
+    const InterruptScope scope(SecondPress::kEndsProcess);
+    report = quantize_checkpoint(pool, *in, flags.out, type, flags.force, &interrupt_flag());
   }
   std::optional<Divergence> cost;
   if (!flags.text.empty()) cost = damage(in, flags);
