@@ -57,7 +57,6 @@ class TokenSink {
 
   // The text of a prompt of special tokens only begins here, where SentencePiece's leading space is not part of it.
   std::string text_of(Token token) {
-    if (!tokenizer_->contains(token)) return {};  // a padded vocabulary has logits for tokens that are no text
     if (!text_starts_ || tokenizer_->is_special(token)) return tokenizer_->piece(token, options_.with_specials);
     text_starts_ = false;
     return tokenizer_->decode(std::span(&token, 1), options_.with_specials);
@@ -76,6 +75,12 @@ class TokenSink {
   TextStream stream_;
   bool text_starts_ = false;
 };
+
+// A vocabulary may be padded, to a round number of rows, with ids that are no token: logits past the tokenizer's are not looked at.
+std::size_t known_tokens(const Checkpoint& checkpoint) {
+  const auto vocabulary = static_cast<std::size_t>(checkpoint.config.vocabulary);
+  return checkpoint.tokenizer ? std::min(vocabulary, static_cast<std::size_t>(checkpoint.tokenizer->size())) : vocabulary;
+}
 
 void check_options(std::span<const Token> prompt, const GenerateOptions& options, const Tokenizer* tokenizer) {
   if (prompt.empty())
@@ -118,6 +123,7 @@ Generation Session::generate(std::span<const Token> prompt, const GenerateOption
   check_options(prompt, options, tokenizer);
   Sampler sampler(options.sampler);
   sampler.accept_prompt(prompt);
+  const std::size_t known = known_tokens(engine_.checkpoint());
   Generation result;
   TokenSink sink(tokenizer, prompt, options, on_text, result);
 
@@ -128,7 +134,7 @@ Generation Session::generate(std::span<const Token> prompt, const GenerateOption
     if (is_set(interrupted)) return FinishReason::kInterrupted;
     if (!result.tokens.empty()) logits = feed(result.tokens.back());
     if (logits.empty()) return result.tokens.empty() ? FinishReason::kInterrupted : FinishReason::kContextFull;
-    return sink.take(sampler.sample(logits, options.top_logprobs));
+    return sink.take(sampler.sample(logits.first(known), options.top_logprobs));
   };
   std::optional<FinishReason> reason;
   while (!reason) reason = next();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "expect_error.h"
 #include "infer/score.h"
 #include "infer/scripted_model.h"
 #include "model/tiny_checkpoint.h"
@@ -225,6 +226,28 @@ TEST(GenerateText, TheFirstSpaceOfATextIsSentencePiecesOwn) {
   Session session(engine);
   EXPECT_EQ(generate(session, {Token{0}}, greedy()).generation.text, "Once upon");
   EXPECT_EQ(generate(session, {Token{0}, Token{1}}, greedy()).generation.text, " upon");
+}
+
+TEST(GenerateText, NeverDrawsWhatTheTokenizerDoesNotKnow) {
+  const std::vector<std::string> pieces{"a", "b", "c"};
+  Engine engine(scripted_checkpoint(std::make_unique<ScriptedTokenizer>(pieces), 61), EngineOptions{.threads = 1, .context = 64});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.max_tokens = 20;
+  options.top_logprobs = 8;
+  const Heard likeliest = generate(session, {Token{2}}, options);  // behind "c" the network wants row 3, which is no token
+  EXPECT_EQ(likeliest.generation.reason, FinishReason::kLength);
+  for (const SampledToken& sampled : likeliest.generation.logprobs) {
+    EXPECT_LT(id(sampled.token), 3);
+    EXPECT_EQ(sampled.top.size(), 3U);
+  }
+  options.sampler = {.temperature = 100, .top_p = 1, .seed = 1};  // nearly even over all that may be drawn
+  const Heard any = generate(session, {Token{0}}, options);
+  EXPECT_EQ(any.generation.tokens.size(), 20U);
+  for (const Token token : any.generation.tokens) EXPECT_LT(id(token), 3);
+  options.sampler.logit_bias = {{Token{3}, 100.0}};
+  expect_error(ErrorKind::kUsage, "token 3 is outside the vocabulary: ids are below 3",
+               [&] { generate(session, {Token{0}}, options); });
 }
 
 TEST(GenerateText, WorksWithoutATokenizer) {

@@ -45,8 +45,9 @@ class ScriptedTokenizer : public Tokenizer {
   bool strips_space_;
 };
 
-// Blocks of zeros pass the embedding through; row i + 1 of the output matrix is the embedding of token i.
-inline std::shared_ptr<Checkpoint> scripted_checkpoint(std::unique_ptr<Tokenizer> tokenizer) {
+// Blocks of zeros pass the embedding through; row i + 1 of the output matrix is the embedding of token i. `padding`: rows of the
+// vocabulary behind those that the tokenizer knows.
+inline std::shared_ptr<Checkpoint> scripted_checkpoint(std::unique_ptr<Tokenizer> tokenizer, int padding = 0) {
   auto checkpoint = std::make_shared<Checkpoint>();
   ModelConfig& config = checkpoint->config;
   config.name = checkpoint->where = "scripted";
@@ -55,7 +56,7 @@ inline std::shared_ptr<Checkpoint> scripted_checkpoint(std::unique_ptr<Tokenizer
   config.heads = 2;
   config.kv_heads = 1;
   config.head_width = 32;
-  config.vocabulary = tokenizer->size();
+  config.vocabulary = tokenizer->size() + padding;
   config.context = 256;
   checkpoint->weights.layers.resize(1);
   const auto vocabulary = static_cast<std::size_t>(config.vocabulary);
