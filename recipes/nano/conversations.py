@@ -9,8 +9,16 @@ import tools
 from phrases import LANGUAGES, phrases
 
 SYSTEMS = ("You are nano, a small and helpful assistant.", "You are a helpful assistant.", "Be brief.")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 CATEGORIES = ("talk", "facts", "small_sum", "arithmetic", "percent", "units", "dates", "needless_tools", "missing_tool", "refusal",
               "harmless")
+
+
+def dated(stream, row):
+    """Half of the conversations tell the day they were held, as a chat's prompt does: any day, so that none is waited for."""
+    if stream.percent(50):
+        row["today"] = f"{stream.between(1, 28):02} {stream.choice(MONTHS)} {stream.between(2024, 2035)}"
+    return row
 
 
 def scruffy(stream, text):
@@ -153,7 +161,7 @@ def training_row(stream):
     language = stream.choice(LANGUAGES)
     make = stream.weighted([(28, _simple), (36, _tool), (9, _needless), (6, _missing), (5, _small), (8, _refusal), (6, _harmless),
                             (2, _other_dialect)])
-    return make(stream, language)
+    return dated(stream, make(stream, language))
 
 
 # Evaluation -------------------------------------------------------------------------------------------------------------------

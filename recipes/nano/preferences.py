@@ -152,4 +152,4 @@ def _over_refusal(stream, language):
 def preference_row(stream):
     make = stream.weighted([(4, _wrong_language), (4, _rude_or_rambling), (3, _wrong_fact), (8, _call), (5, _result), (2, _no_tool_needed),
                             (2, _missing), (4, _refusal), (3, _over_refusal)])
-    return make(stream, stream.choice(LANGUAGES))
+    return conversations.dated(stream, make(stream, stream.choice(LANGUAGES)))

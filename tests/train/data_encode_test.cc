@@ -45,6 +45,21 @@ void expect_refused(DropReason reason, const std::string& message, DataKind kind
 const std::string kTwoTurns = R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},
     {"role": "user", "content": "r"}, {"role": "assistant", "content": " b "}, {"role": "user", "content": "never seen"}]})";
 
+TEST(DataEncode, TellsTheDayOfARowBeforeTheRecipes) {
+  const auto prompt = [](const std::string& today, const std::string& date) {
+    DataOptions options;
+    options.date = date;
+    const std::string row =
+        R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])" + today + "}";
+    return shown(encode(DataKind::kMessages, row, options, "llama3.1"));
+  };
+  const std::string row_day = R"(, "today": "02 Mar 2031")";
+  EXPECT_THAT(prompt(row_day, ""), HasSubstr("Cutting Knowledge Date: December 2023\nToday Date: 02 Mar 2031\n\n<|eot_id|>"));
+  EXPECT_EQ(prompt(row_day, "26 Jul 2024"), prompt(row_day, ""));
+  EXPECT_THAT(prompt("", "26 Jul 2024"), HasSubstr("Today Date: 26 Jul 2024"));
+  EXPECT_THAT(prompt("", ""), testing::Not(HasSubstr("Today Date")));
+}
+
 TEST(DataEncode, TrainsWhatTheAssistantWrites) {
   EXPECT_EQ(shown(encode(DataKind::kMessages, kTwoTurns)),
             "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"

@@ -111,7 +111,7 @@ Example ExampleEncoder::encode_text(const Row& row) const {
 }
 
 AuthoredTokens ExampleEncoder::render(const Row& row, std::span<const Message> messages) const {
-  PromptOptions options{row.tools, row.builtin_tools, date_, false};
+  PromptOptions options{row.tools, row.builtin_tools, row.today.empty() ? date_ : row.today, false};
   std::vector<PromptPiece> pieces;
   try {
     pieces = render_prompt(format_, messages, options);

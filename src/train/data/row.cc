@@ -218,7 +218,9 @@ Row read_json_row(DataKind kind, std::string_view text, bool plain_strings) {
     throw RowError(DropReason::kWrongType, fmt::format("the row is of type {}, expected an object", json.type_name()));
   }
   Row row = read_object(kind, json, plain_strings);
-  if (!row.messages.empty()) add_tools(json, row);
+  if (row.messages.empty()) return row;
+  add_tools(json, row);
+  row.today = text_field_or(json, "today", "");
   return row;
 }
 

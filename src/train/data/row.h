@@ -38,6 +38,7 @@ struct Row {
   std::vector<std::string> text_answers;      // to the plain text, best first
   std::vector<Tool> tools;
   std::vector<std::string> builtin_tools;
+  std::string today;                // the day of a conversation, instead of DataOptions::date; empty: that one
   bool begins = true, ends = true;  // of plain text: this is the document's beginning, its end
 };
 
