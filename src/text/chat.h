@@ -48,6 +48,7 @@ enum class ToolDialect {
 enum class Frame { kLlama3, kLlama2 };
 
 struct PromptFormat {
+  std::string name;  // one of prompt_format_names(): what --format takes
   Frame frame = Frame::kLlama3;
   ToolDialect dialect = ToolDialect::kBareJson;
   bool tools_in_system = false;  // kBareJson: in the first user message (Hugging Face's default) or in the system message
@@ -89,6 +90,7 @@ std::string prompt_text(std::span<const PromptPiece> pieces);
 std::optional<PromptFormat> recognise_template(std::string_view jinja);
 std::optional<PromptFormat> prompt_format_from_name(std::string_view name);  // "llama3.1", "llama3.1-meta", "llama3.2", "llama2", …
 std::vector<std::string_view> prompt_format_names();
+// "llama3.2, Hugging Face's template of Llama 3.2", and what it does unlike the format of that name.
 std::string describe(const PromptFormat& format);
 
 // What an assistant's raw text (special tokens included, as decode(…, true) gives it) says: content and calls.

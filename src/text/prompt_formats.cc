@@ -30,6 +30,7 @@ constexpr std::array<NamedFormat, 8> kFormats = {{
 
 PromptFormat build(const NamedFormat& named) {
   PromptFormat format;
+  format.name = named.name;
   format.frame = named.frame;
   format.dialect = named.dialect;
   format.always_system = named.always_system;
@@ -92,15 +93,15 @@ std::optional<PromptFormat> recognise_template(std::string_view jinja) {
 
 std::string describe(const PromptFormat& format) {
   for (const NamedFormat& named : kFormats) {
-    if (named.frame != format.frame || named.dialect != format.dialect || named.always_system != format.always_system ||
-        named.trim_content != format.trim_content) {
-      continue;
-    }
-    std::string text(named.what);
-    if (format.tools_in_system) text += ", tools in the system message";
-    return format.source.empty() ? text : text + " (" + format.source + ")";
+    if (named.name != format.name) continue;
+    const PromptFormat plain = build(named);
+    std::string text = format.name + ", " + std::string(named.what);
+    if (format.tools_in_system != plain.tools_in_system) text += ", tools in the system message";
+    if (format.trim_content != plain.trim_content) text += ", spaces around a message kept";
+    if (format.cutoff != plain.cutoff) text += ", knowledge until " + format.cutoff;
+    return text;
   }
-  return "Llama 3's frame with settings of its own (" + format.source + ")";
+  return "a format without a name";
 }
 
 }  // namespace puna

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
@@ -227,9 +228,12 @@ TEST(Prompt, SaysWhichTokenTheTokenizerLacks) {
 
 TEST(PromptFormats, AreFoundByNameAndDescribed) {
   EXPECT_THAT(prompt_format_names(), testing::IsSupersetOf({"llama3.1", "llama3.1-meta", "llama3.2", "llama3", "llama2"}));
+  std::set<std::string> described;
   for (const std::string_view name : prompt_format_names()) {
     ASSERT_TRUE(prompt_format_from_name(name));
-    EXPECT_THAT(describe(format_named(name)), testing::HasSubstr(std::string(name)));
+    EXPECT_EQ(format_named(name).name, name);
+    EXPECT_TRUE(described.insert(describe(format_named(name))).second) << name;
+    EXPECT_THAT(describe(format_named(name)), testing::StartsWith(std::string(name) + ", "));
   }
   EXPECT_EQ(prompt_format_from_name("chatml"), std::nullopt);
 }
@@ -247,7 +251,10 @@ TEST(PromptFormats, RecogniseTemplatesByWhatTheySay) {
   EXPECT_FALSE(format->tools_in_system);
   EXPECT_EQ(format->cutoff, "March 2025");
   EXPECT_THAT(format->source, testing::HasSubstr("recognised as llama3.1"));
+  EXPECT_EQ(format->name, "llama3.1");
+  EXPECT_EQ(describe(*format), "llama3.1, Hugging Face's template of Llama 3.1, knowledge until March 2025");
   EXPECT_THAT(recognise_template(head + body)->source, testing::HasSubstr("recognised as llama3.2"));
+  EXPECT_EQ(recognise_template(head + body)->name, "llama3.2");
   const auto plain = recognise_template(
       "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>' + message['content'] | trim + '<|eot_id|>' }}");
   ASSERT_TRUE(plain);

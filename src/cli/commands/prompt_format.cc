@@ -56,7 +56,8 @@ void show_prompt(const Flags& flags) {
   }
   Json list = Json::array();
   for (const PromptPiece& piece : pieces) list.push_back({{"special", piece.special}, {"text", piece.text}});
-  write_json({{"format", describe(format)},
+  write_json({{"format", format.name},
+              {"description", describe(format)},
               {"source", source},
               {"pieces", list},
               {"text", prompt_text(pieces)},

@@ -116,7 +116,8 @@ Json to_json(const Checkpoint& checkpoint, const Flags& flags) {
   value["tokenizer"] = checkpoint.tokenizer ? tokenizer_to_json(*checkpoint.tokenizer) : Json();
   value["prompt_format"] = nullptr;
   if (checkpoint.prompt_format) {
-    value["prompt_format"] = {{"description", describe(*checkpoint.prompt_format)}, {"source", checkpoint.prompt_format->source}};
+    const PromptFormat& format = *checkpoint.prompt_format;
+    value["prompt_format"] = {{"name", format.name}, {"description", describe(format)}, {"source", format.source}};
   }
   value["has_chat_template"] = !checkpoint.chat_template.empty();
   value["files"] = Json::array();
