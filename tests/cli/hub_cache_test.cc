@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "expect_error.h"
+#include "temp_folder.h"
 
 namespace puna {
 namespace {
@@ -15,12 +16,6 @@ namespace fs = std::filesystem;
 
 class HubCache : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "puna-cache-XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   void write(const fs::path& path, const std::string& text) {
     fs::create_directories(path.parent_path());
     std::ofstream(path) << text;
@@ -35,7 +30,8 @@ class HubCache : public testing::Test {
   }
   fs::path find(const std::string& argument) { return find_model_in(root_, argument); }
 
-  fs::path root_;
+  TempFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(HubCache, Lists) {

@@ -10,6 +10,7 @@
 #include "cli/hub_blob.h"
 #include "cli/hub_client.h"
 #include "expect_error.h"
+#include "temp_folder.h"
 
 namespace puna {
 namespace {
@@ -60,12 +61,8 @@ constexpr const char* kGitSha1OfHello = "ce013625030ba8dba906f756967f9e9ca394464
 
 class Blob : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "puna-blob-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  fs::path folder_;
+  TempFolder temporary_;
+  fs::path folder_ = temporary_.path();
 };
 
 TEST_F(Blob, BothHashes) {

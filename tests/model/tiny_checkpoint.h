@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small random networks in memory for tests. Weights are wide enough for attention to be sharp, so that a wrong position or head
-// changes the logits visibly; norms are not ones.
+// Small networks in memory for tests, and whether two are the same. Weights are wide enough for attention to be sharp, so that a
+// wrong position or head changes the logits visibly; norms are not ones.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/random.h"
@@ -26,6 +28,23 @@ inline ModelConfig tiny_config() {
   config.vocabulary = 96;
   config.context = 512;
   config.rope_theta = 1000;
+  return config;
+}
+
+// Rows that no super-block divides, a longer context than is ever held, scaled frequencies: what files have to say.
+inline ModelConfig small_config() {
+  ModelConfig config;
+  config.name = "small";
+  config.layers = 3;
+  config.width = 64;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_width = 16;
+  config.feed_forward = 96;
+  config.vocabulary = 40;
+  config.context = 131072;
+  config.rope_theta = 500000;
+  config.rope_scaling = RopeScaling{};
   return config;
 }
 
@@ -70,6 +89,23 @@ class TinyCheckpointMaker {
 
 inline std::shared_ptr<Checkpoint> tiny_checkpoint(const ModelConfig& config, Format format, std::uint64_t seed = 1) {
   return TinyCheckpointMaker(config, format, seed).take();
+}
+
+// Byte equality of every weight: format, shape, values and scales.
+inline std::string first_difference(const Checkpoint& a, const Checkpoint& b) {
+  if (a.config.layers != b.config.layers) return "layers";
+  if (a.config.tied_embeddings != b.config.tied_embeddings) return "tied";
+  for (const WeightRoleInfo& row : weight_roles()) {
+    for (std::int64_t layer = 0; layer < (row.per_layer ? a.config.layers : 1); ++layer) {
+      const Tensor &x = a.weights.at(row.role, layer), &y = b.weights.at(row.role, layer);
+      const bool same = x.format == y.format && x.shape == y.shape && x.bytes.size() == y.bytes.size() &&
+                        std::memcmp(x.bytes.data(), y.bytes.data(), x.bytes.size()) == 0 &&
+                        x.row_scales.size() == y.row_scales.size() &&
+                        (x.row_scales.empty() || std::memcmp(x.row_scales.data(), y.row_scales.data(), x.row_scales.size()) == 0);
+      if (!same) return std::string(info(x.format).name) + " " + x.name + " and " + std::string(info(y.format).name) + " " + y.name;
+    }
+  }
+  return "";
 }
 
 inline std::vector<Token> random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint64_t seed = 7) {

@@ -5,16 +5,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 
 #include "base/error.h"
+#include "base/interrupted.h"
 #include "base/json.h"
+#include "model/tiny_checkpoint.h"
 #include "quant/hugging_face_export.h"
 #include "quant/meta_export.h"
 #include "quant/quantize.h"
 #include "quant/rope_export.h"
 #include "shared_data.h"
-#include "small_models.h"
+#include "temp_folder.h"
 #include "tensor/gguf.h"
 
 namespace puna {
@@ -170,6 +173,18 @@ TEST(Convert, ConfigHasTheFiguresThatTransformersReads) {
   EXPECT_EQ(config["rope_scaling"]["rope_type"], "llama3");
   EXPECT_EQ(config["rope_scaling"]["original_max_position_embeddings"], 8192);
   EXPECT_EQ(config["num_key_value_heads"], 2);
+}
+
+TEST(Convert, AnInterruptLeavesNothing) {
+  const TempFolder folder;
+  ThreadPool pool(2);
+  const auto source = random_checkpoint(small_config(), Format::kBF16, 3);
+  const std::atomic<bool> interrupted = true;
+  EXPECT_THROW(convert_checkpoint(pool, *source, folder / "a.gguf", kGguf, false, &interrupted), Interrupted);
+  for (const CheckpointKind kind : {kHf, kMeta}) {
+    EXPECT_THROW(convert_checkpoint(pool, *source, folder / "a", kind, false, &interrupted), Interrupted);
+  }
+  EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
 TEST(Convert, OverwritingAFolderReplacesItsWeightsAndKeepsTheRest) {

@@ -5,16 +5,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <map>
 
 #include "base/error.h"
+#include "base/interrupted.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "model/tiny_checkpoint.h"
 #include "shared_data.h"
-#include "small_models.h"
+#include "temp_folder.h"
 #include "tensor/gguf.h"
 #include "tensor/half.h"
 
@@ -239,6 +242,16 @@ void expect_error(ErrorKind kind, const std::string& message, Call&& call) {
     EXPECT_EQ(error.kind(), kind) << error.what();
     EXPECT_THAT(error.what(), HasSubstr(message));
   }
+}
+
+TEST(Quantize, AnInterruptLeavesNothing) {
+  const auto source = random_checkpoint(small_config(), Format::kF32, 3);
+  const TempFolder folder;
+  ThreadPool pool(2);
+  const std::atomic<bool> interrupted = true;
+  EXPECT_THROW(quantize_checkpoint(pool, *source, folder / "a.gguf", quant_type("q8_0"), false, &interrupted), Interrupted);
+  EXPECT_THROW(quantize_checkpoint(pool, *source, folder / "a", quant_type("fp8"), false, &interrupted), Interrupted);
+  EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
 TEST(QuantizeRefuses, NamesThatWouldOverwriteOrCannotBe) {
