@@ -78,7 +78,7 @@ struct Recipe {
 
   struct Dpo {
     double beta = 0.1, nll_weight = 0.2;
-    bool length_normalised = false;
+    bool length_normalised = false, nll_format_tokens = true;
     std::string reference;
   } dpo;
   struct Distillation {

@@ -67,6 +67,7 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
 
       {"dpo.beta", "strength of the tie to the reference", &r.dpo.beta, ""},
       {"dpo.nll_weight", "of the chosen answer's own loss", &r.dpo.nll_weight, ""},
+      {"dpo.nll_format_tokens", "let headers and end tokens count in that loss", &r.dpo.nll_format_tokens, ""},
       {"dpo.length_normalised", "divide log-probabilities by the answer's length", &r.dpo.length_normalised, ""},
       {"dpo.reference", "the reference model; empty: the start of this run", &r.dpo.reference, ""},
       {"distillation.teacher", "a model of the same vocabulary", &r.distillation.teacher, ""},

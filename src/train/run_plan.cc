@@ -95,7 +95,7 @@ TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, con
   add("trained values and gradients", Parameters::bytes(config, choice));
   add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
   add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank));
-  add("logits of a chunk", OutputHead::bytes(config, rows));
+  add("logits of a chunk", OutputHead::bytes(config, rows, models.teacher != nullptr));
   const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
     if (!reader) return;
     const bool own_files = reader != models.start;

@@ -127,6 +127,7 @@ ObjectiveOptions objective_options(const Recipe& recipe) {
   return {.beta = recipe.dpo.beta,
           .nll_weight = recipe.dpo.nll_weight,
           .length_normalised = recipe.dpo.length_normalised,
+          .nll_all_rows = recipe.dpo.nll_format_tokens,
           .ratio = recipe.distillation.ratio,
           .temperature = recipe.distillation.temperature,
           .direction = direction == "reverse"     ? KlDirection::kReverse

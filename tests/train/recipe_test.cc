@@ -38,7 +38,8 @@ model: base
 objective: sft
 out: "runs/a b"
 data:
-  - one.jsonl
+  - path: one.jsonl
+    weight: 1
   - path: two/*.jsonl
     kind: messages
     weight: 2.5
@@ -152,6 +153,8 @@ TEST(Recipe, ImpossibleFiguresAreRefused) {
   EXPECT_THAT(refused({"objective=distillation"}), HasSubstr("[distillation.teacher] is empty"));
   EXPECT_THAT(refused({"optimizer.beta2=1"}), HasSubstr("expected 0 to below 1"));
   EXPECT_THAT(refused({"dpo.beta=0"}), HasSubstr("ln 2"));
+  EXPECT_THAT(refused({"data=[a, b]", "data.0.weight=2"}), HasSubstr("'b' has no weight: give one to every entry or to none"));
+  EXPECT_THAT(refused({"data.0.kind=mesages"}), HasSubstr("did you mean messages?"));
   EXPECT_THAT(refused({"out="}), HasSubstr("[out] names no folder"));
 }
 
