@@ -16,7 +16,7 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
 
       {"new_model.shape", "a known shape: 1b, 3b, 8b, 70b, 405b", &r.new_model.shape, ""},
       {"new_model.depth", "one number for the whole shape: layers; width is 64 times as many", &r.new_model.depth, ""},
-      {"new_model.layers", "", &r.new_model.layers, ""},
+      {"new_model.layers", "blocks of attention and feed-forward", &r.new_model.layers, ""},
       {"new_model.width", "of the residual stream", &r.new_model.width, ""},
       {"new_model.heads", "query heads", &r.new_model.heads, ""},
       {"new_model.kv_heads", "key and value heads; divides heads; 0: as many as heads", &r.new_model.kv_heads, ""},
@@ -54,7 +54,7 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"optimizer.decay", "wsd: steps of linear fall at the end; below 1: a share of all steps", &r.optimizer.decay, ""},
       {"optimizer.beta1", "AdamW's memory of the gradient", &r.optimizer.beta1, ""},
       {"optimizer.beta2", "AdamW's memory of its square", &r.optimizer.beta2, ""},
-      {"optimizer.eps", "", &r.optimizer.eps, ""},
+      {"optimizer.eps", "keeps the root of the squares away from 0", &r.optimizer.eps, ""},
       {"optimizer.weight_decay", "of matrices; decoupled", &r.optimizer.weight_decay, ""},
       {"optimizer.clip", "largest norm of the whole gradient; 0: no limit", &r.optimizer.clip, ""},
       {"optimizer.eight_bit", "keep AdamW's states in 8 bits", &r.optimizer.eight_bit, ""},
