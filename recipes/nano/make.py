@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes nano from nothing: data, tokenizer, three stages of training, the GGUF file, and its examination. Every stage whose output is
+there is skipped, and a training run that was stopped goes on from its newest checkpoint, so the same command continues.
+Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--stop-after STAGE] [--install]"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "reward", "dpo", "export", "examine")
+COMPARISON = ("teacher", "student", "student-distilled", "examine-students")  # with --students
+TRAINING = ("pretrain", "sft", "reward", "dpo", "teacher", "student", "student-distilled")
+HOURS = 2.0  # what the recipes' steps take on two cores at 5,000 tokens a second; the comparison takes as long again
+VOCABULARY = 4096
+
+
+class Failed(Exception):
+    """A command that did not end well, with the stage it belongs to."""
+
+
+def stages(options):
+    chosen = MAIN_LINE + (COMPARISON if options.students else ())
+    if options.stop_after is None:
+        return chosen
+    if options.stop_after not in chosen:
+        raise Failed(f"--stop-after {options.stop_after}: is not one of {', '.join(chosen)}")
+    return chosen[: chosen.index(options.stop_after) + 1]
+
+
+def recipe_steps(name):
+    for line in (HERE / f"{name}.yaml").read_text(encoding="utf-8").split("\n"):
+        if line.startswith("steps:"):
+            return int(line.split(":")[1])
+    raise Failed(f"{name}.yaml: says no steps")
+
+
+def scaled_steps(name, hours):
+    return max(2, round(recipe_steps(name) * hours / HOURS))
+
+
+class Maker:
+    def __init__(self, options):
+        self.options, self.work = options, options.work.resolve()
+
+    def run(self, *command):
+        print("$ " + " ".join(str(part) for part in command), flush=True)
+        result = subprocess.run([str(part) for part in command], cwd=self.work)
+        if result.returncode != 0:
+            raise Failed(f"exit code {result.returncode}; the same command goes on from here")
+
+    def puna(self, *arguments):
+        self.run(self.options.puna, *arguments)
+
+    def python(self, script, *arguments):
+        self.run(sys.executable, HERE / script, *arguments)
+
+    def data(self):
+        """Text, conversations and preferences; fresh rows of the same kind to watch the loss on; and the examination."""
+        for seed, out, scale in ((1, "data", self.options.scale), (2, "data/validation", 0.02)):
+            self.python("generate.py", "--split", "train", "--seed", seed, "--out", out, "--scale", scale)
+        self.python("generate.py", "--split", "eval", "--seed", 1, "--out", "data")
+
+    def tokenizer(self):
+        self.puna("train-tokenizer", "data/pretrain.jsonl", "data/sft.jsonl", "--vocab", VOCABULARY, "--out", "tokenizer.json",
+                  "--force")
+
+    def train(self, name):
+        folder = self.work / "runs" / name
+        if (folder / "recipe.yaml").exists():
+            return self.puna("train", folder, "--resume")
+        arguments = ["train", HERE / f"{name}.yaml", "--steps", scaled_steps(name, self.options.hours)]
+        if self.options.threads:
+            arguments += ["--threads", self.options.threads]
+        return self.puna(*arguments)
+
+    def export(self):
+        """Eight bits a weight: 5 MB, and the answers are the same but for a few in a thousand."""
+        self.puna("quantize", f"runs/{self.options.ship}/latest", "nano.gguf", "--type", "q8_0", "--force")
+
+    def examine_models(self, models):
+        for name, model in models:
+            self.python("examine.py", model, "--puna", self.options.puna, "--eval", "data/eval.jsonl", "--out", f"answers/{name}.jsonl")
+        for name, _ in models[1:]:
+            self.python("examine.py", "--eval", "data/eval.jsonl", "--compare", f"answers/{models[0][0]}.jsonl", f"answers/{name}.jsonl")
+
+    def examine(self):
+        self.examine_models([("sft", "runs/sft/latest"), ("dpo", "runs/dpo/latest"), ("nano", "nano.gguf")])
+
+    def examine_students(self):
+        self.examine_models([(name, f"runs/{name}/latest") for name in ("student", "student-distilled", "teacher")])
+
+    def make(self, stage):
+        done = self.work / "done" / stage
+        if done.exists():
+            print(f"== {stage}: is there", flush=True)
+            return
+        print(f"== {stage}", flush=True)
+        start = time.time()
+        self.train(stage) if stage in TRAINING else getattr(self, stage.replace("-", "_"))()
+        done.write_text(f"{time.time() - start:.0f} s\n", encoding="utf-8")
+
+
+def install(work):
+    target = HERE.parent.parent / "models" / "nano" / "nano.gguf"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_suffix(".new")
+    shutil.copyfile(work / "nano.gguf", beside)
+    os.replace(beside, target)
+    print(f"{target}: {target.stat().st_size} bytes")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--puna", type=Path, default=HERE.parent.parent / "build" / "release" / "puna", help="the program")
+    parser.add_argument("--work", type=Path, default=HERE.parent.parent / "build" / "nano-run", help="where everything is made")
+    parser.add_argument("--hours", type=float, default=HOURS, help="of training, all stages together: their steps follow")
+    parser.add_argument("--scale", type=float, default=3.0, help="of the data; 3 is read about once in two hours")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--ship", choices=("sft", "dpo"), default="dpo", help="the stage that is exported")
+    parser.add_argument("--students", action="store_true", help="teacher and students as well")
+    parser.add_argument("--stop-after", metavar="STAGE", help=", ".join(MAIN_LINE + COMPARISON))
+    parser.add_argument("--install", action="store_true", help="then copy the file to models/nano")
+    return parser.parse_args(arguments)
+
+
+def main():
+    options = parse(None)
+    options.puna = Path(shutil.which(options.puna) or options.puna).resolve()
+    try:
+        chosen = stages(options)
+        for folder in ("done", "answers"):
+            (options.work / folder).mkdir(parents=True, exist_ok=True)
+        for stage in chosen:
+            Maker(options).make(stage)
+        if options.install:
+            install(options.work)
+    except Failed as error:
+        sys.exit(f"make.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
