@@ -9,6 +9,7 @@ namespace puna {
 // ROW(function, name, group, about)
 #define PUNA_VERBS(ROW)                                                                                          \
   ROW(run, "run", "Use a model", "answer a prompt, continue a text, or chat")                                    \
+  ROW(batch, "batch", "Use a model", "answer a file of chat requests, one per line")                             \
   ROW(tokenize, "tokenize", "Use a model", "turn text into tokens, and tokens into text")                        \
   ROW(score, "score", "Use a model", "log-probabilities and logits of given tokens")                             \
   ROW(show, "show", "Look into a model", "what a model is: shape, formats, tokenizer, memory it needs")          \

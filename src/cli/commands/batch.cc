@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// `puna batch`: a file of chat requests becomes a file of answers, in the same order. What surprises: lines that stand in the
+// output already are not asked again, so a run that was stopped goes on; and a request that cannot be answered takes its line in
+// the output and stops nobody else's.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/flags.h"
+#include "cli/input.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/prompt_choice.h"
+#include "cli/verb.h"
+#include "infer/generate.h"
+#include "text/conversation.h"
+
+namespace puna {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Flags {
+  std::string model, in, out, format, date;
+  std::int64_t max_tokens = -1;
+  bool strict = false, force = false, json = false;
+  EngineFlags engine;
+  SamplerFlags sampler;
+};
+
+// A line that is not blank. The text lies in the file that was read.
+struct Line {
+  std::string_view text;
+  std::int64_t number = 0;  // from 1, blank ones counted
+};
+
+std::vector<Line> lines_of(std::string_view text) {
+  std::vector<Line> lines;
+  std::int64_t number = 0;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    ++number;
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back({line, number});
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+// A line's own name, else its number.
+Json id_of(const Line& line, const Json& value) {
+  for (const char* key : {"custom_id", "id"}) {
+    if (value.is_object() && value.contains(key) && !value.at(key).is_null()) return value.at(key);
+  }
+  return line.number;
+}
+
+Json id_of(const Line& line) {
+  try {
+    return id_of(line, parse_json(line.text, ""));
+  } catch (const Error&) {
+    return line.number;  // the answer to it says what is wrong
+  }
+}
+
+// What the answers would differ by if it were passed over in silence.
+void refuse_unknown(const Json& body, const std::string& where) {
+  const std::array<std::pair<const char*, Json>, 4> only = {
+      {{"n", 1}, {"tool_choice", "auto"}, {"response_format", Json{{"type", "text"}}}, {"logprobs", false}}};
+  for (const auto& [key, value] : only) {
+    if (!body.contains(key) || body.at(key).is_null() || body.at(key) == value) continue;
+    fail(ErrorKind::kUnsupported, where, "\"{}\" is {}, and only {} can be done here", key, dump_json(body.at(key)),
+         dump_json(value));
+  }
+}
+
+// A text, or a list of texts.
+std::vector<std::string> stop_texts(const Json& body, const std::string& where) {
+  if (!body.contains("stop") || body.at("stop").is_null()) return {};
+  const Json& stop = body.at("stop");
+  const Json list = stop.is_array() ? stop : Json::array({stop});
+  std::vector<std::string> texts;
+  for (const Json& text : list) {
+    if (!text.is_string()) fail(ErrorKind::kBadInput, where, "\"stop\" is {}, expected a text or a list of texts", dump_json(stop));
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
+GenerateOptions generate_options(const Json& body, const Flags& flags, const SamplerOptions& sampler, const std::string& where) {
+  GenerateOptions options;
+  options.sampler = sampler;
+  options.sampler.temperature = json_or<double>(body, "temperature", sampler.temperature, where);
+  options.sampler.top_p = json_or<double>(body, "top_p", sampler.top_p, where);
+  options.sampler.presence_penalty = json_or<double>(body, "presence_penalty", sampler.presence_penalty, where);
+  options.sampler.frequency_penalty = json_or<double>(body, "frequency_penalty", sampler.frequency_penalty, where);
+  options.sampler.seed =
+      static_cast<std::uint64_t>(json_or<std::int64_t>(body, "seed", static_cast<std::int64_t>(sampler.seed), where));
+  options.max_tokens = json_or<std::int64_t>(body, "max_tokens", flags.max_tokens, where);
+  options.max_tokens = json_or<std::int64_t>(body, "max_completion_tokens", options.max_tokens, where);
+  options.stop = stop_texts(body, where);
+  options.with_specials = true;  // a call may begin with <|python_tag|>
+  return options;
+}
+
+std::string_view finish_reason(FinishReason reason, const Message& message) {
+  if (reason == FinishReason::kLength || reason == FinishReason::kContextFull) return "length";
+  return message.tool_calls.empty() ? "stop" : "tool_calls";
+}
+
+// Answers one request after the other. What a prompt shares with the one before is not computed again.
+class Answerer {
+ public:
+  explicit Answerer(const Flags& flags)
+      : flags_(flags),
+        sampler_(sampler_options(flags.sampler)),
+        checkpoint_(open_model(flags.model)),
+        format_(choose_prompt_format(*checkpoint_, flags.format)),
+        date_(flags.date.empty() ? today() : flags.date),
+        engine_(checkpoint_, engine_options(flags.engine)),
+        session_(engine_) {}
+
+  // {"id", "message", "raw", "finish_reason", "usage"}, or {"id", "error"}. Throws Interrupted.
+  Json answer(const Line& line) {
+    const std::string where = "line " + std::to_string(line.number);
+    Json id = line.number;
+    try {
+      const Json value = parse_json(line.text, where);
+      id = id_of(line, value);
+      if (!value.is_object()) fail(ErrorKind::kBadInput, where, "is {}, expected an object with \"messages\"", value.type_name());
+      Json result = respond(value.contains("body") ? value.at("body") : value, where);
+      result["id"] = id;
+      ++answered_;
+      return result;
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInternal) throw;
+      ++failed_;
+      return {{"id", id}, {"error", {{"message", error.what()}}}};
+    }
+  }
+
+  std::int64_t answered() const { return answered_; }
+  std::int64_t failed() const { return failed_; }
+  std::int64_t prompt_tokens() const { return prompt_tokens_; }
+  std::int64_t cached_tokens() const { return cached_tokens_; }
+  std::int64_t completion_tokens() const { return completion_tokens_; }
+
+ private:
+  Json respond(const Json& body, const std::string& where) {
+    refuse_unknown(body, where);
+    PromptOptions prompt{.tools = {}, .builtin_tools = {}, .date = date_};
+    if (!body.contains("messages")) fail(ErrorKind::kBadInput, where, "has no \"messages\": give a list of them");
+    const std::vector<Message> messages = messages_from_json(body.at("messages"), where);
+    if (messages.empty()) fail(ErrorKind::kBadInput, where, "\"messages\" is empty: give at least one");
+    if (body.contains("tools") && !body.at("tools").is_null()) prompt.tools = tools_from_json(body.at("tools"), where);
+    const std::vector<Token> tokens = encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, prompt));
+
+    const Generation generation = session_.generate(tokens, generate_options(body, flags_, sampler_, where), {}, &interrupt_flag());
+    if (generation.reason == FinishReason::kInterrupted) throw Interrupted();
+    std::string raw = generation.text;
+    if (id(generation.last) >= 0) raw += checkpoint_->need_tokenizer().piece(generation.last, true);
+    const Message message = parse_assistant(format_, generation.text, prompt.tools);
+    const auto written = static_cast<std::int64_t>(generation.tokens.size());
+    prompt_tokens_ += generation.prompt_tokens;
+    cached_tokens_ += generation.cached_tokens;
+    completion_tokens_ += written;
+    return {{"id", nullptr},
+            {"message", message_to_json(message)},
+            {"raw", raw},
+            {"finish_reason", finish_reason(generation.reason, message)},
+            {"usage", {{"prompt_tokens", generation.prompt_tokens}, {"completion_tokens", written}}}};
+  }
+
+  const Flags& flags_;
+  SamplerOptions sampler_;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  PromptFormat format_;
+  std::string date_;
+  Engine engine_;
+  Session session_;
+  std::int64_t answered_ = 0, failed_ = 0, prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0;
+};
+
+// Cuts off what a killed run left of a line, and returns how many answers stand there; they must be the first lines' of the input.
+std::size_t keep_answers(const std::string& out, const std::vector<Line>& lines) {
+  if (!fs::exists(out)) return 0;
+  const std::string text = read_file(out);
+  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
+  const std::vector<Line> kept = lines_of(std::string_view(text).substr(0, whole));
+  if (kept.size() > lines.size())
+    fail(ErrorKind::kUsage, out, "holds {} answers, but there are {} requests: --force overwrites it", kept.size(), lines.size());
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    const Json asked = id_of(lines[i]), answered = id_of(kept[i]);
+    if (asked == answered) continue;
+    fail(ErrorKind::kUsage, out, "line {} answers {}, but the request there is {}: --force overwrites the file", kept[i].number,
+         dump_json(answered), dump_json(asked));
+  }
+  if (whole < text.size()) fs::resize_file(out, whole);
+  return kept.size();
+}
+
+void write_line(std::ofstream& file, const std::string& out, const Json& value) {
+  file << dump_json(value) << '\n' << std::flush;
+  if (!file) fail(ErrorKind::kNoRoom, out, "cannot be written: the disk is full, or the folder may not be written to");
+}
+
+void batch(const Flags& flags) {
+  const std::string text = read_file(flags.in);
+  const std::vector<Line> lines = lines_of(text);
+  if (lines.empty()) fail(ErrorKind::kBadInput, flags.in, "there are no requests: every line is blank");
+  const std::size_t kept = flags.force ? 0 : keep_answers(flags.out, lines);
+  Answerer answerer(flags);
+  std::ofstream file(flags.out, flags.force ? std::ios::binary | std::ios::trunc : std::ios::binary | std::ios::app);
+  if (!file) fail(ErrorKind::kBadInput, flags.out, "cannot be opened for writing: is its folder there?");
+
+  const auto start = std::chrono::steady_clock::now();
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  {
+    ProgressBar bar("answering", lines.size(), "requests");
+    for (std::size_t i = kept; i < lines.size(); ++i) {
+      write_line(file, flags.out, answerer.answer(lines[i]));
+      bar.set(i + 1);
+    }
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (flags.json) {
+    write_json({{"path", flags.out},
+                {"answered", answerer.answered()},
+                {"failed", answerer.failed()},
+                {"kept", kept},
+                {"prompt_tokens", answerer.prompt_tokens()},
+                {"cached_tokens", answerer.cached_tokens()},
+                {"completion_tokens", answerer.completion_tokens()},
+                {"seconds", seconds}});
+  } else {
+    write_text(fmt::format("{}: {} answered, {} failed, {} were there already; {} tokens written in {:.1f} s\n", flags.out,
+                           answerer.answered(), answerer.failed(), kept, answerer.completion_tokens(), seconds));
+  }
+  if (flags.strict && answerer.failed() > 0)
+    fail(ErrorKind::kBadInput, flags.in, "{} of {} requests failed: \"error\" in {} says why", answerer.failed(), lines.size(),
+         flags.out);
+}
+
+}  // namespace
+
+VerbAction declare_batch(Command& command) {
+  const auto flags = std::make_shared<Flags>();
+  flags->sampler.options.temperature = 0;
+  add_model(command, flags->model);
+  command.positional("IN", &flags->in, "requests, one JSON object per line (- is standard input)").required = true;
+  command.positional("OUT", &flags->out, "the file of answers; what stands in it is not asked again").required = true;
+  command.flag("-n,--max-tokens", "N", &flags->max_tokens,
+               "tokens of an answer at most; -1: until the model ends or the context is full");
+  command.flag("--strict", &flags->strict, "end with an error where a request failed");
+  command.flag("--force", &flags->force, "overwrite OUT instead of going on with it");
+  command.flag("--format", prompt_format_choices(), &flags->format, "the chat format, instead of the model's own");
+  command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");
+  add_sampler_flags(command, flags->sampler);
+  add_json(command, flags->json);
+  add_engine_flags(command, flags->engine);
+  return [flags] { batch(*flags); };
+}
+
+}  // namespace puna

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`puna batch`: requests in, answers out, in order; what was stopped goes on. PUNA is the program's path. The model is a new one that
+nothing was taught, which is enough: its greedy answers are the same every time, and those of `puna run`."""
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+PUNA = os.environ["PUNA"]
+QUESTION = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": 6}
+TOOL = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}}
+
+
+class BatchTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.TemporaryDirectory()
+        corpus, recipe = (os.path.join(cls.shared.name, name) for name in ("corpus.txt", "recipe.yaml"))
+        with open(corpus, "w") as file:
+            file.write("the cat sees a dog and the dog likes the sun\n" * 60)
+        tokenizer, run = os.path.join(cls.shared.name, "tokenizer.json"), os.path.join(cls.shared.name, "run")
+        subprocess.run([PUNA, "train-tokenizer", corpus, "--vocab", "290", "--out", tokenizer], check=True, capture_output=True)
+        with open(recipe, "w") as file:
+            json.dump({"tokenizer": tokenizer, "data": [corpus], "out": run, "sequence_length": 32, "step_tokens": 64,
+                       "batch_tokens": 64, "steps": 3, "optimizer": {"learning_rate": 0.01},
+                       "new_model": {"layers": 1, "width": 32, "heads": 2, "feed_forward": 64, "context": 1024}}, file)
+        subprocess.run([PUNA, "train", recipe], check=True, capture_output=True)
+        cls.model = os.path.join(run, "latest")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.shared.cleanup()
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.requests, self.answers = os.path.join(self.folder, "in.jsonl"), os.path.join(self.folder, "out.jsonl")
+
+    def write(self, path, rows, end="\n"):
+        with open(path, "w") as file:
+            file.write("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + end)
+
+    def read(self):
+        with open(self.answers) as file:
+            return [json.loads(line) for line in file]
+
+    def puna(self, *arguments, code=0, **options):
+        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=120, cwd=self.folder, **options)
+        self.assertEqual(result.returncode, code, result.stderr)
+        return result
+
+    def batch(self, rows, *flags, code=0):
+        self.write(self.requests, rows)
+        result = self.puna("batch", self.model, self.requests, self.answers, "--date", "26 Jul 2024", *flags, code=code)
+        return json.loads(result.stdout) if "--json" in flags and code == 0 else result
+
+    def test_answers_are_those_of_run(self):
+        self.batch([{"id": "a", **QUESTION}, {"custom_id": "b", "body": QUESTION}, QUESTION])
+        alone = json.loads(self.puna("run", self.model, "-p", "the cat", "-n", "6", "--temp", "0", "--date", "26 Jul 2024", "--json").stdout)
+        answers = self.read()
+        self.assertEqual([answer["id"] for answer in answers], ["a", "b", 3])
+        for answer in answers:
+            self.assertEqual(answer["message"], alone["message"])
+            self.assertTrue(answer["raw"].startswith(alone["text"]), answer)
+            self.assertEqual(answer["usage"], {"prompt_tokens": alone["prompt_tokens"], "completion_tokens": len(alone["tokens"])})
+            self.assertEqual(answer["finish_reason"], "length" if alone["finish_reason"] == "length" else "stop")
+
+    def test_the_same_prompt_is_computed_once(self):
+        summary = self.batch([QUESTION, QUESTION], "--json")
+        tokens = self.read()[0]["usage"]["prompt_tokens"]
+        self.assertEqual((summary["answered"], summary["prompt_tokens"], summary["cached_tokens"]), (2, 2 * tokens, tokens - 1))
+
+    def test_tools_stand_in_the_prompt(self):
+        self.batch([QUESTION, {**QUESTION, "tools": [TOOL]}])
+        plain, with_tools = (answer["usage"]["prompt_tokens"] for answer in self.read())
+        self.assertGreater(with_tools, plain + 50)
+
+    def test_a_request_decides_for_itself(self):
+        drawn = {**QUESTION, "temperature": 1.5, "top_p": 1, "max_tokens": 30}
+        self.batch([{**drawn, "seed": 1}, {**drawn, "seed": 2}, {**drawn, "seed": 1}, {**QUESTION, "max_tokens": 2},
+                    {**QUESTION, "max_completion_tokens": 0}])
+        answers = self.read()
+        self.assertEqual(answers[0]["raw"], answers[2]["raw"])
+        self.assertNotEqual(answers[0]["raw"], answers[1]["raw"])
+        self.assertLessEqual(answers[3]["usage"]["completion_tokens"], 2)
+        self.assertEqual((answers[4]["usage"]["completion_tokens"], answers[4]["finish_reason"]), (0, "length"))
+
+    def test_a_bad_line_takes_its_place_and_stops_no_other(self):
+        rows = ["{not json", {"id": "none"}, {"id": "role", "messages": [{"role": "king", "content": ""}]}, {"id": "n", "n": 2, **QUESTION},
+                {"id": "stop", "stop": [1], **QUESTION}, {"id": "long", "messages": [{"role": "user", "content": "x " * 3000}]}, "[]",
+                {"id": "good", **QUESTION}]
+        self.batch(rows)
+        answers = self.read()
+        self.assertEqual([answer["id"] for answer in answers], [1, "none", "role", "n", "stop", "long", 7, "good"])
+        for answer, says in zip(answers, ("[line 1]", 'has no "messages"', '"king"', '"n" is 2', '"stop" is [1]', "1024", "is array")):
+            self.assertIn(says, answer["error"]["message"])
+            self.assertEqual(set(answer), {"id", "error"})
+        self.assertIn("raw", answers[-1])
+        self.assertIn("7 of 8 requests failed", self.batch(rows, "--strict", "--force", code=3).stderr)
+
+    def test_goes_on_where_it_was_stopped(self):
+        rows = [{"id": number, **QUESTION} for number in range(4)]
+        self.batch(rows)
+        whole = self.read()
+        self.write(self.answers, [{"id": 0, "kept": True}, json.dumps(whole[1]), '{"id": 2, "mess'], end="")
+        summary = self.batch(rows, "--json")
+        self.assertEqual((summary["kept"], summary["answered"]), (2, 2))
+        self.assertEqual(self.read(), [{"id": 0, "kept": True}] + whole[1:])
+        self.assertEqual(self.batch(rows, "--json")["kept"], 4)
+        self.assertEqual(self.batch(rows, "--json", "--force")["kept"], 0)
+        self.assertEqual(self.read(), whole)
+
+    def test_another_runs_answers_are_refused(self):
+        self.batch([{"id": "a", **QUESTION}, {"id": "b", **QUESTION}])
+        before = self.read()
+        self.assertIn('line 2 answers "b", but the request there is "c"',
+                      self.batch([{"id": "a", **QUESTION}, {"id": "c", **QUESTION}], code=2).stderr)
+        self.assertIn("holds 2 answers, but there are 1 requests", self.batch([{"id": "a", **QUESTION}], code=2).stderr)
+        self.assertEqual(self.read(), before)
+
+    def test_wrong_files(self):
+        self.assertIn("every line is blank", self.batch(["", " "], code=3).stderr)
+        self.assertFalse(os.path.exists(self.answers))
+        self.puna("batch", self.model, "missing.jsonl", self.answers, code=4)
+        self.write(self.requests, [QUESTION])
+        self.assertIn("cannot be opened for writing", self.puna("batch", self.model, self.requests, "no/out.jsonl", code=3).stderr)
+
+    def test_standard_input(self):
+        self.puna("batch", self.model, "-", self.answers, input=json.dumps(QUESTION) + "\r\n\n" + json.dumps({"id": "z", **QUESTION}))
+        self.assertEqual([answer["id"] for answer in self.read()], [1, "z"])
+
+
+if __name__ == "__main__":
+    unittest.main()
