@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of nano's examination with a program of batch's kind that knows all answers, of the paired comparison, and of the order of
+stages in make.py."""
+import json
+import os
+import stat
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import examine
+import generate
+import make
+import score
+
+# Answers by the question: the first time with the call, behind a tool's result with what is expected. Its "model" is the file of rows.
+FAKE = '''#!%s
+import json, sys
+rows = {row["id"]: row for row in map(json.loads, open(sys.argv[2]))}
+with open(sys.argv[4], "w") as out:
+    for request in map(json.loads, open(sys.argv[3])):
+        expect, last = rows[request["id"]]["expect"], request["messages"][-1]
+        text = (expect.get("refusal") or expect["contains"])[0]
+        if "call" in expect and last["role"] != "tool":
+            text = json.dumps({"name": expect["call"]["name"], "parameters": expect["call"]["arguments"]})
+        if last["role"] == "tool" and last["content"] != expect["result"]:
+            text = "the tool said something else"
+        answer = {"message": {}, "raw": text + "<|eot_id|>"} if request["id"] != "bad" else {"error": {"message": "no"}}
+        out.write(json.dumps({"id": request["id"], **answer}) + "\\n")
+'''
+
+
+class Examination(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.rows = list(generate.evaluation_rows(1, 1))
+        self.model = self.folder / "rows.jsonl"
+        self.model.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        self.puna = self.folder / "puna"
+        self.puna.write_text(FAKE % sys.executable, encoding="utf-8")
+        os.chmod(self.puna, os.stat(self.puna).st_mode | stat.S_IXUSR)
+
+    def test_who_knows_everything_passes(self):
+        answers = examine.examine(self.puna, self.model, self.rows)
+        result = score.report(self.rows, {answer["id"]: answer for answer in answers})
+        self.assertEqual(result["failures"], {})
+        self.assertEqual(result["scores"][0]["total"], len(self.rows))
+
+    def test_second_turn_holds_call_and_result(self):
+        row = next(row for row in self.rows if row["category"] == "arithmetic")
+        call = {"name": "calculator", "parameters": {"expression": "6 * 7"}}
+        (request,) = examine.second_requests([row], {row["id"]: {"raw": json.dumps(call) + "<|eot_id|>"}})
+        self.assertEqual([message["role"] for message in request["messages"]], ["user", "assistant", "tool"])
+        self.assertEqual(request["messages"][1]["tool_calls"][0]["function"], {"name": "calculator", "arguments": '{"expression": "6 * 7"}'})
+        self.assertEqual(request["messages"][2], {"role": "tool", "tool_call_id": "call_0", "content": "42"})
+        self.assertEqual(request["tools"], row["tools"])
+
+    def test_only_calls_lead_to_a_second_turn(self):
+        row = next(row for row in self.rows if row["category"] == "arithmetic")
+        self.assertEqual(list(examine.second_requests([row], {row["id"]: {"raw": "It is 42.<|eot_id|>"}})), [])
+        self.assertEqual(list(examine.second_requests([row], {})), [])
+        self.assertEqual(examine.ask(self.puna, self.model, [], self.folder, "none"), {})
+
+    def test_errors_are_no_answers(self):
+        bad = {**self.rows[0], "id": "bad"}
+        self.model.write_text(json.dumps(bad) + "\n", encoding="utf-8")
+        self.assertEqual(examine.examine(self.puna, self.model, [bad]), [])
+
+
+class Comparison(unittest.TestCase):
+    def test_paired(self):
+        difference, low, high, p = examine.paired(8, 2, 100)
+        self.assertAlmostEqual(difference, 0.06)
+        self.assertAlmostEqual(p, 2 * (1 + 10 + 45) / 1024)  # 2 or fewer of 10 coins
+        # (8.5 - 2.5) / 102, +- 1.959964 sqrt(11 - 36 / 102) / 102
+        self.assertAlmostEqual(low, 0.0588235 - 0.0627028, places=5)
+        self.assertAlmostEqual(high, 0.0588235 + 0.0627028, places=5)
+
+    def test_no_change_is_no_evidence(self):
+        difference, low, high, p = examine.paired(0, 0, 50)
+        self.assertEqual((difference, p), (0, 1))
+        self.assertLess(low, 0)
+        self.assertAlmostEqual(low, -high)
+        self.assertEqual(examine.paired(0, 0, 0), (0.0, -1.0, 1.0, 1.0))
+
+    def test_groups(self):
+        rows = [row for row in generate.evaluation_rows(1, 1) if row["category"] == "talk"]
+        right = {row["id"]: {"turn1": row["expect"]["contains"][0], "turn2": None} for row in rows}
+        wrong = {row["id"]: {"turn1": "?", "turn2": None} for row in rows if row["language"] != "th"}
+        found = {(row["language"], row["category"]): row for row in examine.compare(rows, wrong, right)}
+        self.assertEqual((found["all", "all"]["gained"], found["all", "all"]["lost"]), (len(rows), 0))
+        self.assertEqual(found["th", "all"]["gained"], 1)
+        self.assertEqual(set(key[1] for key in found), {"all", "talk"})
+        self.assertEqual(examine.compare(rows, right, wrong)[0]["lost"], len(rows))
+
+
+class Make(unittest.TestCase):
+    def test_stages(self):
+        self.assertEqual(make.stages(make.parse(["--stop-after", "sft"])), ("data", "tokenizer", "pretrain", "sft"))
+        self.assertEqual(make.stages(make.parse(["--students"]))[-1], "examine-students")
+        with self.assertRaisesRegex(make.Failed, "--stop-after student: is not one of data, tokenizer"):
+            make.stages(make.parse(["--stop-after", "student"]))
+
+    def test_every_training_stage_has_its_recipe(self):
+        for name in make.TRAINING:
+            self.assertEqual(make.scaled_steps(name, make.HOURS), make.recipe_steps(name))
+            self.assertEqual(make.scaled_steps(name, 0.0001), 2)
+            self.assertIn(f"\nout: runs/{name}\n", (make.HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    def test_students_differ_by_the_teacher_only(self):
+        plain, distilled = ((make.HERE / f"{name}.yaml").read_text(encoding="utf-8").split("\n") for name in ("student", "student-distilled"))
+        different = {line.split(":")[0].strip() for line in set(plain) ^ set(distilled) if not line.startswith("#")}
+        self.assertEqual(different, {"description", "objective", "out", "distillation", "teacher", "ratio", "temperature"})
+
+    def test_what_is_done_is_skipped_and_what_was_begun_goes_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            options = make.parse(["--work", folder, "--puna", "/bin/puna", "--hours", "1"])
+            commands = []
+            maker = make.Maker(options)
+            maker.run = lambda *command: commands.append([str(part) for part in command])
+            (Path(folder) / "done").mkdir()
+            maker.make("sft")
+            self.assertEqual(commands.pop()[1:], ["train", str(make.HERE / "sft.yaml"), "--steps", str(make.recipe_steps("sft") // 2)])
+            maker.make("sft")
+            self.assertEqual(commands, [])
+            begun = Path(folder).resolve() / "runs" / "dpo"
+            begun.mkdir(parents=True)
+            (begun / "recipe.yaml").write_text("", encoding="utf-8")
+            maker.make("dpo")
+            self.assertEqual(commands.pop()[1:], ["train", str(begun), "--resume"])
+
+
+if __name__ == "__main__":
+    unittest.main()
