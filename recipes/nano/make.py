@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes nano from nothing: data, tokenizer, three stages of training, the GGUF file, and its examination. Every stage whose output is
+"""Makes nano from nothing: data, tokenizer, four stages of training, the GGUF file, and its examination. Every stage whose output is
 there is skipped, and a training run that was stopped goes on from its newest checkpoint, so the same command continues.
 Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--stop-after STAGE] [--install]"""
 import argparse
@@ -16,6 +16,7 @@ MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "reward", "dpo", "export", 
 COMPARISON = ("teacher", "student", "student-distilled", "examine-students")  # with --students
 TRAINING = ("pretrain", "sft", "reward", "dpo", "teacher", "student", "student-distilled")
 HOURS = 2.0  # what the recipes' steps take on two cores at 5,000 tokens a second; the comparison takes as long again
+SCALE_PER_HOUR = 1.5
 VOCABULARY = 4096
 
 
@@ -118,14 +119,17 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--puna", type=Path, default=HERE.parent.parent / "build" / "release" / "puna", help="the program")
     parser.add_argument("--work", type=Path, default=HERE.parent.parent / "build" / "nano-run", help="where everything is made")
-    parser.add_argument("--hours", type=float, default=HOURS, help="of training, all stages together: their steps follow")
-    parser.add_argument("--scale", type=float, default=3.0, help="of the data; 3 is read about once in two hours")
+    parser.add_argument("--hours", type=float, default=HOURS, help="of training the main line: all steps follow")
+    parser.add_argument("--scale", type=float, help="of the data; without it as much as the hours read about once")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--ship", choices=("sft", "dpo"), default="dpo", help="the stage that is exported")
     parser.add_argument("--students", action="store_true", help="teacher and students as well")
     parser.add_argument("--stop-after", metavar="STAGE", help=", ".join(MAIN_LINE + COMPARISON))
     parser.add_argument("--install", action="store_true", help="then copy the file to models/nano")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.scale is None:
+        options.scale = SCALE_PER_HOUR * options.hours
+    return options
 
 
 def main():
