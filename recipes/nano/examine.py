@@ -17,7 +17,7 @@ import score
 import tools
 
 DATE = "26 Jul 2024"  # of the prompts: the same answers on every day
-MOST_TOKENS = 160  # the longest right answer takes 60
+MOST_TOKENS = 160  # the longest answers of the training data take about 70
 
 
 # Asking ------------------------------------------------------------------------------------------------------------------------

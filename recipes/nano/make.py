@@ -80,7 +80,7 @@ class Maker:
         return self.puna(*arguments)
 
     def export(self):
-        """Eight bits a weight: 5 MB, and the answers are the same but for a few in a thousand."""
+        """Eight bits a weight: 5 MB."""
         self.puna("quantize", f"runs/{self.options.ship}/latest", "nano.gguf", "--type", "q8_0", "--force")
 
     def examine_models(self, models):
