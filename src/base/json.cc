@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+template class nlohmann::basic_json<puna::IndexedMap>;
+
 namespace puna {
 namespace {
 

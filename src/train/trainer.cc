@@ -241,7 +241,7 @@ void Trainer::Parts::prepare(StepBatches& step) {
 
 StepReport Trainer::Parts::compute(const StepPlan& now, const StepBatches& step) {
   const auto start = std::chrono::steady_clock::now();
-  StepReport report{.step = step_ + 1, .steps = plan.steps(), .learning_rate = now.learning_rate};
+  StepReport report{.step = step_ + 1, .steps = plan.steps(), .learning_rate = now.learning_rate, .figures = {}};
   student.parameters.zero_gradients(device);
   LossReport loss;
   for (const PackedBatch& batch : step.batches) {

@@ -241,7 +241,7 @@ TEST(GenerateText, NeverDrawsWhatTheTokenizerDoesNotKnow) {
     EXPECT_LT(id(sampled.token), 3);
     EXPECT_EQ(sampled.top.size(), 3U);
   }
-  options.sampler = {.temperature = 100, .top_p = 1, .seed = 1};  // nearly even over all that may be drawn
+  options.sampler = {.temperature = 100, .top_p = 1, .logit_bias = {}, .seed = 1};  // nearly even over all that may be drawn
   const Heard any = generate(session, {Token{0}}, options);
   EXPECT_EQ(any.generation.tokens.size(), 20U);
   for (const Token token : any.generation.tokens) EXPECT_LT(id(token), 3);
