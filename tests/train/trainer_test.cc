@@ -68,7 +68,9 @@ class TrainerTest : public testing::Test {
     fs::create_directories(folder_);
     write("train.txt", grammar_text(600, 1));
     write("held.txt", grammar_text(60, 2));
-    BpeTrainer trainer({.vocabulary_size = 320}, pool_);
+    BpeTrainerOptions options;
+    options.vocabulary_size = 320;
+    BpeTrainer trainer(options, pool_);
     trainer.add(grammar_text(600, 1));
     write("tokenizer.json", tokenizer_json_text(export_gguf_vocabulary(*trainer.train(), "test")));
   }
@@ -204,9 +206,9 @@ TEST_F(TrainerTest, StagesChangeLengthMixtureAndRate) {
   Watcher watcher;
   Recipe staged = recipe("run", {"steps=30"});
   staged.steps = 0;
-  staged.stages = {{.name = "short", .steps = 10},
-                   {.name = "long", .steps = 10, .sequence_length = 64, .rope_theta = 1e6},
-                   {.name = "anneal", .steps = 5, .anneal = true, .average = true}};
+  override_recipe(staged,
+                  "stages=[{name: short, steps: 10}, {name: long, steps: 10, sequence_length: 64, rope_theta: 1e6},"
+                  " {name: anneal, steps: 5, anneal: true, average: true}]");
   check_recipe(staged);
   const RunResult result = run(staged, watcher);
   EXPECT_EQ(result.steps, 25);
@@ -221,7 +223,7 @@ TEST_F(TrainerTest, AClosedGateEndsTheRunWithNothingLost) {
   Watcher watcher;
   Recipe gated = recipe("run", {"steps=30"});
   gated.steps = 0;
-  gated.stages = {{.name = "long", .steps = 3, .sequence_length = 64, .gate_needle = 1}};
+  override_recipe(gated, "stages=[{name: long, steps: 3, sequence_length: 64, gate_needle: 1}]");
   try {
     run(gated, watcher);
     FAIL() << "a model of three steps found needles";
