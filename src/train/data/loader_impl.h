@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a loader holds: between its reading (loader.cc) and its saved state (loader_state.cc).
+// What a loader holds: between its reading (loader_impl.cc) and its saved state (loader_state.cc).
 #pragma once
 
 #include <cstddef>
