@@ -89,6 +89,14 @@ void rename_folder(const fs::path& from, const fs::path& to) {
   ::close(parent);
 }
 
+// Takes the checkpoint away under the name of an unfinished one first, so that a kill leaves no half of it under its own.
+void discard(const fs::path& folder) {
+  std::error_code ignored;  // an old folder that cannot be removed costs disk, no more
+  const fs::path unfinished = folder.parent_path() / fmt::format("{}{}", kUnfinished, folder.filename().string());
+  fs::remove_all(unfinished, ignored);
+  if (::rename(folder.c_str(), unfinished.c_str()) == 0) fs::remove_all(unfinished, ignored);
+}
+
 }  // namespace
 
 void verify_checkpoint(const fs::path& folder) {
@@ -176,7 +184,7 @@ void CheckpointStore::remove_unfinished() const {
 
 void CheckpointStore::remove_after(std::int64_t step) const {
   for (const StoredCheckpoint& each : list()) {
-    if (each.step > step) fs::remove_all(each.folder);
+    if (each.step > step) discard(each.folder);
   }
 }
 
@@ -187,9 +195,8 @@ void CheckpointStore::forget_old() const {
   };
   const auto best = std::ranges::min_element(all, {}, loss);
   const fs::path best_folder = keep_best_ && best != all.end() && best->held_out_loss ? best->folder : fs::path();
-  std::error_code ignored;  // an old folder that cannot be removed costs disk, no more
   for (std::int64_t i = 0; i + keep_ < static_cast<std::int64_t>(all.size()); ++i) {
-    if (all[static_cast<std::size_t>(i)].folder != best_folder) fs::remove_all(all[static_cast<std::size_t>(i)].folder, ignored);
+    if (all[static_cast<std::size_t>(i)].folder != best_folder) discard(all[static_cast<std::size_t>(i)].folder);
   }
 }
 

@@ -101,8 +101,15 @@ class TrainTest(unittest.TestCase):
         self.puna("train", self.path("run"), "--resume")
         self.assertEqual(self.model_hash(self.path("run")), self.model_hash(self.path("whole")))
 
+    def assert_checkpoints_are_whole(self):
+        for manifest in glob.glob(self.path("run/checkpoints/step-*/manifest.json")):
+            with open(manifest) as file:
+                for name, expected in json.load(file)["files"].items():
+                    with open(os.path.join(os.path.dirname(manifest), name), "rb") as content:
+                        self.assertEqual(hashlib.sha256(content.read()).hexdigest(), expected["sha256"], name)
+
     def test_killed_at_any_moment_and_resumed(self):
-        recipe = dict(watch={"checkpoint_every": 3}, steps=60)
+        recipe = dict(watch={"checkpoint_every": 2}, steps=400)
         start = time.time()
         self.puna("train", self.recipe(out=self.path("whole"), **recipe))
         takes = time.time() - start
@@ -117,6 +124,7 @@ class TrainTest(unittest.TestCase):
                 process.wait()
             if os.path.exists(self.path("run/recipe.yaml")):
                 arguments = [PUNA, "train", self.path("run"), "--resume"]
+            self.assert_checkpoints_are_whole()
         self.puna(*arguments[1:])
         self.assertEqual(self.model_hash(self.path("run")), self.model_hash(self.path("whole")))
         self.assertEqual(glob.glob(self.path("run/checkpoints/.unfinished*")), [])
