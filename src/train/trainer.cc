@@ -71,6 +71,7 @@ struct Trainer::Parts {
  private:
   // Down the road of a step.
   void enter_stage(const StepPlan& plan);
+  bool change_network(const StageRecipe& stage);
   void prepare(StepBatches& step);
   StepReport compute(const StepPlan& plan, const StepBatches& step);
   bool accept(const StepReport& report, const StepBatches& step);
@@ -206,20 +207,31 @@ RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
   return {finished ? RunEnd::kFinished : RunEnd::kStopped, step_, held_out_, last_checkpoint_};
 }
 
+// What a stage says of the network itself; true where rotary frequencies change.
+bool Trainer::Parts::change_network(const StageRecipe& stage) {
+  ModelConfig& config = models.start->config;
+  if (stage.rope_theta > 0) config.rope_theta = stage.rope_theta;
+  if (stage.rope_scaling_factor > 0) {
+    config.rope_scaling = RopeScaling{.factor = stage.rope_scaling_factor, .original_context = config.context};
+    config.rope_divisors.clear();
+  }
+  config.context = std::max(config.context, stage.sequence_length);
+  return stage.rope_theta > 0 || stage.rope_scaling_factor > 0;
+}
+
 void Trainer::Parts::enter_stage(const StepPlan& now) {
   if (stage_ == now.stage) return;
   const StageRecipe& stage = plan.stage(now.stage);
   loader->set_lengths(stage.sequence_length, recipe.batch_tokens);
-  if (!stage.data_weights.empty()) loader->set_weights(stage.data_weights);
-  ModelConfig& config = models.start->config;
-  const ModelConfig before = config;
-  if (stage.rope_theta > 0) config.rope_theta = stage.rope_theta;
-  if (stage.rope_scaling_factor > 0) {
-    config.rope_scaling = RopeScaling{.factor = stage.rope_scaling_factor, .original_context = before.context};
-    config.rope_divisors.clear();
+  // A resumed run enters in the middle: what earlier stages changed holds until a later one changes it.
+  bool turns = false;
+  const std::vector<double>* weights = nullptr;
+  for (std::size_t s = stage_ ? *stage_ + 1 : 0; s <= now.stage; ++s) {
+    turns |= change_network(plan.stage(s));
+    if (!plan.stage(s).data_weights.empty()) weights = &plan.stage(s).data_weights;
   }
-  config.context = std::max(config.context, stage.sequence_length);
-  if (stage.rope_theta > 0 || stage.rope_scaling_factor > 0) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
+  if (weights) loader->set_weights(*weights);
+  if (turns) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
   if (stage.gate_loss > 0 && plan.first_step(now.stage) == step_) {
     evaluate();
     stage_start_loss_ = held_out_;
@@ -290,8 +302,8 @@ bool Trainer::Parts::accept(const StepReport& report, const StepBatches& step) {
     return false;
   }
   if (!back || ++roll_backs_ > kRollBacks) {
-    fail(ErrorKind::kBadInput, recipe.out,
-         "{}. The newest checkpoint is whole: lower optimizer.learning_rate and go on with --resume", message);
+    fail(ErrorKind::kBadInput, recipe.out, "{}. Lower optimizer.learning_rate and {}", message,
+         store.newest() ? "go on with --resume" : "begin again");
   }
   observer.noted(fmt::format("{}; back to step {}, past this data", message, back->step));
   restore(back->folder, true);

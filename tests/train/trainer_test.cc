@@ -219,6 +219,26 @@ TEST_F(TrainerTest, StagesChangeLengthMixtureAndRate) {
   EXPECT_GT(plan.at(20).learning_rate, plan.at(23).learning_rate);
 }
 
+TEST_F(TrainerTest, ARunStoppedInALaterStageContinuesBitForBit) {
+  const auto staged = [&](const std::string& out) {
+    Recipe recipe =
+        this->recipe(out, {"data=[" + path("train.txt") + ", " + path("held.txt") + "]", "data.0.weight=1", "data.1.weight=1"});
+    recipe.steps = 0;
+    override_recipe(
+        recipe,
+        "stages=[{name: short, steps: 4}, {name: long, steps: 4, sequence_length: 64, rope_theta: 1e6, data_weights: [1, 3]},"
+        " {name: last, steps: 6, anneal: true, average: true}]");
+    return recipe;
+  };
+  Watcher whole, first, second;
+  const RunResult straight = run(staged("straight"), whole);
+  first.stop_after = 11;
+  run(staged("stopped"), first);
+  const RunResult resumed = run(staged("stopped"), second, true);
+  for (std::int64_t step = 12; step <= 14; ++step) EXPECT_EQ(second.losses.at(step), whole.losses.at(step)) << step;
+  expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
+}
+
 TEST_F(TrainerTest, AClosedGateEndsTheRunWithNothingLost) {
   Watcher watcher;
   Recipe gated = recipe("run", {"steps=30"});
