@@ -49,16 +49,4 @@ double Schedule::learning_rate(std::int64_t step) const {
   }
 }
 
-std::int64_t ramp_value(std::span<const RampEntry> entries, std::int64_t step) {
-  PUNA_CHECK(!entries.empty() && entries.front().from_step == 0, "ramp", "the first of {} entries is not for step 0",
-             entries.size());
-  std::int64_t value = entries.front().value;
-  for (std::size_t i = 1; i < entries.size(); ++i) {
-    PUNA_CHECK(entries[i - 1].from_step < entries[i].from_step, "ramp", "step {} follows step {}", entries[i].from_step,
-               entries[i - 1].from_step);
-    if (entries[i].from_step <= step) value = entries[i].value;
-  }
-  return value;
-}
-
 }  // namespace puna

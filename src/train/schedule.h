@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Learning rates and other figures as functions of the step, counted from 0. All have a linear warm-up first:
+// Learning rates as functions of the step, counted from 0. All have a linear warm-up first:
 //   step < warmup:  peak (step + 1) / warmup
 // then, with x = (step - warmup) / (steps - warmup), which would be 1 at the step behind the last:
 //   constant  peak
@@ -9,9 +9,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string_view>
-#include <vector>
 
 namespace puna {
 
@@ -29,13 +27,5 @@ struct Schedule {
 
   double learning_rate(std::int64_t step) const;
 };
-
-// A figure that changes at given steps (tokens of a batch, length of sequences): the value of the last entry at or before `step`.
-struct RampEntry {
-  std::int64_t from_step;
-  std::int64_t value;
-};
-// Throws kInternal for entries that do not begin at step 0 or do not ascend.
-std::int64_t ramp_value(std::span<const RampEntry> entries, std::int64_t step);
 
 }  // namespace puna

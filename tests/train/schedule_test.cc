@@ -49,17 +49,5 @@ TEST(Schedule, HasNames) {
   expect_error(ErrorKind::kUsage, "there is no schedule cosin: did you mean cosine?", [] { schedule_shape("cosin"); });
 }
 
-TEST(Ramp, KeepsTheLastValueReached) {
-  const std::vector<RampEntry> ramp{{0, 4096}, {10, 8192}, {30, 16384}};
-  EXPECT_EQ(ramp_value(ramp, 0), 4096);
-  EXPECT_EQ(ramp_value(ramp, 9), 4096);
-  EXPECT_EQ(ramp_value(ramp, 10), 8192);
-  EXPECT_EQ(ramp_value(ramp, 500), 16384);
-  expect_error(ErrorKind::kInternal, "is not for step 0", [] { ramp_value(std::vector<RampEntry>{{1, 2}}, 0); });
-  expect_error(ErrorKind::kInternal, "step 3 follows step 5", [] {
-    ramp_value(std::vector<RampEntry>{{0, 2}, {5, 1}, {3, 1}}, 0);
-  });
-}
-
 }  // namespace
 }  // namespace puna
