@@ -77,7 +77,7 @@ void TrainReport::began(const RunPlan& plan, const TrainMemory& memory, std::int
 }
 
 void TrainReport::stepped(const StepReport& r) {
-  const double rate = r.seconds > 0 ? static_cast<double>(r.tokens) / r.seconds : 0;
+  const double rate = r.seconds > 0 ? static_cast<double>(r.rows) / r.seconds : 0;
   ++steps_here_;
   seconds_per_step_ += (r.seconds - seconds_per_step_) / static_cast<double>(std::min<std::int64_t>(steps_here_, 50));
   if (json_) {

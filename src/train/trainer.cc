@@ -76,6 +76,7 @@ struct Trainer::Parts {
   StepReport compute(const StepPlan& plan, const StepBatches& step);
   bool accept(const StepReport& report, const StepBatches& step);
   void after_step(const StepReport& report);
+  void finish_stage_if_due();
   void finish_stage(const StepPlan& plan);
 
   void evaluate();
@@ -109,6 +110,7 @@ struct Trainer::Parts {
   std::int64_t step_ = 0;  // the next one
   std::int64_t tokens_seen_ = 0, saved_step_ = -1, evaluated_step_ = -1;
   std::optional<std::size_t> stage_;  // that has been entered
+  std::size_t finished_stages_ = 0;   // with their averages taken and their gates passed
   std::optional<double> held_out_, stage_start_loss_;
   std::vector<float> average_;  // over the stage's steps so far, like the parameters one after the other
   std::int64_t averaged_ = 0;
@@ -187,7 +189,9 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
 RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
   observer.began(plan, memory, student.parameters.count(), step_);
   bool data_left = true;
-  while (step_ < plan.steps() && !stop && data_left) {
+  while (true) {
+    finish_stage_if_due();
+    if (step_ == plan.steps() || stop) break;
     const StepPlan now = plan.at(step_);
     enter_stage(now);
     StepBatches step = loader->next(now.step_tokens);
@@ -199,7 +203,6 @@ RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
     optimizer.step(now.learning_rate, report.gradient_norm);
     ++step_;
     after_step(report);
-    if (plan.is_last_of_stage(step_ - 1)) finish_stage(now);
   }
   const bool finished = step_ == plan.steps() || !data_left;
   if (finished && validation && evaluated_step_ != step_) evaluate();
@@ -257,12 +260,13 @@ StepReport Trainer::Parts::compute(const StepPlan& now, const StepBatches& step)
   student.parameters.zero_gradients(device);
   LossReport loss;
   for (const PackedBatch& batch : step.batches) {
-    tokens_seen_ += static_cast<std::int64_t>(batch.tokens.size());
+    report.rows += static_cast<std::int64_t>(batch.tokens.size());
     const std::span<const float> hidden = student.forward(batch);
     const std::span<float> dhidden = student.pass->dhidden();
     loss += objective->gradient(batch, step, hidden, dhidden);
     student.pass->backward(dhidden);
   }
+  tokens_seen_ += report.rows;
   report.loss = loss.loss;
   report.tokens = loss.tokens;
   report.gradient_norm = optimizer.gradient_norm();
@@ -318,7 +322,7 @@ void Trainer::Parts::after_step(const StepReport& report) {
                     {"gradient_norm", report.gradient_norm},
                     {"learning_rate", report.learning_rate},
                     {"tokens", static_cast<double>(report.tokens_seen)},
-                    {"tokens_per_second", static_cast<double>(report.tokens) / std::max(report.seconds, 1e-9)},
+                    {"tokens_per_second", static_cast<double>(report.rows) / std::max(report.seconds, 1e-9)},
                     {"epochs", report.epochs}};
     figures.insert(figures.end(), report.figures.begin(), report.figures.end());
     metrics->add(report.step, "train", figures);
@@ -340,18 +344,32 @@ void Trainer::Parts::accumulate_average() {
   }
 }
 
+// Asked before every step, so that neither a skipped last step nor a run that ended between it and the stage's end gets past a
+// gate.
+void Trainer::Parts::finish_stage_if_due() {
+  if (step_ == 0 || !plan.is_last_of_stage(step_ - 1)) return;
+  const StepPlan last = plan.at(step_ - 1);
+  if (last.stage < finished_stages_) return;
+  enter_stage(last);
+  finish_stage(last);
+  finished_stages_ = last.stage + 1;
+}
+
 void Trainer::Parts::finish_stage(const StepPlan& now) {
   const StageRecipe& stage = plan.stage(now.stage);
-  if (stage.average && averaged_ > 0) {
+  const bool averages = stage.average && averaged_ > 0;
+  if (averages) {
     const float* mean = average_.data();
     for (Parameter& parameter : student.parameters.all()) {
       std::copy_n(mean, parameter.value.size(), parameter.value.begin());
       mean += parameter.value.size();
     }
     student.parameters.values_changed(device);
+    averaged_ = 0;
     evaluated_step_ = -1;
   }
-  if (!recipe.stages.empty()) save();  // before the gates, so that a closed one loses nothing
+  const bool unsaved = averages || saved_step_ != step_;
+  if (!recipe.stages.empty() && unsaved) save();  // before the gates, so that a closed one loses nothing
   if (stage.gate_loss > 0) {
     evaluate();
     if (*held_out_ > *stage_start_loss_ + stage.gate_loss)
@@ -457,6 +475,7 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   spikes.restore(numbers("spike_losses"), numbers("spike_norms"));
   if (!keep_data_position) loader->restore(dump_json(place.at("loader")));
   student.parameters.values_changed(device);
+  if (step_ < plan.steps()) finished_stages_ = std::min(finished_stages_, plan.at(step_).stage);
   saved_step_ = step_;
   last_checkpoint_ = folder;
 }

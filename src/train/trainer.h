@@ -23,6 +23,7 @@ namespace puna {
 struct StepReport {
   std::int64_t step = 0, steps = 0;  // counted from 1, of the whole run
   double loss = 0, gradient_norm = 0, learning_rate = 0;
+  std::int64_t rows = 0;           // that went through the network in this step: prompts too
   std::int64_t tokens = 0;         // trained on in this step
   std::int64_t tokens_seen = 0;    // rows of the run so far
   double seconds = 0, epochs = 0;  // of this step; passes over the data so far

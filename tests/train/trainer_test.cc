@@ -47,16 +47,22 @@ class Watcher : public TrainObserver {
   void stepped(const StepReport& report) override {
     losses[report.step] = report.loss;
     norms[report.step] = report.gradient_norm;
+    rows[report.step] = report.rows;
+    tokens[report.step] = report.tokens;
     if (report.step == stop_after) stop = true;
   }
   void evaluated(std::int64_t step, double loss, const Figures&) override { held_out[step] = loss; }
   void sampled(std::int64_t, std::string_view, std::string_view text) override { samples.emplace_back(text); }
-  void saved(const fs::path&) override { ++checkpoints; }
+  void saved(const fs::path&) override {
+    ++checkpoints;
+    if (checkpoints == dies_at_checkpoint) throw std::runtime_error("as if killed");
+  }
   void noted(std::string_view text) override { notes.emplace_back(text); }
 
   std::map<std::int64_t, double> losses, norms, held_out;
+  std::map<std::int64_t, std::int64_t> rows, tokens;
   std::vector<std::string> samples, notes;
-  int checkpoints = 0;
+  int checkpoints = 0, dies_at_checkpoint = -1;
   std::int64_t stop_after = -1;
   std::atomic<bool> stop{false};
 };
@@ -237,6 +243,51 @@ TEST_F(TrainerTest, ARunStoppedInALaterStageContinuesBitForBit) {
   const RunResult resumed = run(staged("stopped"), second, true);
   for (std::int64_t step = 12; step <= 14; ++step) EXPECT_EQ(second.losses.at(step), whole.losses.at(step)) << step;
   expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
+}
+
+TEST_F(TrainerTest, ARunKilledBetweenAStagesLastStepAndItsAverageStillTakesIt) {
+  const auto averaged = [&](const std::string& out) {
+    Recipe recipe = this->recipe(out, {"watch.checkpoint_every=6"});
+    recipe.steps = 0;
+    override_recipe(recipe, "stages=[{name: first, steps: 6, average: true}, {name: second, steps: 4}]");
+    return recipe;
+  };
+  Watcher whole, first, second;
+  const RunResult straight = run(averaged("straight"), whole);
+  first.dies_at_checkpoint = 1;  // the one of step 6, written before the average is taken
+  EXPECT_THROW(run(averaged("killed"), first), std::runtime_error);
+  const RunResult resumed = run(averaged("killed"), second, true);
+  EXPECT_EQ(second.losses.begin()->first, 7);
+  EXPECT_EQ(second.losses.at(7), whole.losses.at(7));
+  expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
+}
+
+TEST_F(TrainerTest, AClosedGateStaysClosedWhenTheRunIsResumed) {
+  Recipe gated = recipe("run", {});
+  gated.steps = 0;
+  override_recipe(gated, "stages=[{name: long, steps: 3, sequence_length: 64, gate_needle: 1}, {name: after, steps: 3}]");
+  for (const bool resume : {false, true}) {
+    Watcher watcher;
+    try {
+      run(gated, watcher, resume);
+      FAIL() << "a model of three steps found needles";
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("stage 'long' did not pass its gate"));
+    }
+    EXPECT_EQ(watcher.losses.count(4), 0u) << "went on behind the gate";
+  }
+}
+
+TEST_F(TrainerTest, SpeedCountsEveryRowThatIsComputed) {
+  std::string rows;
+  for (int i = 0; i < 40; ++i)
+    rows += R"({"prompt": "the cat sees the sun. the dog", "completion": " likes a tree."})"
+            "\n";
+  write("rows.jsonl", rows);
+  Watcher watcher;
+  run(recipe("run", {"steps=1", "objective=sft", "reading.plain_strings=true", "data=[" + path("rows.jsonl") + "]"}), watcher);
+  EXPECT_GT(watcher.rows.at(1), 100) << "a step holds up to 128 rows";
+  EXPECT_LT(watcher.tokens.at(1), watcher.rows.at(1) * 2 / 3) << "the prompts are not trained";
 }
 
 TEST_F(TrainerTest, AClosedGateEndsTheRunWithNothingLost) {
