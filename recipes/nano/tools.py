@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tools nano knows: their descriptions in OpenAI's form, and what they answer. Exact fractions inside, at most four decimals out.
+"""The tools nano knows (tools.json describes them, in OpenAI's form) and what they answer. Exact fractions inside, at most four decimals out.
 Usage: tools.py NAME JSON, for example: tools.py calculator '{"expression": "12 * (3 + 4)"}'"""
 import datetime
 import json
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 
 class ToolError(Exception):
@@ -33,16 +34,7 @@ UNITS = {  # name: (quantity, factor to the quantity's base, offset); base = val
     "C": ("temperature", Fraction(1), 0), "F": ("temperature", Fraction(5, 9), Fraction(-160, 9)),
 }
 
-CALCULATOR = _function("calculator", "Evaluate an arithmetic expression.",
-                       {"expression": _field("string", "numbers, + - * / and brackets")}, ["expression"])
-CONVERT_UNITS = _function("convert_units", "Convert a value from one unit to another.",
-                          {"value": _field("number", "the value"), "from": _field("string", "its unit: " + ", ".join(UNITS)),
-                           "to": _field("string", "the wanted unit")}, ["value", "from", "to"])
-DATE_MATH = _function("date_math", "Calculate with dates (YYYY-MM-DD).",
-                      {"operation": _field("string", "weekday, days_between or add_days"), "date": _field("string", "the date"),
-                       "other": _field("string", "days_between: the second date"), "days": _field("integer", "add_days: how many")},
-                      ["operation", "date"])
-TOOLS = {tool["function"]["name"]: tool for tool in (CALCULATOR, CONVERT_UNITS, DATE_MATH)}
+TOOLS = {tool["function"]["name"]: tool for tool in json.loads((Path(__file__).resolve().parent / "tools.json").read_text("utf-8"))}
 # Tools that are offered at times and never needed: having tools is no reason to call one.
 OTHERS = [
     _function("set_timer", "Ring after some minutes.", {"minutes": _field("integer", "how many")}, ["minutes"]),
