@@ -21,6 +21,11 @@ std::size_t tensor_bytes(const Tensor& weight, Format format) {
   return static_cast<std::size_t>(format_bytes(format, weight.shape.count()));
 }
 
+Format stored_format(Format base, std::optional<Format> asked) {
+  const bool whole = base == Format::kF32 || base == Format::kF16 || base == Format::kBF16;
+  return asked.value_or(whole ? base : Format::kBF16);
+}
+
 // merged [N, K] = W + scale B A, row by row over the threads.
 void merge_matrix(const Tensor& weight, const AdapterFile::Matrix& matrix, const ModelConfig& config, ThreadPool& pool,
                   Format format, std::span<std::byte> merged) {
@@ -78,8 +83,8 @@ bool same_shape(const ModelConfig& a, const ModelConfig& b) {
 
 }  // namespace
 
-std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter, Format format,
-                                          ThreadPool& pool) {
+std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter,
+                                          std::optional<Format> format, ThreadPool& pool) {
   auto merged = std::make_shared<Checkpoint>(*base);
   merged->kind = CheckpointKind::kMemory;
   std::size_t bytes = 0;
@@ -90,14 +95,15 @@ std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base
     if (matrix.b.shape[0] != weight.shape[0] || matrix.a.shape[1] != weight.shape[1])
       fail(ErrorKind::kBadInput, "adapter", "{} is {} × {}, the base has {}: it was made for another model", matrix.b.name,
            matrix.b.shape.text(), matrix.a.shape.text(), weight.shape.text());
-    bytes += Arena::padded(tensor_bytes(weight, format));
+    bytes += Arena::padded(tensor_bytes(weight, stored_format(weight.format, format)));
   }
   const auto arena = std::make_shared<Arena>(bytes, "the merged weights");
   for (const AdapterFile::Matrix& matrix : adapter.matrices) {
     Tensor& weight = merged->weights.at(matrix.slot.role, matrix.slot.layer);
-    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, format));
-    merge_matrix(weight, matrix, base->config, pool, format, memory);
-    weight.format = format;
+    const Format stored = stored_format(weight.format, format);
+    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, stored));
+    merge_matrix(weight, matrix, base->config, pool, stored, memory);
+    weight.format = stored;
     weight.bytes = memory;
     weight.row_scales = {};
   }
@@ -106,7 +112,8 @@ std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base
   return merged;
 }
 
-std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>& shares, Format format, ThreadPool& pool) {
+std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>& shares, std::optional<Format> format,
+                                                ThreadPool& pool) {
   PUNA_CHECK(!shares.empty(), "average", "there is nothing to average");
   const Checkpoint& first = *shares.front().checkpoint;
   const double sum =
@@ -129,13 +136,17 @@ std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>&
     for (std::int64_t layer = 0; layer < (role.per_layer ? first.config.layers : 1); ++layer) slots.push_back({role.role, layer});
   }
   std::size_t bytes = 0;
-  for (const WeightSlot& slot : slots) bytes += Arena::padded(tensor_bytes(first.weights.at(slot.role, slot.layer), format));
+  for (const WeightSlot& slot : slots) {
+    const Tensor& weight = first.weights.at(slot.role, slot.layer);
+    bytes += Arena::padded(tensor_bytes(weight, stored_format(weight.format, format)));
+  }
   const auto arena = std::make_shared<Arena>(bytes, "the averaged weights");
   for (const WeightSlot& slot : slots) {
     Tensor& weight = averaged->weights.at(slot.role, slot.layer);
-    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, format));
-    average_matrix(parts, slot, pool, format, memory);
-    weight.format = format;
+    const Format stored = stored_format(weight.format, format);
+    const std::span<std::byte> memory = arena->take(tensor_bytes(weight, stored));
+    average_matrix(parts, slot, pool, stored, memory);
+    weight.format = stored;
     weight.bytes = memory;
     weight.row_scales = {};
   }

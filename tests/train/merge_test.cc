@@ -63,7 +63,9 @@ TEST_P(MergeTest, AMergedModelComputesWhatBaseAndAdapterDo) {
   const AdapterFile adapter = read_adapter(folder_);
   EXPECT_EQ(adapter.base, "base");
   EXPECT_EQ(adapter.matrices.size(), 14u);
-  const std::shared_ptr<Checkpoint> merged = merge_adapter(base, adapter, Format::kF32, pool_);
+  const std::shared_ptr<Checkpoint> merged = merge_adapter(base, adapter, std::nullopt, pool_);
+  EXPECT_EQ(merged->weights.at(WeightRole::kQuery, 0).format, Format::kF32) << "the base's own";
+  EXPECT_EQ(merge_adapter(base, adapter, Format::kF16, pool_)->weights.at(WeightRole::kQuery, 0).format, Format::kF16);
   TrainChoice frozen;
   frozen.trained = Trained::kNothing;
   Parameters plain(merged, frozen, device_), untouched(base, frozen, device_);
@@ -91,7 +93,8 @@ TEST(AverageCheckpoints, IsTheWeightedMean) {
   ThreadPool pool(2);
   const auto a = TinyCheckpointMaker(tiny_config(), Format::kF32, 1).take(),
              b = TinyCheckpointMaker(tiny_config(), Format::kF32, 2).take();
-  const auto mean = average_checkpoints({{a, 1}, {b, 3}}, Format::kF32, pool);
+  const auto mean = average_checkpoints({{a, 1}, {b, 3}}, std::nullopt, pool);
+  EXPECT_EQ(mean->weights.at(WeightRole::kQuery, 1).format, Format::kF32) << "the first's own";
   for (const WeightRole role : {WeightRole::kQuery, WeightRole::kDown}) {
     const double expected =
         0.25 * static_cast<double>(value_at(*a, role, 5, 9)) + 0.75 * static_cast<double>(value_at(*b, role, 5, 9));

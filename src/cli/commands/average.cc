@@ -2,6 +2,7 @@
 // `puna average`: one model out of several of the same shape.
 #include <charconv>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ namespace puna {
 namespace {
 
 struct Flags {
-  std::string out, type = "bf16";
+  std::string out, type;
   std::vector<std::string> models;
   bool force = false, json = false;
   int threads = 0;
@@ -40,7 +41,8 @@ void average(const Flags& flags) {
   std::vector<AverageShare> shares;
   for (const std::string& model : flags.models) shares.push_back(open_share(model));
   ThreadPool pool(flags.threads);
-  const Format format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
+  std::optional<Format> format;
+  if (!flags.type.empty()) format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> averaged = average_checkpoints(shares, format, pool);
   const InterruptScope scope(SecondPress::kEndsProcess);
   const ConvertReport report =
@@ -48,7 +50,7 @@ void average(const Flags& flags) {
   if (flags.json)
     return write_json({{"path", flags.out}, {"bytes_out", report.bytes_out}, {"models", shares.size()}, {"notes", report.notes}});
   for (const std::string& note : report.notes) write_note("note: " + note);
-  write_text(fmt::format("{}: the average of {} models as {}\n", flags.out, shares.size(), info(format).name));
+  write_text(fmt::format("{}: the average of {} models\n", flags.out, shares.size()));
 }
 
 }  // namespace
@@ -57,7 +59,8 @@ VerbAction declare_average(Command& command) {
   const auto flags = std::make_shared<Flags>();
   command.positional("OUT", &flags->out, "OUT.gguf, or a folder as Hugging Face has them").required = true;
   command.positional("MODEL", &flags->models, "two or more models; MODEL=0.3 gives one a share").required = true;
-  command.flag("--type", "f32|f16|bf16", &flags->type, "of the averaged weights (default bf16)");
+  command.flag("--type", "f32|f16|bf16", &flags->type,
+               "of the averaged weights (default: as the first model has them, and bf16 for fewer bits)");
   command.flag("--force", &flags->force, "overwrite OUT");
   add_threads(command, flags->threads);
   add_json(command, flags->json);

@@ -3,6 +3,7 @@
 #include "train/merge.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -16,7 +17,7 @@ namespace puna {
 namespace {
 
 struct Flags {
-  std::string base, adapter, out, type = "bf16";
+  std::string base, adapter, out, type;
   bool force = false, json = false;
   int threads = 0;
 };
@@ -25,7 +26,8 @@ void merge(const Flags& flags) {
   const AdapterFile adapter = read_adapter(flags.adapter);
   const std::shared_ptr<const Checkpoint> base = open_model(flags.base);
   ThreadPool pool(flags.threads);
-  const Format format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
+  std::optional<Format> format;
+  if (!flags.type.empty()) format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> merged = merge_adapter(base, adapter, format, pool);
   const InterruptScope scope(SecondPress::kEndsProcess);
   const ConvertReport report =
@@ -34,7 +36,7 @@ void merge(const Flags& flags) {
     return write_json(
         {{"path", flags.out}, {"bytes_out", report.bytes_out}, {"matrices", adapter.matrices.size()}, {"notes", report.notes}});
   for (const std::string& note : report.notes) write_note("note: " + note);
-  write_text(fmt::format("{}: {} matrices merged as {}\n", flags.out, adapter.matrices.size(), info(format).name));
+  write_text(fmt::format("{}: {} matrices merged\n", flags.out, adapter.matrices.size()));
 }
 
 }  // namespace
@@ -45,7 +47,8 @@ VerbAction declare_merge(Command& command) {
   command.positional("ADAPTER", &flags->adapter, "a folder with adapter_model.safetensors: a run's checkpoint, or one from PEFT")
       .required = true;
   command.positional("OUT", &flags->out, "OUT.gguf, or a folder as Hugging Face has them").required = true;
-  command.flag("--type", "f32|f16|bf16", &flags->type, "of the merged matrices (default bf16); the others stay as they are");
+  command.flag("--type", "f32|f16|bf16", &flags->type,
+               "of the merged matrices (default: as they were, and bf16 for fewer bits); the others stay as they are");
   command.flag("--force", &flags->force, "overwrite OUT");
   add_threads(command, flags->threads);
   add_json(command, flags->json);
