@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/activations.h"
 #include "kernels/device.h"
 
 namespace puna {
@@ -20,6 +21,7 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   };
   check("threads", options.threads, 0);
   check("context", options.context, 0);
+  check("sequences", options.sequences, 1);
   check("chunk_rows", options.chunk_rows, 1);
   check("logit_rows", options.logit_rows, 1);
   if (options.context > config.context) {
@@ -28,18 +30,27 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   }
 }
 
-RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options) {
+std::int64_t choose_context(const Checkpoint& checkpoint, const EngineOptions& options) {
   check_options(options, checkpoint.config);
+  if (options.context > 0) return options.context;
+  const std::int64_t context = std::min(checkpoint.config.context, kDefaultContext);
+  const RunShape run{
+      .kv_format = options.kv_format, .context = context, .rows = options.chunk_rows, .logit_rows = options.logit_rows};
+  const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
+  return largest >= kPagePositions ? std::min(context, largest) : context;  // below a page: the plan says why it is refused
+}
+
+// Room for several contexts as far as it goes: they are seldom all full.
+RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context) {
   RunShape run{.kv_format = options.kv_format,
-               .context = options.context > 0 ? options.context : std::min(checkpoint.config.context, kDefaultContext),
-               .rows = options.chunk_rows,
+               .context = context * options.sequences,
+               .rows = std::min(options.chunk_rows, context),
                .logit_rows = options.logit_rows};
-  if (options.context == 0) {
-    const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
-    if (largest >= kPagePositions) run.context = std::min(run.context, largest);  // below a page: the plan says why it is refused
-  }
-  run.rows = std::min(run.rows, run.context);
   run.logit_rows = std::min(run.logit_rows, run.rows);
+  if (options.sequences > 1) {
+    const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
+    run.context = std::clamp(run.context, context, std::max(context, largest));
+  }
   return run;
 }
 
@@ -53,12 +64,18 @@ MemoryPlan checked_plan(const Checkpoint& checkpoint, const RunShape& run) {
 
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options)
     : checkpoint_(std::move(checkpoint)),
-      run_(choose_run(*checkpoint_, options)),
+      context_(choose_context(*checkpoint_, options)),
+      run_(choose_run(*checkpoint_, options, context_)),
       plan_(checked_plan(*checkpoint_, run_)),
       pool_(options.threads),
       cache_(checkpoint_->config, run_.kv_format, run_.context),
       model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows) {
   instruction_set();  // refuses a processor that no kernel was built for
+}
+
+std::int64_t Engine::chunk(std::int64_t left, std::int64_t most) {
+  if (left <= most) return left;
+  return std::max(std::min(most, left - kPanelRows), std::min(most, kPanelRows));
 }
 
 std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress) {
@@ -72,7 +89,7 @@ std::span<const float> Engine::append(int sequence, std::span<const Token> token
   }
   std::span<const float> logits;
   for (std::int64_t done = 0; done < total;) {
-    const std::int64_t rows = std::min(model_.max_rows(), total - done);
+    const std::int64_t rows = chunk(total - done, model_.max_rows());
     const bool last = done + rows == total;
     const std::array<Batch::Part, 1> parts{{{sequence, rows}}};
     const std::array<std::int32_t, 1> last_row{static_cast<std::int32_t>(rows - 1)};

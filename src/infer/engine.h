@@ -19,6 +19,7 @@ struct EngineOptions {
   int threads = 0;  // 0: all processors
   Format kv_format = Format::kF16;
   std::int64_t context = 0;       // positions; 0: the model's own, at most what fits and at most 8192 unless asked
+  int sequences = 1;              // room for so many whole contexts, or as many as fit; at least one
   std::int64_t chunk_rows = 512;  // rows of one prefill step
   std::int64_t logit_rows = 1;    // rows of logits one step may ask for
 };
@@ -34,10 +35,14 @@ class Engine {
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const ModelConfig& config() const { return checkpoint_->config; }
   const MemoryPlan& plan() const { return plan_; }
-  std::int64_t context() const { return run_.context; }  // positions of all sequences together
+  std::int64_t context() const { return context_; }  // positions of one sequence; all together: cache().capacity()
   int threads() const { return pool_.size(); }
   KvCache& cache() { return cache_; }
   Llama& model() { return model_; }
+
+  // Rows of the next chunk of at most `most`, where `left` rows are left of a prompt: none leaves a rest of fewer than kPanelRows,
+  // which products would sum in another order. So the size of chunks does not show in the logits.
+  static std::int64_t chunk(std::int64_t left, std::int64_t most);
 
   // Appends tokens (at least one) to a sequence in chunks; returns the last token's logits [V], valid until the next call, or
   // nothing where `progress` stopped early: the sequence then holds the chunks that were done.
@@ -46,6 +51,7 @@ class Engine {
 
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
+  std::int64_t context_;
   RunShape run_;
   MemoryPlan plan_;
   ThreadPool pool_;

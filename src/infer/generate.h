@@ -6,37 +6,14 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "infer/engine.h"
-#include "infer/sampler.h"
+#include "infer/generation.h"
+#include "infer/token_writer.h"
 
 namespace puna {
-
-struct GenerateOptions {
-  SamplerOptions sampler;
-  std::int64_t max_tokens = -1;    // -1: until the context is full; 0: only the prompt is read into the cache
-  std::vector<std::string> stop;   // strings; none of them is emitted, not even in parts; they need a tokenizer
-  std::vector<Token> stop_tokens;  // beside the checkpoint's own end tokens
-  bool ignore_end = false;         // go on past end tokens
-  bool with_specials = false;      // special tokens appear in the text
-  int top_logprobs = -1;           // -1: no log-probabilities at all
-};
-
-enum class FinishReason { kEndToken, kStopString, kStopToken, kLength, kContextFull, kInterrupted };
-std::string_view name(FinishReason reason);
-
-struct Generation {
-  std::vector<Token> tokens;           // generated, the end token left out; those of a stop string are in it
-  std::vector<SampledToken> logprobs;  // one per token, where asked for
-  std::string text;                    // all that on_text got; empty where the checkpoint has no tokenizer
-  FinishReason reason = FinishReason::kLength;
-  Token last{-1};                                     // the end or stop token that ended it, if one did
-  std::int64_t prompt_tokens = 0, cached_tokens = 0;  // cached: at the prompt's beginning, not computed again
-  double prefill_seconds = 0, decode_seconds = 0;
-};
 
 // One conversation's place in the cache: knows which tokens are there and prefills only what is new.
 class Session {

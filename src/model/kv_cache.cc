@@ -58,6 +58,7 @@ KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t position
   data_ = arena_.take(static_cast<std::size_t>(total)).data();
   free_pages_.resize(static_cast<std::size_t>(pages_total_));
   std::iota(free_pages_.begin(), free_pages_.end(), 0);  // ascending numbers are a heap already
+  owners_.resize(static_cast<std::size_t>(pages_total_));
 }
 
 const KvCache::Sequence& KvCache::at(int sequence) const {
@@ -83,8 +84,7 @@ void KvCache::remove_sequence(int sequence) {
 void KvCache::grow(int sequence, std::int64_t length) {
   Sequence& s = at(sequence);
   PUNA_CHECK(length >= s.length, kWhere, "sequence {} of {} positions cannot grow to {}", sequence, s.length, length);
-  const std::int64_t wanted = pages_of(length) - static_cast<std::int64_t>(s.pages.size());
-  const auto available = static_cast<std::int64_t>(free_pages_.size());
+  const std::int64_t wanted = pages_to_grow(sequence, length), available = free_pages();
   if (wanted > available) {
     fail(ErrorKind::kNoRoom, kWhere,
          "{} more positions were asked for after the {} of this sequence, and {} of the cache's {} are free: give a larger "
@@ -95,6 +95,7 @@ void KvCache::grow(int sequence, std::int64_t length) {
   for (std::int64_t i = 0; i < wanted; ++i) {
     std::ranges::pop_heap(free_pages_, std::greater{});
     s.pages.push_back(free_pages_.back());
+    owners_[static_cast<std::size_t>(free_pages_.back())] = 1;
     free_pages_.pop_back();
   }
   s.length = length;
@@ -104,11 +105,36 @@ void KvCache::truncate(int sequence, std::int64_t length) {
   Sequence& s = at(sequence);
   PUNA_CHECK(length >= 0 && length <= s.length, kWhere, "sequence {} of {} positions cannot be cut to {}", sequence, s.length,
              length);
-  for (auto kept = static_cast<std::size_t>(pages_of(length)); s.pages.size() > kept; s.pages.pop_back()) {
-    free_pages_.push_back(s.pages.back());
-    std::ranges::push_heap(free_pages_, std::greater{});
-  }
+  for (auto kept = static_cast<std::size_t>(pages_of(length)); s.pages.size() > kept; s.pages.pop_back()) release(s.pages.back());
+  PUNA_CHECK(length % kPagePositions == 0 || owners(s.pages.back()) == 1, kWhere,
+             "sequence {} cannot be cut to {}: what it would write behind that lies in a page that others read", sequence, length);
   s.length = length;
+}
+
+void KvCache::begin_with(int sequence, std::span<const std::int32_t> pages) {
+  Sequence& s = at(sequence);
+  PUNA_CHECK(s.length == 0, kWhere, "sequence {} has {} positions already", sequence, s.length);
+  for (const std::int32_t page : pages) {
+    hold(page);
+    s.pages.push_back(page);
+  }
+  s.length = static_cast<std::int64_t>(pages.size()) * kPagePositions;
+}
+
+void KvCache::hold(std::int32_t page) {
+  PUNA_CHECK(page >= 0 && page < pages_total_ && owners(page) > 0, kWhere, "page {} belongs to nobody", page);
+  ++owners_[static_cast<std::size_t>(page)];
+}
+
+void KvCache::release(std::int32_t page) {
+  PUNA_CHECK(page >= 0 && page < pages_total_ && owners(page) > 0, kWhere, "page {} belongs to nobody", page);
+  if (--owners_[static_cast<std::size_t>(page)] > 0) return;
+  free_pages_.push_back(page);
+  std::ranges::push_heap(free_pages_, std::greater{});
+}
+
+std::int64_t KvCache::pages_to_grow(int sequence, std::int64_t length) const {
+  return std::max<std::int64_t>(0, pages_of(length) - static_cast<std::int64_t>(at(sequence).pages.size()));
 }
 
 KvLayer KvCache::layer(std::int64_t index) const {

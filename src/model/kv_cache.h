@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys and values of all sequences, in pages of kPagePositions positions drawn from one pool, so that a sequence takes what it uses
-// and nothing is moved when it grows. All layers share one page table per sequence.
+// and nothing is moved when it grows. All layers share one page table per sequence. A page may have several owners: sequences that
+// begin alike, and who keeps it for later ones (infer/prefix_cache.h); it is free again when the last one lets go.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +28,17 @@ class KvCache {
   // Makes room for positions [0, length), length >= length(sequence), which becomes the sequence's length. Throws kNoRoom with the
   // figures when the pool is empty; nothing is changed then.
   void grow(int sequence, std::int64_t length);
-  // Forgets positions >= length and gives their pages back.
+  // Forgets positions >= length and lets go of their pages. A page that others own too is cut at its beginning only.
   void truncate(int sequence, std::int64_t length);
+
+  // An empty sequence begins with whole pages that somebody owns; they get one more owner each.
+  void begin_with(int sequence, std::span<const std::int32_t> pages);
+  void hold(std::int32_t page);     // one more owner
+  void release(std::int32_t page);  // one less
+  int owners(std::int32_t page) const { return owners_[static_cast<std::size_t>(page)]; }
+  std::int64_t free_pages() const { return static_cast<std::int64_t>(free_pages_.size()); }
+  // That `sequence` would take from the pool to reach `length`.
+  std::int64_t pages_to_grow(int sequence, std::int64_t length) const;
 
   std::int64_t length(int sequence) const { return at(sequence).length; }
   // Of the positions [0, length), valid until the sequence is removed.
@@ -55,6 +65,7 @@ class KvCache {
   Arena arena_;
   std::byte* data_;                       // [L, 2, pages, G, ...]: a pool of keys and one of values for each layer (KvLayer)
   std::vector<std::int32_t> free_pages_;  // a heap: the lowest comes first
+  std::vector<int> owners_;               // [pages]
   std::vector<Sequence> sequences_;
 };
 

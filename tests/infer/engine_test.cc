@@ -53,6 +53,28 @@ TEST(Engine, RefusesOptionsOutOfRange) {
   EXPECT_EQ(message_of(ErrorKind::kUsage, {.logit_rows = 0}), "[logit_rows] 0 is too small: give 1 or more");
 }
 
+TEST(Engine, TheSizeOfChunksDoesNotShowInTheLogits) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kQ8_0);
+  for (const std::int64_t length : {65, 71, 130, 200}) {
+    std::vector<Token> tokens;
+    for (std::int64_t i = 0; i < length; ++i) tokens.push_back(Token{static_cast<std::int32_t>(i * 7 % 96)});
+    std::vector<std::vector<float>> logits;
+    for (const std::int64_t rows : {512, 64, 16}) {
+      Engine engine(checkpoint, {.threads = 1, .chunk_rows = rows});
+      const auto last = engine.append(engine.cache().add_sequence(), tokens);
+      logits.emplace_back(last.begin(), last.end());
+    }
+    EXPECT_EQ(logits[0], logits[1]) << length;
+    EXPECT_EQ(logits[0], logits[2]) << length;
+  }
+}
+
+TEST(Engine, MakesRoomForSeveralContexts) {
+  Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), {.context = 100, .sequences = 3});
+  EXPECT_EQ(engine.context(), 100);
+  EXPECT_EQ(engine.cache().capacity(), 320) << "300 in whole pages";
+}
+
 TEST(Engine, RefusesWhatMemoryCannotHold) {
   ModelConfig config = tiny_config();
   config.context = 1LL << 30;

@@ -112,6 +112,28 @@ TEST(KvCache, PagesNeverOverlapUnderRandomUse) {
   }
 }
 
+TEST(KvCache, PagesOfSeveralOwnersAreFreeWhenTheLastLetsGo) {
+  KvCache cache(small_config(), Format::kF16, 4 * kPagePositions);
+  const int a = cache.add_sequence();
+  cache.grow(a, 150);
+  const int b = cache.add_sequence();
+  cache.begin_with(b, cache.pages(a).first(2));
+  EXPECT_EQ(cache.length(b), 128);
+  EXPECT_EQ(cache.pages_to_grow(b, 130), 1);
+  cache.grow(b, 130);
+  EXPECT_THAT(cache.pages(b), ElementsAre(0, 1, 3));
+  cache.hold(0);
+  EXPECT_EQ(cache.owners(0), 3);
+  cache.remove_sequence(a);
+  EXPECT_EQ(cache.free_pages(), 1) << "only the page that was a's alone";
+  EXPECT_THAT(refusal(ErrorKind::kInternal, [&] { cache.truncate(b, 10); }), HasSubstr("a page that others read"));
+  cache.remove_sequence(b);
+  EXPECT_EQ(cache.free_pages(), 3);
+  cache.release(0);
+  EXPECT_EQ(cache.free_pages(), 4);
+  EXPECT_THAT(refusal(ErrorKind::kInternal, [&] { cache.release(0); }), HasSubstr("belongs to nobody"));
+}
+
 TEST(KvCache, LayersLieApartAndEveryByteIsThere) {
   const ModelConfig config = small_config();
   KvCache cache(config, Format::kF16, 2 * kPagePositions);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// `puna batch`: a file of chat requests becomes a file of answers, in the same order. What surprises: lines that stand in the
-// output already are not asked again, so a run that was stopped goes on; and a request that cannot be answered takes its line in
-// the output and stops nobody else's.
+// `puna batch`: a file of chat requests becomes a file of answers, in the same order, several written at once. What surprises:
+// lines that stand in the output already are not asked again, so a run that was stopped goes on; and a request that cannot be
+// answered takes its line in the output and stops nobody else's.
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -22,7 +23,8 @@
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
-#include "infer/generate.h"
+#include "infer/scheduler.h"
+#include "kernels/activations.h"
 #include "text/conversation.h"
 
 namespace puna {
@@ -33,6 +35,7 @@ namespace fs = std::filesystem;
 struct Flags {
   std::string model, in, out, format, date;
   std::int64_t max_tokens = -1;
+  int parallel = 7;
   bool strict = false, force = false, json = false;
   EngineFlags engine;
   SamplerFlags sampler;
@@ -118,7 +121,14 @@ std::string_view finish_reason(FinishReason reason, const Message& message) {
   return message.tool_calls.empty() ? "stop" : "tool_calls";
 }
 
-// Answers one request after the other. What a prompt shares with the one before is not computed again.
+EngineOptions batch_engine(const Flags& flags) {
+  EngineOptions options = engine_options(flags.engine);
+  options.sequences = flags.parallel;
+  options.logit_rows = flags.parallel;
+  return options;
+}
+
+// Requests go in, answers come out in the same order. What prompts share at their beginnings is computed once.
 class Answerer {
  public:
   explicit Answerer(const Flags& flags)
@@ -127,26 +137,36 @@ class Answerer {
         checkpoint_(open_model(flags.model)),
         format_(choose_prompt_format(*checkpoint_, flags.format)),
         date_(flags.date.empty() ? today() : flags.date),
-        engine_(checkpoint_, engine_options(flags.engine)),
-        session_(engine_) {}
+        engine_(checkpoint_, batch_engine(flags)),
+        scheduler_(engine_, {.most_running = flags.parallel, .large_groups = flags.parallel >= kPanelRows}) {}
 
-  // {"id", "message", "raw", "finish_reason", "usage"}, or {"id", "error"}. Throws Interrupted.
-  Json answer(const Line& line) {
-    const std::string where = "line " + std::to_string(line.number);
-    Json id = line.number;
+  // Whether there are enough requests in hand to keep the engine busy.
+  bool is_full() const { return pending_.size() >= 4 * static_cast<std::size_t>(flags_.parallel); }
+
+  void ask(const Line& line) {
+    const auto pending = std::make_shared<Pending>();
+    pending_.push_back(pending);
+    pending->id = line.number;
     try {
+      const std::string where = "line " + std::to_string(line.number);
       const Json value = parse_json(line.text, where);
-      id = id_of(line, value);
+      pending->id = id_of(line, value);
       if (!value.is_object()) fail(ErrorKind::kBadInput, where, "is {}, expected an object with \"messages\"", value.type_name());
-      Json result = respond(value.contains("body") ? value.at("body") : value, where);
-      result["id"] = id;
-      ++answered_;
-      return result;
+      request(value.contains("body") ? value.at("body") : value, where, pending);
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::kInternal) throw;
-      ++failed_;
-      return {{"id", id}, {"error", {{"message", error.what()}}}};
+      refuse(*pending, error);
     }
+  }
+
+  // Computes on; false where everything that was asked is answered.
+  bool step() { return scheduler_.step(); }
+
+  // {"id", "message", "raw", "finish_reason", "usage"}, or {"id", "error"}: of the oldest request, once it is there.
+  std::optional<Json> take() {
+    if (pending_.empty() || pending_.front()->answer.is_null()) return std::nullopt;
+    Json answer = std::move(pending_.front()->answer);
+    pending_.pop_front();
+    return answer;
   }
 
   std::int64_t answered() const { return answered_; }
@@ -156,29 +176,45 @@ class Answerer {
   std::int64_t completion_tokens() const { return completion_tokens_; }
 
  private:
-  Json respond(const Json& body, const std::string& where) {
+  struct Pending {
+    Json id, answer;  // null until it is there
+    PromptOptions prompt;
+  };
+
+  void refuse(Pending& pending, const Error& error) {
+    if (error.kind() == ErrorKind::kInternal) throw error;
+    ++failed_;
+    pending.answer = {{"id", pending.id}, {"error", {{"message", error.what()}}}};
+  }
+
+  void request(const Json& body, const std::string& where, const std::shared_ptr<Pending>& pending) {
     refuse_unknown(body, where);
-    PromptOptions prompt{.tools = {}, .builtin_tools = {}, .date = date_};
+    pending->prompt = {.tools = {}, .builtin_tools = {}, .date = date_};
     if (!body.contains("messages")) fail(ErrorKind::kBadInput, where, "has no \"messages\": give a list of them");
     const std::vector<Message> messages = messages_from_json(body.at("messages"), where);
     if (messages.empty()) fail(ErrorKind::kBadInput, where, "\"messages\" is empty: give at least one");
-    if (body.contains("tools") && !body.at("tools").is_null()) prompt.tools = tools_from_json(body.at("tools"), where);
-    const std::vector<Token> tokens = encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, prompt));
+    if (body.contains("tools") && !body.at("tools").is_null()) pending->prompt.tools = tools_from_json(body.at("tools"), where);
+    scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)),
+                   generate_options(body, flags_, sampler_, where),
+                   {.text = {},
+                    .done = [this, pending](const Generation& generation) { answer(*pending, generation); },
+                    .failed = [this, pending](const Error& error) { refuse(*pending, error); }});
+  }
 
-    const Generation generation = session_.generate(tokens, generate_options(body, flags_, sampler_, where), {}, &interrupt_flag());
-    if (generation.reason == FinishReason::kInterrupted) throw Interrupted();
+  void answer(Pending& pending, const Generation& generation) {
     std::string raw = generation.text;
     if (id(generation.last) >= 0) raw += checkpoint_->need_tokenizer().piece(generation.last, true);
-    const Message message = parse_assistant(format_, generation.text, prompt.tools);
+    const Message message = parse_assistant(format_, generation.text, pending.prompt.tools);
     const auto written = static_cast<std::int64_t>(generation.tokens.size());
+    ++answered_;
     prompt_tokens_ += generation.prompt_tokens;
     cached_tokens_ += generation.cached_tokens;
     completion_tokens_ += written;
-    return {{"id", nullptr},
-            {"message", message_to_json(message)},
-            {"raw", raw},
-            {"finish_reason", finish_reason(generation.reason, message)},
-            {"usage", {{"prompt_tokens", generation.prompt_tokens}, {"completion_tokens", written}}}};
+    pending.answer = {{"id", pending.id},
+                      {"message", message_to_json(message)},
+                      {"raw", raw},
+                      {"finish_reason", finish_reason(generation.reason, message)},
+                      {"usage", {{"prompt_tokens", generation.prompt_tokens}, {"completion_tokens", written}}}};
   }
 
   const Flags& flags_;
@@ -187,7 +223,8 @@ class Answerer {
   PromptFormat format_;
   std::string date_;
   Engine engine_;
-  Session session_;
+  Scheduler scheduler_;
+  std::deque<std::shared_ptr<Pending>> pending_;  // in the order they were asked
   std::int64_t answered_ = 0, failed_ = 0, prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0;
 };
 
@@ -227,9 +264,15 @@ void batch(const Flags& flags) {
   const InterruptScope scope(SecondPress::kEndsProcess);
   {
     ProgressBar bar("answering", lines.size(), "requests");
-    for (std::size_t i = kept; i < lines.size(); ++i) {
-      write_line(file, flags.out, answerer.answer(lines[i]));
-      bar.set(i + 1);
+    std::size_t asked = kept, written = kept;
+    while (written < lines.size()) {
+      while (asked < lines.size() && !answerer.is_full()) answerer.ask(lines[asked++]);
+      answerer.step();
+      if (interrupt_flag()) throw Interrupted();
+      while (const std::optional<Json> answer = answerer.take()) {
+        write_line(file, flags.out, *answer);
+        bar.set(++written);
+      }
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -261,6 +304,7 @@ VerbAction declare_batch(Command& command) {
   command.positional("OUT", &flags->out, "the file of answers; what stands in it is not asked again").required = true;
   command.flag("-n,--max-tokens", "N", &flags->max_tokens,
                "tokens of an answer at most; -1: until the model ends or the context is full");
+  command.flag("--parallel", "N", &flags->parallel, "answers written at once (default 7)").range = {1, 256};
   command.flag("--strict", &flags->strict, "end with an error where a request failed");
   command.flag("--force", &flags->force, "overwrite OUT instead of going on with it");
   command.flag("--format", prompt_format_choices(), &flags->format, "the chat format, instead of the model's own");

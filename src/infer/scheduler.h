@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many answers at once on one engine: continuous batching (Yu et al., 2022) over shared pages (Kwon et al., 2023).
+// A step is one forward pass over the next token of every answer that is being written, then one over the next rows of the prompts
+// that are being read: so nobody who writes waits for more than a chunk of somebody else's prompt, and a short prompt does not wait
+// for all of a long one. When pages run out, the answer that was asked for last loses its own and is read again later.
+//
+// What an answer says does not depend on its company: prompts are read by products of kPanelRows rows or more (those that have
+// fewer by themselves), answers in groups of fewer (kernels/matmul.h tells why), and what is known of a prompt's beginning was read
+// the same way. So the tokens are those of Session::generate(), bit for bit, but for answers that lost their pages.
+//
+// Not thread-safe: one thread owns the engine and the scheduler.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "infer/engine.h"
+#include "infer/prefix_cache.h"
+#include "infer/token_writer.h"
+
+namespace puna {
+
+struct SchedulerOptions {
+  int most_running = 7;            // answers in the cache at once; the engine's logit_rows must be as many
+  std::int64_t rows_beside = 128;  // of prompts in a step in which answers are written too
+  bool large_groups = false;       // write all answers in one pass: faster from kPanelRows on, and then company shows in rounding
+};
+
+class Scheduler {
+ public:
+  using Id = std::uint64_t;
+  // What becomes of a request, told from within step(). They must not throw, and may add and cancel.
+  struct Events {
+    std::function<void(std::string_view)> text;   // whole characters, as they come
+    std::function<void(const Generation&)> done;  // the last event, or:
+    std::function<void(const Error&)> failed;
+  };
+
+  Scheduler(Engine& engine, const SchedulerOptions& options);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Throws kUsage for an empty prompt or an option out of range, kNoRoom with the figures for a prompt longer than the context.
+  Id add(std::vector<Token> prompt, const GenerateOptions& options, Events events);
+  // No more events; its pages are free at once. Nothing happens where it has ended already.
+  void cancel(Id id);
+  // False where there is nothing to do.
+  bool step();
+
+  std::int64_t waiting() const;  // without pages
+  std::int64_t running() const;  // with pages
+  const PrefixCache& prefixes() const { return prefixes_; }
+
+ private:
+  struct Task;
+  using Tasks = std::list<Task>;  // in the order they were added
+  enum class Phase;
+
+  std::vector<Task*> in_phase(Phase phase) const;
+  void admit();
+  static std::int64_t most_shared(const Task& task);
+  bool is_being_read(const Task& task);
+  bool give_pages(Task& task);
+  void write_step();
+  void read_step();
+  std::vector<Task*> choose_readers(std::int64_t most_rows);
+  template <typename Wanted>
+  void make_room(Wanted wanted);
+  std::span<const float> forward(std::span<Task* const> group);
+  void read(std::span<Task* const> group);
+  void draw(Task& task, std::span<const float> logits);
+  void finish(Task& task, FinishReason reason);
+  void drop_pages(Task& task);
+
+  Engine& engine_;
+  SchedulerOptions options_;
+  PrefixCache prefixes_;
+  std::unique_ptr<Tasks> tasks_;
+  Id next_id_ = 1;
+  std::vector<Token> batch_tokens_;  // [T] of the pass that is prepared
+  std::vector<Batch::Part> batch_parts_;
+  std::vector<std::int32_t> batch_logit_rows_;
+};
+
+}  // namespace puna

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One answer as it is written: draws a token from each row of logits, turns it into text, and knows when to end. It does not know
+// where logits come from: Session and Scheduler feed it.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "infer/generation.h"
+#include "infer/sampler.h"
+#include "infer/text_stream.h"
+#include "model/checkpoint.h"
+
+namespace puna {
+
+class TokenWriter {
+ public:
+  // The checkpoint outlives it. Throws kUsage for an empty prompt or an option out of range.
+  TokenWriter(const Checkpoint& checkpoint, std::span<const Token> prompt, const GenerateOptions& options,
+              std::function<void(std::string_view)> on_text);
+
+  // Draws the next token from logits [V]. Ids that the tokenizer does not know are never drawn.
+  void draw(std::span<const float> logits);
+  // Why nothing more is to be drawn, once that is so.
+  std::optional<FinishReason> ended() const { return ended_; }
+  // The token drawn last, to be fed for the next one.
+  Token last() const { return result_.tokens.back(); }
+  bool empty() const { return result_.tokens.empty(); }
+
+  // Ends it, for ended()'s reason or this one, and lets out the text that was held back.
+  Generation finish(FinishReason reason);
+  Generation& result() { return result_; }  // whoever feeds it fills in what it knows: times, cached tokens
+
+ private:
+  std::optional<FinishReason> take(SampledToken sampled);
+  std::optional<FinishReason> end_of(Token token) const;
+  std::string text_of(Token token);
+  void emit(std::string_view text);
+
+  const Tokenizer* tokenizer_;
+  GenerateOptions options_;
+  std::function<void(std::string_view)> on_text_;
+  std::size_t known_tokens_;
+  Sampler sampler_;
+  TextStream stream_;
+  Generation result_;
+  bool text_starts_ = false;
+  std::optional<FinishReason> ended_;
+};
+
+}  // namespace puna

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many answers at once: that each is what it would be alone, that pages are shared, taken away and given back, and who waits for
+// whom.
+#include "infer/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "expect_error.h"
+#include "infer/generate.h"
+#include "model/tiny_checkpoint.h"
+
+namespace puna {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr int kMost = 7;
+
+std::vector<Token> tokens_of(std::uint64_t seed, std::int64_t count) {
+  std::vector<Token> tokens;
+  for (std::int64_t i = 0; i < count; ++i)
+    tokens.push_back(Token{static_cast<std::int32_t>(random_bits(seed, 4, static_cast<std::uint64_t>(i)) % 96)});
+  return tokens;
+}
+
+std::vector<Token> joined(std::vector<Token> first, const std::vector<Token>& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+GenerateOptions sampled(std::int64_t most, std::uint64_t seed) {
+  GenerateOptions options;
+  options.sampler.temperature = 1;
+  options.sampler.seed = seed;
+  options.max_tokens = most;
+  options.top_logprobs = 0;
+  return options;
+}
+
+std::shared_ptr<const Checkpoint> model(Format format) {
+  static const auto f32 = tiny_checkpoint(tiny_config(), Format::kF32), q8_0 = tiny_checkpoint(tiny_config(), Format::kQ8_0);
+  return format == Format::kF32 ? f32 : q8_0;
+}
+
+EngineOptions room(int sequences, std::int64_t context = 512, std::int64_t chunk = 64) {
+  return {.threads = 2, .context = context, .sequences = sequences, .chunk_rows = chunk, .logit_rows = kMost};
+}
+
+void expect_same(const Generation& got, const Generation& want) {
+  EXPECT_EQ(got.tokens, want.tokens);
+  EXPECT_EQ(got.reason, want.reason);
+  ASSERT_EQ(got.logprobs.size(), want.logprobs.size());
+  for (std::size_t i = 0; i < want.logprobs.size(); ++i) EXPECT_EQ(got.logprobs[i].logprob, want.logprobs[i].logprob) << i;
+}
+
+// A scheduler whose events are remembered.
+struct Desk {
+  explicit Desk(const EngineOptions& options, Format format = Format::kF32, int most = kMost)
+      : engine(model(format), options), scheduler(engine, {.most_running = most, .rows_beside = 32}) {}
+
+  Scheduler::Id ask(const std::vector<Token>& prompt, const GenerateOptions& options) {
+    const std::size_t number = asked++;
+    return scheduler.add(prompt, options,
+                         {.text = {},
+                          .done =
+                              [this, number](const Generation& generation) {
+                                done.emplace(number, generation);
+                                order.push_back(number);
+                              },
+                          .failed = [this, number](const Error& error) { failed.emplace(number, error.what()); }});
+  }
+  void run() {
+    while (scheduler.step()) ASSERT_LT(++steps, 100000);
+  }
+  std::int64_t pages_in_use() { return engine.cache().capacity() / kPagePositions - engine.cache().free_pages(); }
+
+  Engine engine;
+  Scheduler scheduler;
+  std::size_t asked = 0;
+  int steps = 0;
+  std::map<std::size_t, Generation> done;
+  std::map<std::size_t, std::string> failed;
+  std::vector<std::size_t> order;
+};
+
+Generation alone(const std::vector<Token>& prompt, const GenerateOptions& options, Format format) {
+  Engine engine(model(format), room(1));
+  return Session(engine).generate(prompt, options);
+}
+
+class SchedulerOf : public testing::TestWithParam<Format> {};
+
+TEST_P(SchedulerOf, AnswersAreTheSameInAnyCompany) {
+  Desk desk(room(kMost), GetParam());
+  const std::vector<std::int64_t> lengths{1, 5, 8, 63, 64, 65, 130, 300, 17, 72, 200, 3};
+  for (std::size_t i = 0; i < lengths.size(); ++i)
+    desk.ask(tokens_of(i, lengths[i]), sampled(20 + static_cast<std::int64_t>(i), i));
+  desk.run();
+  ASSERT_EQ(desk.done.size(), lengths.size());
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_same(desk.done.at(i), alone(tokens_of(i, lengths[i]), sampled(20 + static_cast<std::int64_t>(i), i), GetParam()));
+    EXPECT_EQ(desk.done.at(i).prompt_tokens, lengths[i]);
+  }
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+TEST_P(SchedulerOf, AKnownBeginningChangesNothingButTheWork) {
+  const std::vector<Token> beginning = tokens_of(1, 200);
+  Desk desk(room(kMost), GetParam());
+  for (const std::int64_t length : {200, 3, 64, 100, 200}) {  // the rest behind the beginning
+    const std::vector<Token> prompt = joined(beginning, tokens_of(7, length));
+    desk.ask(prompt, sampled(10, 3));
+    desk.run();
+    const Generation& got = desk.done.at(desk.asked - 1);
+    expect_same(got, alone(prompt, sampled(10, 3), GetParam()));
+    if (desk.asked > 1) EXPECT_GE(got.cached_tokens, 192) << length;
+  }
+  EXPECT_EQ(desk.done.at(4).cached_tokens, 384) << "the same prompt again: 400 tokens, of which a whole page and 8 are read";
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, SchedulerOf, testing::Values(Format::kF32, Format::kQ8_0));
+
+TEST(Scheduler, WhoBeginsAlikeWaitsForTheFirstToReadIt) {
+  Desk desk(room(kMost));
+  const std::vector<Token> beginning = tokens_of(1, 300);
+  for (std::uint64_t i = 0; i < 4; ++i) desk.ask(joined(beginning, tokens_of(10 + i, 20)), sampled(5, i));
+  desk.ask(tokens_of(2, 100), sampled(5, 9));
+  desk.run();
+  EXPECT_EQ(desk.done.at(0).cached_tokens, 0);
+  for (std::size_t i = 1; i < 4; ++i) EXPECT_EQ(desk.done.at(i).cached_tokens, 256) << i;
+  EXPECT_EQ(desk.done.at(4).cached_tokens, 0);
+}
+
+TEST(Scheduler, ShortPromptsPassLongOnesAndLongOnesHaveTheirTurn) {
+  Desk desk(room(kMost));
+  desk.ask(tokens_of(1, 480), sampled(1, 1));
+  for (std::uint64_t i = 2; i < 6; ++i) desk.ask(tokens_of(i, 20), sampled(1, i));
+  desk.run();
+  EXPECT_EQ(desk.order.back(), 0u);
+  Desk busy(room(kMost), Format::kF32, 2);  // a long prompt beside a stream of short ones
+  busy.ask(tokens_of(1, 480), sampled(1, 1));
+  for (std::uint64_t i = 2; i < 60; ++i) busy.ask(tokens_of(i, 60), sampled(1, i));
+  busy.run();
+  EXPECT_LT(std::ranges::find(busy.order, 0u) - busy.order.begin(), 40) << "starved";
+}
+
+TEST(Scheduler, WhenPagesRunOutTheLastLosesItsOwnAndNobodyIsLost) {
+  Desk desk(room(1, 512));  // 8 pages for all
+  for (std::uint64_t i = 0; i < 6; ++i) desk.ask(tokens_of(i, 60), sampled(150, i));
+  desk.run();
+  ASSERT_EQ(desk.done.size(), 6u);
+  for (const auto& [number, generation] : desk.done) {
+    EXPECT_EQ(generation.tokens.size(), 150u) << number;
+    EXPECT_EQ(generation.reason, FinishReason::kLength);
+  }
+  expect_same(desk.done.at(0), alone(tokens_of(0, 60), sampled(150, 0), Format::kF32));  // the first is never taken from
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+TEST(Scheduler, AnAnswerEndsWhereTheContextDoes) {
+  Desk desk(room(1, 128));
+  desk.ask(tokens_of(1, 100), sampled(-1, 1));
+  desk.ask(tokens_of(2, 128), sampled(-1, 2));
+  desk.run();
+  EXPECT_EQ(desk.done.at(0).reason, FinishReason::kContextFull);
+  EXPECT_EQ(desk.done.at(0).tokens.size(), 29u) << "the last one was drawn and has no place";
+  EXPECT_EQ(desk.done.at(1).tokens.size(), 1u);
+  expect_error(ErrorKind::kNoRoom, "the prompt has 129 tokens, the context holds 128",
+               [&] { desk.ask(tokens_of(3, 129), sampled(1, 1)); });
+}
+
+TEST(Scheduler, ACancelledRequestIsSilentAndItsPagesAreFreeAtOnce) {
+  Desk desk(room(kMost));
+  const Scheduler::Id writing = desk.ask(tokens_of(1, 70), sampled(200, 1));
+  for (int i = 0; i < 6; ++i) desk.scheduler.step();
+  const Scheduler::Id reading = desk.ask(tokens_of(2, 400), sampled(5, 2)), waiting = desk.ask(tokens_of(2, 401), sampled(5, 2));
+  desk.scheduler.step();
+  EXPECT_EQ(desk.scheduler.running(), 2);
+  EXPECT_EQ(desk.scheduler.waiting(), 1);
+  for (const Scheduler::Id id : {writing, reading, waiting, Scheduler::Id{999}}) desk.scheduler.cancel(id);
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+  EXPECT_FALSE(desk.scheduler.step());
+  EXPECT_TRUE(desk.done.empty());
+}
+
+TEST(Scheduler, OneMayBeCancelledByAnothersText) {
+  Engine engine(model(Format::kF32), room(kMost));
+  Scheduler scheduler(engine, {.most_running = kMost});
+  Scheduler::Id other = 0;
+  int ended = 0;
+  const auto count = [&](const Generation&) { ++ended; };
+  scheduler.add(tokens_of(1, 20), sampled(3, 1),
+                {.text = {}, .done = [&](const Generation&) { scheduler.cancel(other); }, .failed = {}});
+  other = scheduler.add(tokens_of(2, 20), sampled(3, 2), {.text = {}, .done = count, .failed = {}});
+  scheduler.add(tokens_of(3, 20), sampled(4, 3), {.text = {}, .done = count, .failed = {}});
+  while (scheduler.step()) {
+  }
+  EXPECT_EQ(ended, 1) << "the second ended in the same step as the first, behind it";
+}
+
+TEST(Scheduler, ARequestThatFailsStopsNobody) {
+  Desk desk(room(kMost));
+  GenerateOptions bad = sampled(5, 1);
+  bad.sampler.logit_bias = {{Token{5000}, 1.0}};
+  desk.ask(tokens_of(1, 20), bad);
+  desk.ask(tokens_of(2, 20), sampled(5, 2));
+  desk.run();
+  EXPECT_THAT(desk.failed.at(0), testing::HasSubstr("5000"));
+  EXPECT_EQ(desk.done.at(1).tokens.size(), 5u);
+}
+
+TEST(Scheduler, PromptsAloneAreReadAndKept) {
+  Desk desk(room(kMost));
+  desk.ask(tokens_of(1, 200), sampled(0, 1));
+  desk.run();
+  EXPECT_TRUE(desk.done.at(0).tokens.empty());
+  EXPECT_EQ(desk.done.at(0).reason, FinishReason::kLength);
+  EXPECT_EQ(desk.scheduler.prefixes().size(), 3);
+}
+
+TEST(Scheduler, NothingLeaksUnderRandomUse) {
+  Desk desk(room(2, 256), Format::kF32, 4);
+  std::vector<Scheduler::Id> ids;
+  for (std::uint64_t step = 0; step < 400; ++step) {
+    const std::uint64_t choice = random_bits(5, 1, step);
+    if (choice % 3 == 0) {
+      const auto length = static_cast<std::int64_t>(1 + random_bits(5, 2, step) % 200);
+      ids.push_back(
+          desk.ask(tokens_of(random_bits(5, 3, step) % 4, length), sampled(static_cast<std::int64_t>(choice % 60), step)));
+    }
+    if (choice % 7 == 0 && !ids.empty()) desk.scheduler.cancel(ids[random_bits(5, 4, step) % ids.size()]);
+    desk.scheduler.step();
+  }
+  desk.run();
+  EXPECT_GT(desk.done.size(), 60u);
+  EXPECT_TRUE(desk.failed.empty());
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+TEST(Scheduler, RefusesOptionsOutOfRange) {
+  Engine engine(model(Format::kF32), room(1));
+  expect_error(ErrorKind::kUsage, "8 answers at once, expected 1 to 7", [&] { Scheduler(engine, {.most_running = 8}); });
+  expect_error(ErrorKind::kUsage, "4 rows at once, expected 16 or more",
+               [&] { Scheduler(engine, {.most_running = 1, .rows_beside = 4}); });
+  Scheduler scheduler(engine, {.most_running = 1});
+  expect_error(ErrorKind::kUsage, "the prompt has no tokens", [&] { scheduler.add({}, sampled(1, 1), {}); });
+}
+
+}  // namespace
+}  // namespace puna
