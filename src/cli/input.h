@@ -19,6 +19,13 @@ std::string read_file(const std::string& path);
 std::string read_standard_input();
 Json read_json_file(const std::string& path);
 
+// The lines of a text that are not blank. They lie in it.
+struct TextLine {
+  std::string_view text;
+  std::int64_t number = 0;  // from 1, blank ones counted
+};
+std::vector<TextLine> text_lines(std::string_view text);
+
 // A text from --text, --file or, with neither, standard input. `given` says whether the text was on the command line, so that an
 // empty one counts.
 struct TextSource {

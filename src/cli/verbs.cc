@@ -14,6 +14,7 @@ namespace puna {
   ROW(score, "score", "Use a model", "log-probabilities and logits of given tokens")                             \
   ROW(show, "show", "Look into a model", "what a model is: shape, formats, tokenizer, memory it needs")          \
   ROW(prompt_format, "prompt-format", "Look into a model", "how a conversation is written for a model")          \
+  ROW(reward, "reward", "Measure", "what a reward model thinks of answers")                                      \
   ROW(perplexity, "perplexity", "Measure", "how well a model predicts a text, alone or against another")         \
   ROW(bench, "bench", "Measure", "speed of reading a prompt and of writing an answer")                           \
   ROW(quantize, "quantize", "Change a model", "write a model with fewer bits per weight, and say what it costs") \

@@ -19,19 +19,23 @@
 
 namespace puna {
 
+// The scalar head of a reward model, as Hugging Face's LlamaForSequenceClassification names it.
+constexpr const char* kRewardHead = "score.weight";
+
 enum class CheckpointKind { kGguf, kHuggingFace, kMeta, kMemory };
 
 class Checkpoint {
  public:
   ModelConfig config;
   ModelWeights weights;
+  Tensor reward_head;                   // [1, D] of a reward model, or none
   std::vector<LayerAdapters> adapters;  // [L] low-rank ones beside the weights, or none
   CheckpointKind kind = CheckpointKind::kMemory;
-  std::string where;                          // the file's or folder's name, for messages
+  std::string where;                           // the file's or folder's name, for messages
   std::shared_ptr<const Tokenizer> tokenizer;  // may be null
-  std::string chat_template;                  // the file's own Jinja text, or empty
-  std::optional<PromptFormat> prompt_format;  // recognised from the template or the family; nullopt: unknown template
-  std::vector<std::filesystem::path> files;   // of weights
+  std::string chat_template;                   // the file's own Jinja text, or empty
+  std::optional<PromptFormat> prompt_format;   // recognised from the template or the family; nullopt: unknown template
+  std::vector<std::filesystem::path> files;    // of weights
   std::int64_t weight_bytes = 0;
 
   // The tokenizer, or kUnsupported: "this checkpoint has no tokenizer: give token ids with --tokens".
@@ -42,7 +46,8 @@ class Checkpoint {
   std::vector<std::shared_ptr<void>> owners;  // mappings and arenas that the tensors point into
 };
 
-// Throws kNotFound, kBadInput, kUnsupported (another architecture: names it and says what runs).
+// kBuiltInPath (built_in.h) is the model inside the program. Throws kNotFound, kBadInput, kUnsupported (another architecture: names
+// it and says what runs).
 std::shared_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
 CheckpointKind recognise_checkpoint(const std::filesystem::path& path);
 

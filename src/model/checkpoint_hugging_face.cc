@@ -105,8 +105,16 @@ struct Reader {
     const auto slot = find_weight(name, &WeightRoleInfo::hugging_face);
     if (slot && slot->role == WeightRole::kOutput && checkpoint.config.tied_embeddings) return;  // the embedding rules
     if (slot) return place_tensor(checkpoint, *slot, tensor, file);
+    if (name == kRewardHead) return take_reward_head(tensor, file);
     if (fp8 && name.ends_with(".weight_scale")) return scales.emplace_back(tensor, file), void();
     if (!is_known_extra(name)) refuse_tensor(tensor.name, file);
+  }
+
+  void take_reward_head(const Tensor& tensor, const std::string& file) {
+    if (tensor.shape != Shape{1, checkpoint.config.width})
+      fail(ErrorKind::kUnsupported, file, "tensor {} is {}, expected 1 × {}: only a reward's single score can be computed",
+           tensor.name, tensor.shape.text(), checkpoint.config.width);
+    checkpoint.reward_head = tensor;
   }
 
   void apply_scales() {
@@ -190,6 +198,7 @@ std::shared_ptr<Checkpoint> open_hugging_face_checkpoint(const fs::path& folder)
   checkpoint->config.name = folder_name(folder);
   checkpoint->weights.layers.resize(static_cast<std::size_t>(checkpoint->config.layers));
   read_shards(folder, *checkpoint, config.fp8);
+  if (checkpoint->reward_head && !checkpoint->weights.output) checkpoint->config.tied_embeddings = true;  // it has no other
   checkpoint->tokenizer = open_folder_tokenizer(folder);
   std::string source;
   std::tie(checkpoint->chat_template, source) = read_template(folder);

@@ -19,8 +19,9 @@ void check_architecture(const Json& json, const std::string& where) {
   }
   if (!json.contains("architectures") || !json["architectures"].is_array()) return;
   for (const Json& name : json["architectures"]) {
-    if (!name.is_string() || name == "LlamaForCausalLM") continue;
-    fail(ErrorKind::kUnsupported, where, "the architecture is {}: Puna runs LlamaForCausalLM", name.get<std::string>());
+    if (!name.is_string() || name == "LlamaForCausalLM" || name == "LlamaForSequenceClassification") continue;
+    fail(ErrorKind::kUnsupported, where, "the architecture is {}: Puna runs LlamaForCausalLM, and reward models",
+         name.get<std::string>());
   }
 }
 

@@ -154,6 +154,7 @@ struct Llama::Buffers {
   }
 
   std::int64_t max_rows, max_logit_rows;  // T and R at most
+  std::int64_t state_rows = 0;            // of the last forward()
   Arena arena;
   Floats floats;
   Arena low_rank_arena;
@@ -261,8 +262,11 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   }
 }
 
+std::span<const float> Llama::states() const { return {buffers_->floats.norm, size(buffers_->state_rows * config().width)}; }
+
 // logits [R, V] of x [R, D]
 std::span<const float> Llama::project_logits(std::int64_t rows) {
+  buffers_->state_rows = rows;
   if (rows == 0) return {};
   const Floats& floats = buffers_->floats;
   const Tensor& output = checkpoint_->weights.output;

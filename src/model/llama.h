@@ -40,6 +40,9 @@ class Llama {
   // on). Throws kBadInput for a token outside the vocabulary, kNoRoom when the cache is full; the cache is as before then.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
 
+  // The states behind the output norm [logit_rows, D] that the last forward() made its logits of, valid until the next.
+  std::span<const float> states() const;
+
   const ModelConfig& config() const;
   std::int64_t max_rows() const;
   std::int64_t max_logit_rows() const;

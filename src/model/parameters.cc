@@ -206,7 +206,11 @@ void Parameters::fill(const Plan& plan, const TrainChoice& choice, Device& devic
       case EntryKind::kAdapterB:  // the arena is zeroed: a new adapter changes nothing
         break;
       case EntryKind::kExtra:
-        draw.normal({.spread = entry.spread}, parameter.value);
+        if (parameter.name == kRewardHead && checkpoint_->reward_head) {
+          decode_row(checkpoint_->reward_head, 0, parameter.value.data());
+        } else {
+          draw.normal({.spread = entry.spread}, parameter.value);
+        }
         break;
     }
   }
@@ -244,6 +248,9 @@ std::shared_ptr<Checkpoint> Parameters::view() const {
   view->config = config();
   view->weights = weights_;
   view->adapters = adapters_;
+  view->reward_head = checkpoint_->reward_head;
+  const auto head = std::ranges::find(parameters_, kRewardHead, &Parameter::name);
+  if (head != parameters_.end()) view->reward_head = f32_tensor(head->name, head->shape, head->value);
   view->where = checkpoint_->where;
   view->chat_template = checkpoint_->chat_template;
   view->prompt_format = checkpoint_->prompt_format;

@@ -65,7 +65,7 @@ void add_tokens(const Checkpoint& in, Json& config) {
 
 struct Shard {
   std::vector<SafetensorsEntry> entries;
-  std::vector<const WeightPlan*> sources;  // of each entry; nullptr: the row scales of the one before
+  std::vector<const WeightPlan*> sources;  // of each entry; nullptr: the row scales of the one before, or the reward head
   std::int64_t bytes = 0;
 };
 
@@ -82,6 +82,10 @@ std::vector<Shard> plan_shards(const Checkpoint& in, std::span<const WeightPlan>
     if (weight.format != Format::kF8E4M3) continue;
     shard.entries.push_back({name_of(weight) + "_scale", Format::kF32, Shape{shape.rows(), 1}});
     shard.sources.push_back(nullptr);
+  }
+  if (in.reward_head) {
+    shards.back().entries.push_back({kRewardHead, in.reward_head.format, in.reward_head.shape});
+    shards.back().sources.push_back(nullptr);
   }
   return shards;
 }
@@ -114,7 +118,8 @@ std::vector<std::string> shard_names(std::size_t count) {
 
 std::string hugging_face_config_text(const Checkpoint& in, std::span<const WeightPlan> plan) {
   const ModelConfig& config = in.config;
-  Json json = {{"architectures", Json::array({"LlamaForCausalLM"})},
+  const char* const architecture = in.reward_head ? "LlamaForSequenceClassification" : "LlamaForCausalLM";
+  Json json = {{"architectures", Json::array({architecture})},
                {"attention_bias", false},
                {"attention_dropout", 0.0},
                {"head_dim", config.head_width},
@@ -137,6 +142,7 @@ std::string hugging_face_config_text(const Checkpoint& in, std::span<const Weigh
                {"vocab_size", config.vocabulary}};
   const Format common = common_float_format(in, plan);
   json["torch_dtype"] = common == Format::kF32 ? "float32" : common == Format::kF16 ? "float16" : "bfloat16";
+  if (in.reward_head) json["id2label"] = {{"0", "reward"}}, json["label2id"] = {{"reward", 0}};
   add_tokens(in, json);
   const bool fp8 = std::any_of(plan.begin(), plan.end(), [](const WeightPlan& weight) { return weight.format == Format::kF8E4M3; });
   if (fp8) {
@@ -156,6 +162,7 @@ void write_hugging_face_checkpoint(const fs::path& folder, const Checkpoint& in,
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const Shard& shard = shards[i];
     write_safetensors(folder / names[i], shard.entries, {{"format", "pt"}}, [&](std::size_t index) {
+      if (shard.entries[index].name == kRewardHead) return in.reward_head.bytes;
       return shard.sources[index] == nullptr ? encoder.row_scales() : encoder.encode(*shard.sources[index]);
     });
   }

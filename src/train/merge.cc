@@ -87,6 +87,10 @@ std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base
                                           std::optional<Format> format, ThreadPool& pool) {
   auto merged = std::make_shared<Checkpoint>(*base);
   merged->kind = CheckpointKind::kMemory;
+  if (adapter.reward_head) {
+    merged->reward_head = adapter.reward_head;
+    merged->owners.insert(merged->owners.end(), adapter.owners.begin(), adapter.owners.end());
+  }
   std::size_t bytes = 0;
   for (const AdapterFile::Matrix& matrix : adapter.matrices) {
     if (matrix.slot.layer >= base->config.layers)

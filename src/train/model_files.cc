@@ -29,6 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kAdapterWeights = "adapter_model.safetensors", *kAdapterConfig = "adapter_config.json";
+const std::string kSavedHead = std::string("base_model.model.") + kRewardHead;
 constexpr std::string_view kPeftPrefix = "base_model.model.", kA = ".lora_A.weight", kB = ".lora_B.weight";
 
 bool is_rotary(WeightRole role) { return role == WeightRole::kQuery || role == WeightRole::kKey; }
@@ -41,24 +42,15 @@ std::optional<WeightSlot> adapted_slot(std::string_view name, std::string_view s
   return find_weight(std::string(name) + ".weight", &WeightRoleInfo::hugging_face);
 }
 
-bool belongs_to_network(const std::string& name) {
-  return name.starts_with(kPeftPrefix) || find_weight(name, &WeightRoleInfo::hugging_face).has_value();
-}
-
 void write_parameters(const fs::path& path, const std::vector<const Parameter*>& parameters,
                       const std::function<std::span<const float>(const Parameter&)>& values) {
   std::vector<SafetensorsEntry> entries;
-  for (const Parameter* each : parameters) entries.push_back({each->name, Format::kF32, each->shape});
+  for (const Parameter* each : parameters) {
+    const bool head = each->name == kRewardHead;  // among the adapters it is what PEFT calls a module to save
+    entries.push_back({head ? kSavedHead : each->name, Format::kF32, each->shape});
+  }
   write_safetensors(path, entries, {{"format", "pt"}},
                     [&](std::size_t index) { return std::as_bytes(values(*parameters[index])); });
-}
-
-void write_extra(const fs::path& folder, const Parameters& parameters) {
-  std::vector<const Parameter*> extra;
-  for (const Parameter& each : parameters.all()) {
-    if (!belongs_to_network(each.name)) extra.push_back(&each);
-  }
-  if (!extra.empty()) write_parameters(folder / "extra.safetensors", extra, [](const Parameter& each) { return each.value; });
 }
 
 // PEFT's name of a projection: "q_proj".
@@ -98,13 +90,12 @@ void write_trained_model(const fs::path& folder, ThreadPool& pool, const Paramet
   WeightEncoder encoder(pool, *view, RopePairing::kHalves, "checkpoint");
   std::vector<std::string> notes;
   write_hugging_face_checkpoint(folder, *view, plan, encoder, notes);
-  write_extra(folder, parameters);
 }
 
 void write_adapter(const fs::path& folder, const Parameters& parameters, const LoraChoice& choice, const std::string& base) {
   std::vector<const Parameter*> matrices;
   for (const Parameter& each : parameters.all()) {
-    if (each.name.starts_with(kPeftPrefix)) matrices.push_back(&each);
+    if (each.name.starts_with(kPeftPrefix) || each.name == kRewardHead) matrices.push_back(&each);
   }
   const ModelConfig& config = parameters.config();
   std::vector<float> reordered;
@@ -119,6 +110,7 @@ void write_adapter(const fs::path& folder, const Parameters& parameters, const L
     }
     return reordered;
   });
+  const bool scores = !matrices.empty() && std::ranges::count(matrices, kRewardHead, &Parameter::name) > 0;
   Json targets = Json::array();
   for (const WeightRole role : choice.roles) targets.push_back(target_name(role));
   const Json json = {{"base_model_name_or_path", base},
@@ -129,24 +121,28 @@ void write_adapter(const fs::path& folder, const Parameters& parameters, const L
                      {"peft_type", "LORA"},
                      {"r", choice.rank},
                      {"target_modules", targets},
-                     {"task_type", "CAUSAL_LM"}};
+                     {"task_type", scores ? "SEQ_CLS" : "CAUSAL_LM"}};
   AtomicFile file(folder / kAdapterConfig);
   file.write(json.dump(2) + "\n");
   file.commit();
-  write_extra(folder, parameters);
 }
 
 AdapterFile read_adapter(const fs::path& folder) {
   const std::string where = (folder / kAdapterConfig).string();
   const Json config = read_adapter_config(folder / kAdapterConfig);
   refuse_more_than_lora(config, where);
-  AdapterFile adapter{.base = json_or<std::string>(config, "base_model_name_or_path", "", where), .matrices = {}, .owners = {}};
+  AdapterFile adapter{
+      .base = json_or<std::string>(config, "base_model_name_or_path", "", where), .matrices = {}, .reward_head = {}, .owners = {}};
   const double alpha = json_at<double>(config, "lora_alpha", where);
   const bool rank_stabilised = json_or<bool>(config, "use_rslora", false, where);
   const auto file = std::make_shared<SafetensorsFile>(folder / kAdapterWeights);
   adapter.owners.push_back(file);
   std::map<std::pair<WeightRole, std::int64_t>, AdapterFile::Matrix> matrices;
   for (const Tensor& tensor : file->tensors()) {
+    if (tensor.name == kSavedHead) {
+      adapter.reward_head = tensor;
+      continue;
+    }
     const std::optional<WeightSlot> a = adapted_slot(tensor.name, kA), b = adapted_slot(tensor.name, kB);
     const std::optional<WeightSlot> slot = a ? a : b;
     if (!slot || tensor.shape.rank() != 2)

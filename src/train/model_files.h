@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run's model is on disk: a Hugging Face folder that loads anywhere, or, of adapters alone, a folder as PEFT writes it
-// (adapter_model.safetensors and adapter_config.json). Parameters that are no part of the network (a reward head) lie beside it in
-// extra.safetensors.
+// (adapter_model.safetensors and adapter_config.json). A reward's head goes with either, named as those programs name it.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +31,7 @@ struct AdapterFile {
   };
   std::string base;
   std::vector<Matrix> matrices;
+  Tensor reward_head;  // [1, D] of a reward model, or none
   std::vector<std::shared_ptr<void>> owners;
 };
 // Throws kNotFound, kBadInput for files that do not belong together, kUnsupported for what is more than LoRA (DoRA, biases, …).

@@ -203,5 +203,34 @@ class TrainTest(unittest.TestCase):
         return self.path("small/latest")
 
 
+    def test_a_reward_model_scores_what_it_was_taught(self):
+        pick = random.Random(3).choice
+        with open(self.path("pairs.jsonl"), "w") as file:
+            for _ in range(200):
+                who = pick(["the cat", "the dog", "a bird"])
+                file.write(json.dumps({"prompt": "%s sees" % who, "chosen": "the sun", "rejected": "a tree"}) + "\n")
+        shape = {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "feed_forward": 64, "context": 256}
+        reward = {"objective": "reward", "data": [self.path("pairs.jsonl")], "sequence_length": 256, "batch_tokens": 1024,
+                  "step_tokens": 1024, "steps": 12}
+        self.puna("train", self.recipe(out=self.path("run-full"), new_model=shape, **reward))
+        self.puna("train", self.recipe(out=self.path("run-adapters"), model=self.path("run-full/latest"), tokenizer="", new_model={},
+                                       lora={"rank": 4}, **reward))
+        self.puna("merge", self.path("run-full/latest"), self.path("run-adapters/latest"), self.path("merged"))
+        with open(os.path.join(self.path("run-full/latest"), "config.json")) as file:
+            self.assertEqual(json.load(file)["architectures"], ["LlamaForSequenceClassification"])
+        for model in ("run-full/latest", "merged"):
+            result = self.puna("reward", self.path(model), self.path("pairs.jsonl"))
+            rows = [json.loads(line) for line in result.stdout.splitlines()]
+            self.assertEqual([row["id"] for row in rows], list(range(1, 201)))
+            self.assertTrue(all(row["rewards"][0] > row["rewards"][1] for row in rows), model)
+            self.assertIn("200 pairs; the better answer has the higher reward in 100.0 %", result.stderr)
+        one = json.dumps({"id": "x", "messages": [{"role": "user", "content": "the cat sees"}, {"role": "assistant", "content": "the sun"}]})
+        scored = json.loads(self.puna("reward", self.path("merged"), "-", input=one).stdout)
+        self.assertEqual(scored["id"], "x")
+        best = [row["rewards"][0] for row in rows]
+        self.assertTrue(min(abs(scored["reward"] - value) for value in best) < 1e-4, "a conversation is scored as the same answer to its prompt")
+        self.puna("convert", self.path("merged"), self.path("merged.gguf"))
+        self.assertIn("is no reward model", self.puna("reward", self.path("merged.gguf"), self.path("pairs.jsonl"), code=7).stderr)
+
 if __name__ == "__main__":
     unittest.main()

@@ -41,34 +41,15 @@ struct Flags {
   SamplerFlags sampler;
 };
 
-// A line that is not blank. The text lies in the file that was read.
-struct Line {
-  std::string_view text;
-  std::int64_t number = 0;  // from 1, blank ones counted
-};
-
-std::vector<Line> lines_of(std::string_view text) {
-  std::vector<Line> lines;
-  std::int64_t number = 0;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    ++number;
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back({line, number});
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return lines;
-}
-
 // A line's own name, else its number.
-Json id_of(const Line& line, const Json& value) {
+Json id_of(const TextLine& line, const Json& value) {
   for (const char* key : {"custom_id", "id"}) {
     if (value.is_object() && value.contains(key) && !value.at(key).is_null()) return value.at(key);
   }
   return line.number;
 }
 
-Json id_of(const Line& line) {
+Json id_of(const TextLine& line) {
   try {
     return id_of(line, parse_json(line.text, ""));
   } catch (const Error&) {
@@ -143,7 +124,7 @@ class Answerer {
   // Whether there are enough requests in hand to keep the engine busy.
   bool is_full() const { return pending_.size() >= 4 * static_cast<std::size_t>(flags_.parallel); }
 
-  void ask(const Line& line) {
+  void ask(const TextLine& line) {
     const auto pending = std::make_shared<Pending>();
     pending_.push_back(pending);
     pending->id = line.number;
@@ -229,11 +210,11 @@ class Answerer {
 };
 
 // Cuts off what a killed run left of a line, and returns how many answers stand there; they must be the first lines' of the input.
-std::size_t keep_answers(const std::string& out, const std::vector<Line>& lines) {
+std::size_t keep_answers(const std::string& out, const std::vector<TextLine>& lines) {
   if (!fs::exists(out)) return 0;
   const std::string text = read_file(out);
   const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
-  const std::vector<Line> kept = lines_of(std::string_view(text).substr(0, whole));
+  const std::vector<TextLine> kept = text_lines(std::string_view(text).substr(0, whole));
   if (kept.size() > lines.size())
     fail(ErrorKind::kUsage, out, "holds {} answers, but there are {} requests: --force overwrites it", kept.size(), lines.size());
   for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -253,7 +234,7 @@ void write_line(std::ofstream& file, const std::string& out, const Json& value) 
 
 void batch(const Flags& flags) {
   const std::string text = read_file(flags.in);
-  const std::vector<Line> lines = lines_of(text);
+  const std::vector<TextLine> lines = text_lines(text);
   if (lines.empty()) fail(ErrorKind::kBadInput, flags.in, "there are no requests: every line is blank");
   const std::size_t kept = flags.force ? 0 : keep_answers(flags.out, lines);
   Answerer answerer(flags);

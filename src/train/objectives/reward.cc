@@ -10,11 +10,9 @@
 namespace puna {
 namespace {
 
-constexpr const char* kHead = "score.weight";
-
 class Reward : public Objective {
  public:
-  explicit Reward(Parameters& parameters) : head_(parameters.find(kHead)), width_(parameters.config().width) {}
+  explicit Reward(Parameters& parameters) : head_(parameters.find(kRewardHead)), width_(parameters.config().width) {}
 
   LossReport gradient(const PackedBatch& batch, const StepBatches& step, std::span<const float> hidden,
                       std::span<float> dhidden) override {
@@ -76,7 +74,7 @@ class Reward : public Objective {
 }  // namespace
 
 std::vector<ExtraParameter> reward_head(const ModelConfig& config) {
-  return {{kHead, Shape{1, config.width}, 1 / std::sqrt(static_cast<double>(config.width) + 1), false}};
+  return {{kRewardHead, Shape{1, config.width}, 1 / std::sqrt(static_cast<double>(config.width) + 1), false}};
 }
 
 std::unique_ptr<Objective> make_reward(const ObjectiveContext& context) { return std::make_unique<Reward>(context.parameters); }
