@@ -12,7 +12,7 @@
 namespace puna {
 
 // One of several answers to the same prompt (preferences, rewards). Its rows are those that predict its tokens: the first is the
-// row of the last prompt token.
+// row of the token before it, the prompt's last or, in one row, that of the answer before.
 struct Answer {
   std::int64_t first_row = 0, rows = 0;
   std::int64_t end_row = 0;       // the row of its last token, where a reward is read

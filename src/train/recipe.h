@@ -76,6 +76,9 @@ struct Recipe {
   } lora;
   std::string weights = "f32", recompute = "none";
 
+  struct Reward {
+    std::string rows = "tree";
+  } reward;
   struct Dpo {
     double beta = 0.1, nll_weight = 0.2;
     bool length_normalised = false, nll_format_tokens = true;

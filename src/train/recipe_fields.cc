@@ -65,6 +65,8 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"weights", "storage of the trained weights in the products; masters are F32", &r.weights, "f32|bf16"},
       {"recompute", "keep only each block's input and compute the rest again", &r.recompute, "none|blocks"},
 
+      {"reward.rows", "answers see the prompt alone, or in one row also those before them, as in the Llama 3 paper", &r.reward.rows,
+       "tree|paper"},
       {"dpo.beta", "strength of the tie to the reference", &r.dpo.beta, ""},
       {"dpo.nll_weight", "of the chosen answer's own loss", &r.dpo.nll_weight, ""},
       {"dpo.nll_format_tokens", "let headers and end tokens count in that loss", &r.dpo.nll_format_tokens, ""},

@@ -153,6 +153,7 @@ DataOptions data_options(const Recipe& recipe, bool validation) {
   options.last_turn_only = recipe.reading.last_turn_only;
   options.count_format_tokens = recipe.reading.train_format_tokens;
   options.over_long = over_long_from_name(recipe.reading.over_long).value_or(OverLong::kDrop);
+  options.one_row_answers = recipe.reward.rows == "paper" && find_objective(recipe.objective).one_row_answers;
   options.strict = recipe.reading.strict;
   options.shuffle = !validation;
   options.epochs = validation ? 1 : recipe.epochs > 0 ? recipe.epochs : recipe.reading.at_end == "stop" ? 1 : 0;

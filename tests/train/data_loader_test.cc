@@ -333,6 +333,61 @@ TEST_F(DataLoader, DropsCutsOrRefusesOverLongExamples) {
   expect_error(ErrorKind::kUsage, "[batch_tokens] 7 rows cannot hold a sequence of 8", [&] { loader(all); });
 }
 
+// The ranks of a row's answers, as they follow each other.
+std::string row_order(const Example& example) {
+  std::string ranks;
+  for (const AnswerTokens& answer : example.answers) ranks += std::to_string(answer.rank);
+  return ranks;
+}
+
+TEST_F(DataLoader, AnswersInOneRowAreShuffledBySeedAndExample) {
+  std::string rows;
+  for (int i = 0; i < 600; ++i) rows += fmt::format(R"({{"prompt": "q{}", "answers": ["a", "bc", "def"]}})", i) + "\n";
+  DataOptions all = options({write("r.jsonl", rows)});
+  all.shuffle = false;
+  all.one_row_answers = true;
+  const auto orders = [&](std::uint64_t seed) {
+    all.seed = seed;
+    const auto from = loader(all);
+    std::vector<std::string> seen;
+    for (int i = 0; i < 600; ++i) seen.push_back(row_order(*from->next_example()));
+    return seen;
+  };
+  const std::vector<std::string> first = orders(1);
+  EXPECT_EQ(orders(1), first);
+  EXPECT_NE(orders(2), first);
+  std::map<std::string, int> counts;
+  for (const std::string& order : first) ++counts[order];
+  EXPECT_EQ(counts.size(), 6U);
+  for (const auto& [order, count] : counts) EXPECT_NEAR(count, 100, 40) << order;  // four deviations
+  all.shuffle = true;                                                              // another order of examples, the same in each
+  all.seed = 1;
+  const auto shuffled = loader(all);
+  for (int i = 0; i < 50; ++i) {
+    const auto example = shuffled->next_example();
+    EXPECT_EQ(row_order(*example), first[static_cast<std::size_t>(example->index)]);
+  }
+}
+
+TEST_F(DataLoader, CutsAnswersInOneRowToACommonLength) {
+  DataOptions all = options({write("r.jsonl", R"({"prompt": "q", "answers": ["0123456789", "ab", "ABCDEFGH"]})")});
+  all.plain_strings = true;
+  all.one_row_answers = true;
+  all.over_long = OverLong::kTruncate;
+  all.sequence_length = all.batch_tokens = 16;  // begin, q, and 14 for answers of 11, 3 and 9 tokens
+  const auto example = loader(all)->next_example();
+  ASSERT_TRUE(example);
+  std::map<int, std::size_t> lengths;
+  for (const AnswerTokens& answer : example->answers) lengths[answer.rank] = answer.tokens.size();
+  EXPECT_EQ(lengths, (std::map<int, std::size_t>{{0, 5}, {1, 3}, {2, 5}}));
+  EXPECT_EQ(example->longest(), 15);
+  all.sequence_length = 4;
+  all.epochs = 1;
+  const auto from = loader(all);
+  EXPECT_THROW(from->next_example(), Error);
+  EXPECT_THAT(from->report().text(), HasSubstr("25 tokens of prompt and answers, more than the sequence length of 4"));
+}
+
 TEST_F(DataLoader, AShorterSequenceDropsTheExampleThatWasWaiting) {
   DataOptions all = options({write("p.jsonl", pairs(6))});
   const auto from = loader(all);

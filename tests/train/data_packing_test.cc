@@ -97,6 +97,29 @@ TEST(DataPacking, AnswersContinueTheirPromptAndDoNotFollowEachOther) {
   EXPECT_EQ(step.trained_tokens, 4);
 }
 
+TEST(DataPacking, AnswersInOneRowFollowEachOther) {
+  Example pair;
+  pair.tokens = tokens({1, 2, 3});
+  pair.answers = {{tokens({4, 5}), {true, false}, 0}, {tokens({6}), {true}, 1}};
+  pair.one_row = true;
+  EXPECT_EQ(pair.rows(), 6);
+  EXPECT_EQ(pair.longest(), 6);
+  const StepBatches step = pack_units(std::vector<Unit>{unit(document({8, 9}, {false, true})), unit(pair)}, 20, true);
+  ASSERT_EQ(step.batches.size(), 1U);
+  const PackedBatch& batch = step.batches[0];
+  EXPECT_THAT(ids(batch.tokens), ElementsAre(8, 1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(ids(batch.targets), ElementsAre(9, 2, 3, 4, 5, 6, 0));
+  EXPECT_THAT(batch.weights, ElementsAre(1, 0, 0, 1, 0, 1, 0));
+  EXPECT_THAT(batch.positions, ElementsAre(0, 0, 1, 2, 3, 4, 5));
+  EXPECT_EQ(segments(batch), "0+1(0+0) 1+6(0+0) ");
+  ASSERT_EQ(batch.answers.size(), 2U);
+  EXPECT_EQ(batch.answers[0].first_row, 3);
+  EXPECT_EQ(batch.answers[0].end_row, 5);
+  EXPECT_EQ(batch.answers[1].first_row, 5);
+  EXPECT_EQ(batch.answers[1].end_row, 6);
+  EXPECT_EQ(batch.answers[1].rank, 1);
+}
+
 TEST(DataPacking, PutsEachUnitWhereItFitsBest) {
   const auto of_rows = [](int rows) {
     Example example;

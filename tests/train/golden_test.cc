@@ -106,11 +106,12 @@ TEST_P(Golden, TwentyStepsArePyTorchs) {
   expect_run(GetParam(), "clipped");
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenAnswers, testing::Values("reward", "reward_groups", "dpo", "dpo_length_normalised"),
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenAnswers,
+                         testing::Values("reward", "reward_groups", "reward_one_row", "dpo", "dpo_length_normalised"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 INSTANTIATE_TEST_SUITE_P(Cases, Golden,
-                         testing::Values("next_token", "next_token_tied", "sft", "reward", "reward_groups", "dpo",
+                         testing::Values("next_token", "next_token_tied", "sft", "reward", "reward_groups", "reward_one_row", "dpo",
                                          "dpo_nll_all_rows", "dpo_length_normalised", "distillation_forward",
                                          "distillation_reverse", "distillation_symmetric", "lora"),
                          [](const auto& parameter) { return std::string(parameter.param); });

@@ -15,6 +15,7 @@
 #include "count_allocations.h"
 #include "expect_error.h"
 #include "model/tiny_checkpoint.h"
+#include "train/data/packing.h"
 #include "train/golden_case.h"
 #include "train/objectives/answers.h"
 #include "train/optimizer.h"
@@ -129,7 +130,7 @@ TEST_P(EveryObjective, TheSecondStepAllocatesNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EveryObjective,
-                         testing::Values("next_token", "sft", "reward_groups", "dpo", "dpo_length_normalised",
+                         testing::Values("next_token", "sft", "reward_groups", "reward_one_row", "dpo", "dpo_length_normalised",
                                          "distillation_symmetric", "lora"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
@@ -209,6 +210,50 @@ TEST(Objectives, RewardsAreAntisymmetric) {
   EXPECT_EQ(figure(after, "accuracy"), 1 - figure(before, "accuracy"));
   EXPECT_EQ(figure(after, "better"), figure(before, "worse"));
   EXPECT_NEAR(after.loss - before.loss, margin, 1e-12);  // -log sigma(-z) + log sigma(z) = z
+}
+
+// Scores of an example's answers, by rank.
+std::vector<double> rewards_of(GoldenCase& test, Example example) {
+  Unit whole;
+  const std::int64_t rows = example.rows();
+  whole.add({std::make_shared<const Example>(std::move(example)), 0, rows});
+  const StepBatches step = pack_units(std::vector<Unit>{whole}, 64, true);
+  const PackedBatch& batch = step.batches.at(0);
+  const std::span<const float> hidden = test.student->pass.forward(rows_of(batch));
+  const std::span<const float> head = test.student->parameters.find("score.weight").value;
+  std::vector<double> rewards(batch.answers.size());
+  for (const Answer& answer : batch.answers) {
+    double& reward = rewards.at(static_cast<std::size_t>(answer.rank));
+    for (std::size_t d = 0; d < head.size(); ++d)
+      reward +=
+          static_cast<double>(head[d]) * static_cast<double>(hidden[static_cast<std::size_t>(answer.end_row) * head.size() + d]);
+  }
+  return rewards;
+}
+
+TEST(Objectives, ATreeScoresAnswersAsIfAloneAndOneRowDoesNot) {
+  GoldenCase test("reward");
+  const auto tokens = [](std::initializer_list<int> numbers) {
+    std::vector<Token> list;
+    for (const int number : numbers) list.push_back(Token{number});
+    return list;
+  };
+  Example example;
+  example.tokens = tokens({1, 7, 12});
+  example.answers = {{tokens({9, 30, 2}), {true, true, false}, 0},
+                     {tokens({11, 2}), {true, false}, 1},
+                     {tokens({40, 5, 6, 2}), {true, true, true, false}, 2}};
+  const std::vector<double> tree = rewards_of(test, example);
+  Example joined = example;
+  joined.one_row = true;
+  const std::vector<double> row = rewards_of(test, joined);
+  for (std::size_t a = 0; a < 3; ++a) {
+    Example alone = example;
+    alone.answers = {example.answers[a]};
+    alone.answers[0].rank = 0;
+    EXPECT_NEAR(tree[a], rewards_of(test, alone)[0], 1e-6) << a;
+    EXPECT_EQ(std::fabs(row[a] - tree[a]) < 1e-2, a == 0) << a;  // before the first nothing stands but the prompt
+  }
 }
 
 TEST(Objectives, EqualRanksAreNotCompared) {

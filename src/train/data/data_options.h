@@ -38,7 +38,7 @@ struct DataSource {
 
 struct DataOptions {
   std::vector<DataSource> sources;
-  std::int64_t sequence_length = 2048;  // rows of a document, a conversation, or a prompt with one of its answers
+  std::int64_t sequence_length = 2048;  // rows of a document, a conversation, or a prompt with one of its answers (in one row: all)
   std::int64_t batch_tokens = 4096;     // rows of a batch, at least sequence_length
   bool pack = true;                     // several examples in a batch; else one
   bool whole_documents = false;         // text is not split where a sequence is full: OverLong decides instead
@@ -46,6 +46,7 @@ struct DataOptions {
   bool last_turn_only = false;          // of a conversation only the last answer is trained
   bool count_format_tokens = false;     // the end-of-turn tokens of preferred and ranked answers count in their log-probabilities
   bool plain_strings = false;           // prompts and answers that are texts continue each other; else they become chat turns
+  bool one_row_answers = false;         // a prompt's answers follow each other in one row (Example::one_row)
   OverLong over_long = OverLong::kDrop;
   bool strict = false;  // the first row that cannot be used is an error; else it is counted and left out
   bool shuffle = true;

@@ -45,6 +45,19 @@ void check_answers(const Example& example) {
   }
 }
 
+// The longest that answers may be so that all of them together have `room` tokens: shorter ones leave theirs to the others.
+std::size_t common_length(const std::vector<AnswerTokens>& answers, std::size_t room) {
+  std::vector<std::size_t> lengths;
+  for (const AnswerTokens& answer : answers) lengths.push_back(answer.tokens.size());
+  std::sort(lengths.begin(), lengths.end());
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    const std::size_t share = room / (lengths.size() - i);
+    if (lengths[i] > share) return share;
+    room -= lengths[i];
+  }
+  return lengths.back();
+}
+
 }  // namespace
 
 ExampleEncoder::ExampleEncoder(const Tokenizer& tokenizer, PromptFormat format, const DataOptions& options)
@@ -200,8 +213,10 @@ bool ExampleEncoder::fit(Example& example, std::int64_t sequence_length, std::in
     } else {
       if (prompt >= sequence_length) refuse(prompt, " of prompt alone", sequence_length, "sequence length");
       const auto room = static_cast<std::size_t>(sequence_length - prompt);
+      const std::size_t most = example.one_row ? common_length(example.answers, room) : room;
+      if (most == 0) refuse(example.longest(), " of prompt and answers", sequence_length, "sequence length");
       for (AnswerTokens& answer : example.answers) {
-        answer.tokens.resize(std::min(answer.tokens.size(), room));
+        answer.tokens.resize(std::min(answer.tokens.size(), most));
         answer.counted.resize(answer.tokens.size());
       }
       check_answers(example);

@@ -19,16 +19,20 @@ struct AnswerTokens {
 struct Example {
   std::vector<Token> tokens;          // [n] the whole; with answers: the prompt, up to and with the header of the answer
   std::vector<bool> trained;          // [n] empty with answers; the first token is never predicted, so never trained
-  std::vector<AnswerTokens> answers;  // best first, or none
+  std::vector<AnswerTokens> answers;  // best first, in one row as they stand in it; or none
+  bool one_row = false;               // answers stand behind each other and see those before; else each sees the prompt alone
   bool splittable = false;            // a document that may continue in the next sequence
   std::int64_t index = 0;             // Loader::where() tells its file and line
 
   // Rows of a packed batch. A token is a row when it predicts another; behind a prompt, each answer has one row for the prompt's
-  // last token and one for each of its own (a reward is read from the last).
+  // last token and one for each of its own (a reward is read from the last). In one row, every token is a row once.
   std::int64_t rows() const;
-  // Rows that the longest sequence in it sees: the prompt with its longest answer.
+  // Rows that the longest sequence in it sees: the prompt with its longest answer, in one row with all of them.
   std::int64_t longest() const;
   std::int64_t trained_tokens() const;
+
+  // Lays the answers into one row, in an order that is a function of the seed and the example's index.
+  void join_answers(std::uint64_t seed);
 };
 
 }  // namespace puna

@@ -102,6 +102,7 @@ std::shared_ptr<const Example> Loader::Impl::load(std::size_t source, std::int64
   try {
     auto example = std::make_shared<Example>(sources[source].read(row, encoder, options.plain_strings));
     example->index = first_index[source] + row;
+    if (options.one_row_answers) example->join_answers(options.seed);
     const std::int64_t before = example->longest();
     const bool cut = encoder.fit(*example, options.sequence_length, options.batch_tokens);
     if (count != nullptr) count->add_used();

@@ -49,6 +49,28 @@ void add_answers(PackedBatch& batch, const Example& example, std::int64_t group)
   }
 }
 
+// All tokens in one segment: an answer sees the prompt and the answers before it, and its first token is predicted by the row of
+// the token before it, whosever that is.
+void add_one_row(PackedBatch& batch, const Example& example, std::int64_t group) {
+  const std::int64_t begin = size_of(batch);
+  batch.segments.push_back({begin, example.rows()});
+  const auto add = [&](Token token, bool counted) {
+    const std::int64_t position = size_of(batch) - begin;
+    if (position > 0) {
+      batch.targets.back() = token;
+      batch.weights.back() = counted ? 1.0F : 0.0F;
+    }
+    add_row(batch, token, position, Token{0}, false);
+  };
+  for (const Token token : example.tokens) add(token, false);
+  for (const AnswerTokens& answer : example.answers) {
+    const auto tokens = static_cast<std::int64_t>(answer.tokens.size());
+    const std::int64_t first_row = size_of(batch) - 1;
+    batch.answers.push_back({first_row, tokens, first_row + tokens, group, answer.rank, 0});
+    for (std::size_t t = 0; t < answer.tokens.size(); ++t) add(answer.tokens[t], answer.counted[t]);
+  }
+}
+
 // Which units each batch holds, in order.
 std::vector<std::vector<std::size_t>> assign(std::span<const Unit> units, std::int64_t batch_tokens, bool pack) {
   std::vector<std::size_t> longest_first(units.size());
@@ -84,6 +106,8 @@ StepBatches pack_units(std::span<const Unit> units, std::int64_t batch_tokens, b
       for (const Slice& slice : units[unit].slices) {
         if (slice.example->answers.empty()) {
           add_document(batch, slice);
+        } else if (slice.example->one_row) {
+          add_one_row(batch, *slice.example, step.groups++);
         } else {
           add_answers(batch, *slice.example, step.groups++);
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Examples become packed batches: ragged rows without padding, one segment for each document or part of one, and for preferences a
-// segment for the prompt and one for each answer with the prompt as its prefix (kernels/packed_attention.h).
+// segment for the prompt and one for each answer with the prompt as its prefix (kernels/packed_attention.h), or one for all of them
+// (Example::one_row).
 #pragma once
 
 #include <cstdint>

@@ -71,6 +71,7 @@ struct ObjectiveContext {
 struct ObjectiveInfo {
   std::string_view name, about;
   bool reads_answers;    // PackedBatch::answers, from preference data
+  bool one_row_answers;  // answers of a prompt may see those before them (reward.rows)
   bool needs_reference;  // Answer::reference_log_prob (answer_log_probs() of objectives/answers.h under the reference)
   bool needs_teacher;
   std::vector<ExtraParameter> (*extra)(const ModelConfig& config);  // for TrainChoice::extra

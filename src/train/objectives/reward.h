@@ -4,7 +4,7 @@
 //   r = w · hidden[end_row],   loss = mean over groups of the mean over pairs of -log sigma(r_better - r_worse)
 // The head is the parameter "score.weight" [1, D], drawn from normal(0, 1 / sqrt(D + 1)) (Stiennon et al., 2020); it does not
 // decay. Figures: "accuracy" (a tie counts one half), "margin" r_better - r_worse, "better" and "worse" the rewards; means as the
-// loss's.
+// loss's. Whether an answer has seen the others is the batch's affair (reward.rows of a recipe).
 #pragma once
 
 #include <memory>

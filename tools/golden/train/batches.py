@@ -42,6 +42,20 @@ class Batch:
             rows = list(range(prefix_row, prefix_row + len(shared))) + list(range(first, first + len(tokens) + 1))
             self.sequences.append((prompt + tokens, [-1] * len(shared) + targets, [0.0] * len(shared) + weights, rows))
 
+    def one_row(self, number, prompt, answers):
+        """The same answers behind each other in one row (Llama 3, 4.1.2): the sequence of an answer is the row up to its end."""
+        tokens, weights = list(prompt), [0.0] * (len(prompt) - 1)
+        for _, own, is_format, _ in answers:
+            tokens += own
+            weights += [0.0 if flag else 1.0 for flag in is_format]
+        first, end = self._segment(tokens, 0, (0, 0), tokens[1:] + [-1], weights + [0.0]), len(prompt)
+        for rank, own, _, reference in answers:
+            before, end = end - 1, end + len(own)
+            self.answers.append({"first_row": first + before, "rows": len(own), "end_row": first + end - 1, "group": number,
+                                 "rank": rank, "reference_log_prob": reference})
+            self.sequences.append((tokens[:end], [-1] * before + own + [-1], [0.0] * before + weights[before:end - 1] + [0.0],
+                                   list(range(first, first + end))))
+
     def json(self):
         return {"tokens": self.tokens, "positions": self.positions, "segments": self.segments, "targets": self.targets,
                 "weights": self.weights, "answers": self.answers}
@@ -68,21 +82,21 @@ def sft_batch(vocabulary):
     return batch
 
 
-def _group(batch, source, number, prompt, lengths, ranks, vocabulary):
-    """Every answer ends in the end token, a format token; the first of each group also begins with one."""
+def _group(lay, source, number, prompt, lengths, ranks, vocabulary):
+    """`lay` is Batch.group or Batch.one_row of a batch. Every answer ends in the end token, a format token; the first of each group also begins with one."""
     answers = []
     for i, (length, rank) in enumerate(zip(lengths, ranks)):
         flags = [i == 0] + [False] * (length - 2) + [True]
         counted = length - sum(flags)
         reference = round(-3.9 * counted + source.uniform(-4, 4), 3)
         answers.append((rank, _words(source, length - 1, vocabulary) + [2], flags, reference))
-    batch.group(number, [1] + _words(source, prompt - 1, vocabulary), answers)
+    lay(number, [1] + _words(source, prompt - 1, vocabulary), answers)
 
 
 def reward_batch(vocabulary):
     source = random.Random(13)
     batch = Batch()
-    _group(batch, source, 7, 6, (5, 8, 3), (1, 0, 2), vocabulary)
+    _group(batch.group, source, 7, 6, (5, 8, 3), (1, 0, 2), vocabulary)
     return batch
 
 
@@ -90,15 +104,23 @@ def reward_groups_batch(vocabulary):
     """Different numbers of pairs, and two answers of equal rank."""
     source = random.Random(14)
     batch = Batch()
-    _group(batch, source, 0, 5, (4, 6), (0, 1), vocabulary)
-    _group(batch, source, 1, 4, (3, 7, 4), (1, 0, 1), vocabulary)
-    _group(batch, source, 2, 7, (5, 2, 4, 3), (3, 1, 0, 2), vocabulary)
+    _group(batch.group, source, 0, 5, (4, 6), (0, 1), vocabulary)
+    _group(batch.group, source, 1, 4, (3, 7, 4), (1, 0, 1), vocabulary)
+    _group(batch.group, source, 2, 7, (5, 2, 4, 3), (3, 1, 0, 2), vocabulary)
+    return batch
+
+
+def reward_one_row_batch(vocabulary):
+    source = random.Random(16)
+    batch = Batch()
+    _group(batch.one_row, source, 0, 5, (4, 6, 3), (2, 0, 1), vocabulary)
+    _group(batch.one_row, source, 1, 6, (5, 4), (1, 0), vocabulary)
     return batch
 
 
 def dpo_batch(vocabulary):
     source = random.Random(15)
     batch = Batch()
-    _group(batch, source, 3, 6, (7, 4), (0, 1), vocabulary)
-    _group(batch, source, 4, 5, (4, 6), (1, 0), vocabulary)
+    _group(batch.group, source, 3, 6, (7, 4), (0, 1), vocabulary)
+    _group(batch.group, source, 4, 5, (4, 6), (1, 0), vocabulary)
     return batch

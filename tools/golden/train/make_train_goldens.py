@@ -176,6 +176,7 @@ def main():
     write_case(Case("sft", "untied", batches.sft_batch(v), "next_token"), False)
     write_case(Case("reward", "untied", batches.reward_batch(v), "reward", extra=head), False)
     write_case(Case("reward_groups", "untied", batches.reward_groups_batch(v), "reward", extra=head), False)
+    write_case(Case("reward_one_row", "untied", batches.reward_one_row_batch(v), "reward", extra=head), False)
     write_case(Case("dpo", "untied", batches.dpo_batch(v), "dpo", DPO), False)
     write_case(Case("dpo_nll_all_rows", "untied", batches.dpo_batch(v), "dpo", {**DPO, "nll_all_rows": True}), False)
     write_case(Case("dpo_length_normalised", "untied", batches.dpo_batch(v), "dpo",
