@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/progress.h"
 #include "cli/output.h"
 
 namespace puna {
@@ -74,6 +73,16 @@ void TrainReport::began(const RunPlan& plan, const TrainMemory& memory, std::int
   }
   line(fmt::format("{} trained parameters, {} steps{}; memory:\n{}", human_count(static_cast<double>(trained)), plan.steps(),
                    first_step > 0 ? fmt::format(", going on behind step {}", first_step) : "", memory.text()));
+}
+
+void TrainReport::asked_reference(std::int64_t done, std::int64_t all) {
+  if (json_) {
+    if (done == all) write_json({{"event", "reference"}, {"rows", all}});
+    return;
+  }
+  if (!asking_) asking_.emplace("asking the reference", static_cast<std::uint64_t>(all), "rows");
+  asking_->set(static_cast<std::uint64_t>(done));
+  if (done == all) asking_.reset();
 }
 
 void TrainReport::stepped(const StepReport& r) {

@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "base/progress.h"
 #include "train/trainer.h"
 
 namespace puna {
@@ -18,6 +20,7 @@ class TrainReport final : public TrainObserver {
   ~TrainReport() override;
 
   void began(const RunPlan& plan, const TrainMemory& memory, std::int64_t trained, std::int64_t first_step) override;
+  void asked_reference(std::int64_t done, std::int64_t all) override;
   void stepped(const StepReport& report) override;
   void evaluated(std::int64_t step, double loss, const Figures& figures) override;
   void sampled(std::int64_t step, std::string_view prompt, std::string_view text) override;
@@ -31,6 +34,7 @@ class TrainReport final : public TrainObserver {
   void clear();
 
   bool json_, terminal_, drawn_ = false;
+  std::optional<ProgressBar> asking_;
   std::int64_t steps_here_ = 0;
   double seconds_per_step_ = 0;  // a running mean
   Clock::time_point printed_;

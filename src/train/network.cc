@@ -5,6 +5,12 @@
 
 namespace puna {
 
+TrainChoice read_only() {
+  TrainChoice choice;
+  choice.trained = Trained::kNothing;
+  return choice;
+}
+
 Network::Network(std::shared_ptr<const Checkpoint> checkpoint, const TrainChoice& choice, Device device, std::int64_t max_rows,
                  Keep keep)
     : parameters(std::move(checkpoint), choice, device),

@@ -14,6 +14,9 @@
 
 namespace puna {
 
+// For teachers and references.
+TrainChoice read_only();
+
 struct Network {
   Network(std::shared_ptr<const Checkpoint> checkpoint, const TrainChoice& choice, Device device, std::int64_t max_rows, Keep keep);
 

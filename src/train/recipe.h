@@ -81,7 +81,7 @@ struct Recipe {
   } reward;
   struct Dpo {
     double beta = 0.1, nll_weight = 0.2;
-    bool length_normalised = false, nll_format_tokens = true;
+    bool length_normalised = false, nll_format_tokens = true, precompute_reference = false;
     std::string reference;
   } dpo;
   struct Distillation {

@@ -101,6 +101,11 @@ void check_objective(const Recipe& r) {
   require(r.distillation.temperature > 0, "distillation.temperature", "is {}, expected more than 0", r.distillation.temperature);
   require(r.dpo.beta > 0, "dpo.beta", "is {}: the loss would stay at ln 2, expected more than 0", r.dpo.beta);
   require(r.lora.rank >= 0, "lora.rank", "is {}, expected 0 or more", r.lora.rank);
+  // Adapters are held against their own base, whose frequencies stages turn.
+  const bool turns =
+      std::ranges::any_of(r.stages, [](const StageRecipe& stage) { return stage.rope_theta > 0 || stage.rope_scaling_factor > 0; });
+  require(!(r.dpo.precompute_reference && r.lora.rank > 0 && turns), "dpo.precompute_reference",
+          "is true, but stages change the rotary frequencies of the model that adapters are held against");
 }
 
 }  // namespace

@@ -72,6 +72,8 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"dpo.nll_format_tokens", "let headers and end tokens count in that loss", &r.dpo.nll_format_tokens, ""},
       {"dpo.length_normalised", "divide log-probabilities by the answer's length", &r.dpo.length_normalised, ""},
       {"dpo.reference", "the reference model; empty: the start of this run", &r.dpo.reference, ""},
+      {"dpo.precompute_reference", "ask the reference once, before the first step: it takes no memory while the run trains",
+       &r.dpo.precompute_reference, ""},
       {"distillation.teacher", "a model of the same vocabulary", &r.distillation.teacher, ""},
       {"distillation.direction", "of the divergence", &r.distillation.direction, "forward|reverse|symmetric"},
       {"distillation.ratio", "share of the divergence; the rest is cross-entropy", &r.distillation.ratio, ""},

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -77,10 +78,18 @@ std::int64_t TrainMemory::total() const {
   return sum;
 }
 
+std::int64_t TrainMemory::peak() const { return std::max(total(), before); }
+
 std::string TrainMemory::text() const {
   std::string text;
-  for (const auto& [name, bytes] : parts) text += fmt::format("  {:<28} {:>10}\n", name, human(bytes));
-  return text + fmt::format("  {:<28} {:>10}\n  {:<28} {:>10}\n", "together", human(total()), "there is", human(available));
+  const auto line = [&](std::string_view name, std::int64_t bytes) {
+    text += fmt::format("  {:<28} {:>10}\n", name, human(bytes));
+  };
+  for (const auto& [name, bytes] : parts) line(name, bytes);
+  line("together", total());
+  if (before > 0) line("before: the reference alone", before);
+  line("there is", available);
+  return text;
 }
 
 TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
@@ -96,30 +105,34 @@ TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, con
   add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
   add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank));
   add("logits of a chunk", OutputHead::bytes(config, rows, models.teacher != nullptr));
+  const auto passes = [&](const std::shared_ptr<const Checkpoint>& reader) {
+    return GradientPass::bytes(reader->config, rows, Keep::kNothing, 0) + OutputHead::bytes(reader->config, rows);
+  };
   const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
-    if (!reader) return;
-    const bool own_files = reader != models.start;
-    add(name, (own_files ? reader->weight_bytes : 0) + GradientPass::bytes(reader->config, rows, Keep::kNothing, 0) +
-                  OutputHead::bytes(reader->config, rows));
+    if (reader) add(name, (reader != models.start ? reader->weight_bytes : 0) + passes(reader));
   };
   add_reader("teacher", models.teacher);
-  const bool own_reference = recipe.lora.rank == 0 || models.reference != models.start;
-  if (own_reference) add_reader("reference", models.reference);
+  if (models.reference && recipe.dpo.precompute_reference)
+    memory.before = models.reference->weight_bytes + passes(models.reference);
+  else if (recipe.lora.rank == 0 || models.reference != models.start)
+    add_reader("reference", models.reference);
   std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });
   memory.available = available_memory();
   return memory;
 }
 
 void check_train_memory(const TrainMemory& memory, const Recipe& recipe) {
-  if (memory.total() <= memory.available) return;
+  if (memory.peak() <= memory.available) return;
   std::string advice;
   if (recipe.recompute == "none") advice += " --recompute=blocks,";
   if (recipe.batch_tokens > recipe.sequence_length) advice += fmt::format(" --batch_tokens={},", recipe.sequence_length);
   if (!recipe.optimizer.eight_bit) advice += " --optimizer.eight_bit=true,";
   if (recipe.lora.rank == 0 && !recipe.model.empty()) advice += " --lora.rank=16,";
+  const auto is_reference = [](const auto& part) { return part.first == "reference"; };
+  if (std::ranges::any_of(memory.parts, is_reference)) advice += " --dpo.precompute_reference=true,";
   if (advice.empty()) advice = " a smaller model or shorter rows,";
   advice.pop_back();
-  fail(ErrorKind::kNoRoom, "train", "the run would hold {}, there are {}:\n{}what makes it smaller:{}", human(memory.total()),
+  fail(ErrorKind::kNoRoom, "train", "the run would hold {}, there are {}:\n{}what makes it smaller:{}", human(memory.peak()),
        human(memory.available), memory.text(), advice);
 }
 

@@ -28,6 +28,7 @@ class RunPlan {
 
   std::int64_t steps() const { return steps_; }
   StepPlan at(std::int64_t step) const;
+  std::size_t stages() const { return stages_.size(); }
   const StageRecipe& stage(std::size_t index) const { return stages_[index].recipe; }
   std::int64_t first_step(std::size_t stage) const { return stages_[stage].first; }
   bool is_last_of_stage(std::int64_t step) const;
@@ -45,8 +46,10 @@ class RunPlan {
 // Bytes by part, largest first, against what the machine has.
 struct TrainMemory {
   std::vector<std::pair<std::string, std::int64_t>> parts;
+  std::int64_t before = 0;  // instead of them before the first step: the reference, where it is asked once
   std::int64_t available = 0;
-  std::int64_t total() const;
+  std::int64_t total() const;  // of the parts
+  std::int64_t peak() const;   // of the parts and of what is held before them
   std::string text() const;
 };
 TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective);

@@ -135,7 +135,7 @@ ObjectiveOptions objective_options(const Recipe& recipe) {
                                                   : KlDirection::kForward};
 }
 
-DataOptions data_options(const Recipe& recipe, bool validation) {
+DataOptions data_options(const Recipe& recipe, const RunModels& models, bool validation) {
   DataOptions options;
   for (const DataRecipe& data : validation ? recipe.validation : recipe.data) {
     const bool weighted = !validation && data.weight > 0;
@@ -159,6 +159,18 @@ DataOptions data_options(const Recipe& recipe, bool validation) {
   options.epochs = validation ? 1 : recipe.epochs > 0 ? recipe.epochs : recipe.reading.at_end == "stop" ? 1 : 0;
   options.seed = static_cast<std::uint64_t>(recipe.seed);
   return options;
+}
+
+DataOptions in_order_once(DataOptions options) {
+  for (DataSource& source : options.sources) source.weight.reset();
+  options.shuffle = false;
+  options.epochs = 1;
+  return options;
+}
+
+std::unique_ptr<Loader> open_loader(DataOptions options, const RunModels& models) {
+  return std::make_unique<Loader>(std::move(options), models.start->need_tokenizer(),
+                                  models.start->prompt_format.value_or(PromptFormat{}));
 }
 
 }  // namespace puna

@@ -34,7 +34,11 @@ ModelConfig new_model_config(const Recipe& recipe, std::int64_t vocabulary);
 
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective);
 ObjectiveOptions objective_options(const Recipe& recipe);
-// Of data, or of validation: read once, in order, nothing dropped at random.
-DataOptions data_options(const Recipe& recipe, bool validation);
+// Of data, or of validation: that is read once and in order.
+DataOptions data_options(const Recipe& recipe, const RunModels& models, bool validation);
+// Every row once, in the order of the files, whatever the mixture.
+DataOptions in_order_once(DataOptions options);
+// With the start's tokenizer and prompt format; models.start must outlive it.
+std::unique_ptr<Loader> open_loader(DataOptions options, const RunModels& models);
 
 }  // namespace puna

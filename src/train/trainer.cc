@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "infer/engine.h"
 #include "infer/generate.h"
 #include "tensor/atomic_file.h"
@@ -20,6 +21,7 @@
 #include "train/network.h"
 #include "train/objectives/answers.h"
 #include "train/optimizer.h"
+#include "train/reference_log_probs.h"
 #include "train/spike_watch.h"
 #include "train/training_state.h"
 
@@ -28,17 +30,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kRecipeFile = "recipe.yaml";
+constexpr const char *kRecipeFile = "recipe.yaml", *kReferenceFile = "reference.bin";
 constexpr int kRollBacks = 3;  // in a row, until the run is given up
 
-// Makes the run's folder, or sees that it holds this run.
-void open_run_folder(const Recipe& recipe, bool resume) {
+// Sees that the run's folder can be made, or holds this run.
+void check_run_folder(const Recipe& recipe, bool resume) {
   const fs::path out = recipe.out;
   if (resume && !fs::exists(out / kRecipeFile)) fail(ErrorKind::kNotFound, out.string(), "holds no run to resume");
-  if (resume) return;
   std::error_code error;
-  if (fs::exists(out) && !fs::is_empty(out, error))
+  if (!resume && fs::exists(out) && !fs::is_empty(out, error))
     fail(ErrorKind::kUsage, out.string(), "is not empty: go on with --resume, or choose another folder with --out");
+}
+
+void make_run_folder(const Recipe& recipe) {
+  const fs::path out = recipe.out;
+  std::error_code error;
   fs::create_directories(out, error);
   if (error) fail(ErrorKind::kBadInput, out.string(), "cannot be made: {}", error.message());
   AtomicFile file(out / kRecipeFile);
@@ -55,20 +61,17 @@ void point_latest(const fs::path& out, const fs::path& checkpoint) {
   if (!error) fs::rename(fresh, out / "latest", error);  // where a file system has no links, the folder is found by its name
 }
 
-TrainChoice frozen() {
-  TrainChoice choice;
-  choice.trained = Trained::kNothing;
-  return choice;
-}
-
 }  // namespace
 
 struct Trainer::Parts {
-  Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume);
+  Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume,
+        const std::atomic<bool>* interrupted);
 
   RunResult run(const std::atomic<bool>& stop);
 
  private:
+  std::optional<ReferenceLogProbs> precompute_reference(bool resume, const std::atomic<bool>* interrupted);
+
   // Down the road of a step.
   void enter_stage(const StepPlan& plan);
   bool change_network(const StageRecipe& stage);
@@ -99,6 +102,7 @@ struct Trainer::Parts {
   std::unique_ptr<Loader> loader;
   std::unique_ptr<Loader> validation;
   RunPlan plan;
+  std::optional<ReferenceLogProbs> reference_log_probs;  // before the student: the reference's memory is free again
   Network student;
   std::optional<Network> reference, teacher;
   std::unique_ptr<Objective> objective;
@@ -127,11 +131,6 @@ TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const 
   return memory;
 }
 
-std::unique_ptr<Loader> open_loader(const Recipe& recipe, const Checkpoint& start, bool validation) {
-  return std::make_unique<Loader>(data_options(recipe, validation), start.need_tokenizer(),
-                                  start.prompt_format.value_or(PromptFormat{}));
-}
-
 // For epochs: what the rows of the data come to.
 std::int64_t steps_of_epochs(const Recipe& recipe, const Loader& loader) {
   if (recipe.epochs == 0) return 0;
@@ -142,7 +141,8 @@ std::int64_t steps_of_epochs(const Recipe& recipe, const Loader& loader) {
 
 }  // namespace
 
-Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume)
+Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& pool_in, TrainObserver& observer_in, bool resume,
+                      const std::atomic<bool>* interrupted)
     : recipe(recipe_in),
       objective_info(find_objective(recipe.objective)),
       models(std::move(models_in)),
@@ -150,8 +150,9 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       observer(observer_in),
       memory(checked_memory(recipe, models, objective_info)),
       choice(train_choice(recipe, models.start->config, objective_info)),
-      loader(open_loader(recipe, *models.start, false)),
+      loader(open_loader(data_options(recipe, models, false), models)),
       plan(recipe, steps_of_epochs(recipe, *loader)),
+      reference_log_probs(precompute_reference(resume, interrupted)),
       student(models.start, choice, device, recipe.batch_tokens, kept_activations(recipe)),
       optimizer(student.parameters,
                 {.beta1 = recipe.optimizer.beta1,
@@ -163,10 +164,10 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
                 device),
       spikes(recipe.watch.spike),
       store(fs::path(recipe.out) / "checkpoints", recipe.watch.keep, recipe.watch.keep_best) {
-  if (!recipe.validation.empty()) validation = open_loader(recipe, *models.start, true);
+  if (!recipe.validation.empty()) validation = open_loader(data_options(recipe, models, true), models);
   const bool own_reference = models.reference && (choice.trained != Trained::kAdapters || models.reference != models.start);
-  if (own_reference) reference.emplace(models.reference, frozen(), device, recipe.batch_tokens, Keep::kNothing);
-  if (models.teacher) teacher.emplace(models.teacher, frozen(), device, recipe.batch_tokens, Keep::kNothing);
+  if (own_reference) reference.emplace(models.reference, read_only(), device, recipe.batch_tokens, Keep::kNothing);
+  if (models.teacher) teacher.emplace(models.teacher, read_only(), device, recipe.batch_tokens, Keep::kNothing);
   objective = objective_info.make({.parameters = student.parameters,
                                    .head = student.head,
                                    .device = device,
@@ -174,7 +175,8 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
                                    .options = objective_options(recipe),
                                    .teacher = teacher ? teacher->pass.get() : nullptr,
                                    .teacher_head = teacher ? &teacher->head : nullptr});
-  open_run_folder(recipe, resume);
+  if (!resume) make_run_folder(recipe);
+  if (reference_log_probs) reference_log_probs->write(fs::path(recipe.out) / kReferenceFile);
   store.remove_unfinished();
   if (resume) {
     std::vector<fs::path> damaged;
@@ -184,6 +186,30 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
     if (!newest) observer.noted("there is no checkpoint yet: the run begins at its first step");
   }
   metrics.emplace(recipe.out, step_);
+}
+
+// Of this run: read where they lie in its folder already, else asked of the reference, which is given up then.
+std::optional<ReferenceLogProbs> Trainer::Parts::precompute_reference(bool resume, const std::atomic<bool>* interrupted) {
+  check_run_folder(recipe, resume);
+  if (!objective_info.needs_reference || !recipe.dpo.precompute_reference) return std::nullopt;
+  const fs::path file = fs::path(recipe.out) / kReferenceFile;
+  std::optional<ReferenceLogProbs> answers;
+  if (resume && fs::exists(file)) {
+    answers.emplace(MappedFile(file).bytes(), file.string());
+    if (answers->fingerprint() != fingerprint_of(*models.reference))
+      fail(ErrorKind::kUsage, file.string(), "holds what another reference said than {}: remove the file, and that one is asked",
+           recipe.dpo.reference.empty() ? "the start of this run" : recipe.dpo.reference);
+  } else {
+    std::vector<std::int64_t> lengths;
+    for (std::size_t stage = 0; stage < plan.stages(); ++stage) lengths.push_back(plan.stage(stage).sequence_length);
+    std::ranges::sort(lengths);
+    lengths.erase(std::ranges::unique(lengths).begin(), lengths.end());
+    answers = ask_reference(
+        {recipe, models, lengths, file.string()}, device,
+        [&](std::int64_t done, std::int64_t all) { observer.asked_reference(done, all); }, interrupted);
+  }
+  models.reference.reset();
+  return answers;
 }
 
 RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
@@ -249,7 +275,8 @@ void Trainer::Parts::prepare(StepBatches& step) {
   if (!objective_info.needs_reference) return;
   Network& judge = reference ? *reference : student;
   for (PackedBatch& batch : step.batches) {
-    const std::vector<double> log_probs = answer_log_probs(judge.head, batch, judge.forward(batch, false));
+    const std::vector<double> log_probs =
+        reference_log_probs ? reference_log_probs->of(batch) : answer_log_probs(judge.head, batch, judge.forward(batch, false));
     for (std::size_t i = 0; i < log_probs.size(); ++i) batch.answers[i].reference_log_prob = log_probs[i];
   }
 }
@@ -480,8 +507,9 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   last_checkpoint_ = folder;
 }
 
-Trainer::Trainer(const Recipe& recipe, RunModels models, ThreadPool& pool, TrainObserver& observer, bool resume)
-    : parts_(std::make_unique<Parts>(recipe, std::move(models), pool, observer, resume)) {}
+Trainer::Trainer(const Recipe& recipe, RunModels models, ThreadPool& pool, TrainObserver& observer, bool resume,
+                 const std::atomic<bool>* interrupted)
+    : parts_(std::make_unique<Parts>(recipe, std::move(models), pool, observer, resume, interrupted)) {}
 
 Trainer::~Trainer() = default;
 

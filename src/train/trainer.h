@@ -35,6 +35,8 @@ class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   virtual void began(const RunPlan& plan, const TrainMemory& memory, std::int64_t trained, std::int64_t first_step) = 0;
+  // Before the run begins, where its reference is asked once: rows of the data done, of all.
+  virtual void asked_reference(std::int64_t done, std::int64_t all) = 0;
   virtual void stepped(const StepReport& report) = 0;
   virtual void evaluated(std::int64_t step, double loss, const Figures& figures) = 0;
   virtual void sampled(std::int64_t step, std::string_view prompt, std::string_view text) = 0;
@@ -53,8 +55,10 @@ struct RunResult {
 class Trainer {
  public:
   // The folder recipe.out is made, or must hold the same run when `resume` is set. Throws kUsage where it holds another run or
-  // nothing to resume, kNoRoom where the plan does not fit, and what models and data throw.
-  Trainer(const Recipe& recipe, RunModels models, ThreadPool& pool, TrainObserver& observer, bool resume);
+  // nothing to resume, kNoRoom where the plan does not fit, and what models and data throw; Interrupted where `interrupted` comes
+  // true while the reference is asked.
+  Trainer(const Recipe& recipe, RunModels models, ThreadPool& pool, TrainObserver& observer, bool resume,
+          const std::atomic<bool>* interrupted = nullptr);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;

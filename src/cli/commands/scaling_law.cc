@@ -65,7 +65,7 @@ IsoFlopPoint train_point(Recipe recipe, double budget, std::int64_t depth, const
   const bool begun = fs::exists(fs::path(recipe.out) / "recipe.yaml");
   ThreadPool pool(recipe.threads);
   TrainReport report(flags.json);
-  Trainer trainer(recipe, std::move(models), pool, report, begun);
+  Trainer trainer(recipe, std::move(models), pool, report, begun, &interrupt_flag());
   const RunResult result = trainer.run(interrupt_flag());
   if (result.end == RunEnd::kStopped) throw Interrupted();
   return {budget, parameters, static_cast<double>(recipe.steps * recipe.step_tokens), result.held_out_loss.value()};

@@ -66,8 +66,8 @@ Recipe assemble(const Flags& flags) {
 
 void inspect_data(const Recipe& recipe, std::int64_t count) {
   const RunModels models = open_run_models(recipe, resolve);
-  Loader loader(data_options(recipe, false), models.start->need_tokenizer(), models.start->prompt_format.value_or(PromptFormat{}));
-  write_text(inspect(loader, static_cast<int>(count), output_is_terminal() ? InspectStyle::kTerminal : InspectStyle::kPlain));
+  const std::unique_ptr<Loader> loader = open_loader(data_options(recipe, models, false), models);
+  write_text(inspect(*loader, static_cast<int>(count), output_is_terminal() ? InspectStyle::kTerminal : InspectStyle::kPlain));
 }
 
 void train(const Flags& flags) {
@@ -80,7 +80,10 @@ void train(const Flags& flags) {
     if (flags.json) {
       Json parts = Json::object();
       for (const auto& [name, bytes] : memory.parts) parts[name] = bytes;
-      return write_json({{"parts", parts}, {"total_bytes", memory.total()}, {"available_bytes", memory.available}});
+      return write_json({{"parts", parts},
+                         {"total_bytes", memory.total()},
+                         {"before_bytes", memory.before},
+                         {"available_bytes", memory.available}});
     }
     write_text(recipe_text(recipe) + "\nmemory:\n" + memory.text());
     return;
@@ -88,7 +91,7 @@ void train(const Flags& flags) {
   ThreadPool pool(recipe.threads);
   TrainReport report(flags.json);
   const InterruptScope scope(SecondPress::kEndsProcess);
-  Trainer trainer(recipe, std::move(models), pool, report, flags.resume);
+  Trainer trainer(recipe, std::move(models), pool, report, flags.resume, &interrupt_flag());
   const RunResult result = trainer.run(interrupt_flag());
   report.ended(result);
   if (result.end == RunEnd::kStopped) throw Interrupted();

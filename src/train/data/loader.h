@@ -62,7 +62,8 @@ class Loader {
     double epochs;                    // how often it has been read so far, by this rank: 1.25
   };
   std::vector<SourceState> sources() const;
-  // Passes over all sources together: rows read so far by the rows there are.
+  // Of all sources: rows in their files, of all ranks; and passes over them, rows read so far by the rows there are.
+  std::int64_t rows() const;
   double epochs() const;
   // Since the start of the run: each row counts once, when it is first met.
   const DataReport& report() const;

@@ -229,6 +229,12 @@ std::vector<Loader::SourceState> Loader::sources() const {
   return states;
 }
 
+std::int64_t Loader::rows() const {
+  std::int64_t rows = 0;
+  for (const Source& source : impl_->sources) rows += source.rows();
+  return rows;
+}
+
 double Loader::epochs() const {
   std::int64_t read = 0, rows = 0;
   for (std::size_t s = 0; s < impl_->sources.size(); ++s) {
