@@ -20,6 +20,7 @@ namespace puna {
   ROW(quantize, "quantize", "Change a model", "write a model with fewer bits per weight, and say what it costs") \
   ROW(convert, "convert", "Change a model", "write a model in another container: GGUF, Hugging Face, Meta")      \
   ROW(train, "train", "Train a model", "run a recipe: pre-train, fine-tune, align, distil")                      \
+  ROW(distill_data, "distill-data", "Train a model", "write down what a teacher says of a recipe's data")        \
   ROW(recipe, "recipe", "Train a model", "the recipes that come with the program, and what a recipe can say")    \
   ROW(merge, "merge", "Train a model", "fold adapters into the model they were trained on")                      \
   ROW(average, "average", "Train a model", "one model out of several of the same shape")                         \

@@ -11,6 +11,8 @@
 
 namespace puna {
 
+class TeacherShard;
+
 // One of several answers to the same prompt (preferences, rewards). Its rows are those that predict its tokens: the first is the
 // row of the token before it, the prompt's last or, in one row, that of the answer before.
 struct Answer {
@@ -21,6 +23,12 @@ struct Answer {
   double reference_log_prob = 0;  // sum over its counted rows under the reference model, once it is known
 };
 
+// What a teacher says in the place of a row's target, where it lies (train/data/teacher_shard.h): valid as long as the loader.
+struct TeacherRow {
+  const TeacherShard* shard = nullptr;  // nullptr for rows that are not trained
+  std::int64_t offset = 0;
+};
+
 struct PackedBatch {
   std::vector<Token> tokens;            // [T]
   std::vector<std::int32_t> positions;  // [T] start at 0 in each document; behind a prefix they go on from it
@@ -28,6 +36,7 @@ struct PackedBatch {
   std::vector<Token> targets;  // [T], read where weights are not 0, and on all rows of answers
   std::vector<float> weights;  // [T] 0: not trained. With answers: counted in their log-probabilities (0: format tokens)
   std::vector<Answer> answers;
+  std::vector<TeacherRow> teacher;     // [T], or empty where the data brings none
   std::vector<std::int64_t> examples;  // indices of the examples in here, for reports
 };
 

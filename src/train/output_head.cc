@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "base/error.h"
+#include "train/data/teacher_shard.h"
 
 namespace puna {
 namespace {
@@ -109,33 +110,79 @@ void OutputHead::backward(const TargetedRows& rows, std::span<const float> weigh
   });
 }
 
-void OutputHead::distill(const TargetedRows& rows, const Teacher& teacher, std::span<const float> weights, std::span<float> dhidden,
-                         const DistillationLosses& losses) {
+template <typename Divergence>
+void OutputHead::distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights,
+                                std::span<float> dhidden, std::span<double> log_probs, const Divergence& divergence) {
   check(rows);
-  PUNA_CHECK(teacher.head.vocabulary() == vocabulary(), "output head", "a student of {} tokens with a teacher of {}", vocabulary(),
-             teacher.head.vocabulary());
   if (dlogits_ == nullptr) {
     distillation_arena_ = Arena(logit_bytes(parameters_.config(), chunk_rows_), "the logits' gradient");
     dlogits_ = distillation_arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
     weights_.resize(size(chunk_rows_));
   }
-  const std::int64_t chunk = std::min(chunk_rows_, teacher.head.chunk_rows_);
-  each_chunk(rows.rows.size(), chunk, [&](std::size_t first, std::size_t count) {
+  each_chunk(rows.rows.size(), mixture.chunk, [&](std::size_t first, std::size_t count) {
     const auto n = static_cast<std::int64_t>(count);
     const std::span<const std::int32_t> chunk_rows = rows.rows.subspan(first, count);
     project(rows.hidden, chunk_rows);
-    teacher.head.project(teacher.hidden, chunk_rows);
     std::copy_n(logits_, n * vocabulary(), dlogits_);
     // The gradient of the second loss is added to that of the first, each with its share of the weights.
     const auto scaled = [&](double share) {
       for (std::size_t i = 0; i < count; ++i) weights_[i] = static_cast<float>(share * weights[first + i]);
       return weights_.data();
     };
-    cross_entropy_backward(device_, dlogits_, {rows.targets.data() + first, n, vocabulary()}, scaled(1 - teacher.ratio),
-                           losses.log_probs.data() + first);
-    distillation_backward(device_, logits_, {teacher.head.logits_, n, vocabulary(), teacher.temperature, teacher.direction},
-                          scaled(teacher.ratio), dlogits_, losses.divergences.data() + first);
+    cross_entropy_backward(device_, dlogits_, {rows.targets.data() + first, n, vocabulary()}, scaled(1 - mixture.ratio),
+                           log_probs.data() + first);
+    divergence(first, count, scaled(mixture.ratio));
     if (!dhidden.empty()) back_project(dlogits_, chunk_rows, dhidden);
+  });
+}
+
+void OutputHead::distill(const TargetedRows& rows, const Teacher& teacher, std::span<const float> weights, std::span<float> dhidden,
+                         const DistillationLosses& losses) {
+  PUNA_CHECK(teacher.head.vocabulary() == vocabulary(), "output head", "a student of {} tokens with a teacher of {}", vocabulary(),
+             teacher.head.vocabulary());
+  const Mixture mixture{std::min(chunk_rows_, teacher.head.chunk_rows_), teacher.ratio};
+  const auto divergence = [&](std::size_t first, std::size_t count, const float* shares) {
+    teacher.head.project(teacher.hidden, rows.rows.subspan(first, count));
+    distillation_backward(
+        device_, logits_,
+        {teacher.head.logits_, static_cast<std::int64_t>(count), vocabulary(), teacher.temperature, teacher.direction}, shares,
+        dlogits_, losses.divergences.data() + first);
+  };
+  distill_chunks(rows, mixture, weights, dhidden, losses.log_probs, divergence);
+}
+
+void OutputHead::distill(const TargetedRows& rows, const StoredTeacher& teacher, std::span<const float> weights,
+                         std::span<float> dhidden, const DistillationLosses& losses) {
+  const auto divergence = [&](std::size_t first, std::size_t count, const float* shares) {
+    auto& [begin, ids, log_probs, rest] = stored_;
+    begin.assign(1, 0);
+    rest.resize(count);
+    for (std::size_t i = 0; i < count; ++i) begin.push_back(begin.back() + teacher.rows[first + i].shard->top_k());
+    ids.resize(size(begin.back()));
+    log_probs.resize(size(begin.back()));
+    for (std::size_t i = 0; i < count; ++i) {
+      const TeacherRow& row = teacher.rows[first + i];
+      rest[i] = row.shard->read_row(row.offset, ids.data() + begin[i], log_probs.data() + begin[i]);
+    }
+    top_k_distillation_backward(device_, logits_,
+                                {begin.data(), ids.data(), log_probs.data(), rest.data(), static_cast<std::int64_t>(count),
+                                 vocabulary(), teacher.temperature, teacher.direction},
+                                shares, dlogits_, losses.divergences.data() + first);
+  };
+  distill_chunks(rows, {chunk_rows_, teacher.ratio}, weights, dhidden, losses.log_probs, divergence);
+}
+
+void OutputHead::top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink) {
+  auto& [begin, ids, log_probs, rest] = stored_;
+  ids.resize(size(chunk_rows_ * k));
+  log_probs.resize(size(chunk_rows_ * k));
+  rest.resize(size(chunk_rows_));
+  const TopKRows top{k, ids.data(), log_probs.data(), rest.data()};
+  each_chunk(rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
+    const auto n = static_cast<std::int64_t>(count);
+    project(hidden, rows.subspan(first, count));
+    top_k_log_probs(device_, logits_, n, vocabulary(), top);
+    sink(n, top);
   });
 }
 

@@ -6,14 +6,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "kernels/cross_entropy.h"
 #include "kernels/device.h"
 #include "kernels/matmul.h"
+#include "kernels/top_k.h"
 #include "model/parameters.h"
 #include "tensor/arena.h"
+#include "train/batch.h"
 
 namespace puna {
 
@@ -51,11 +54,33 @@ class OutputHead {
   void distill(const TargetedRows& rows, const Teacher& teacher, std::span<const float> weights, std::span<float> dhidden,
                const DistillationLosses& losses);
 
+  // The same against what a teacher said earlier of these rows (kernels/top_k.h has the divergences).
+  struct StoredTeacher {
+    std::span<const TeacherRow> rows;  // [N]
+    double ratio, temperature;
+    KlDirection direction;
+  };
+  void distill(const TargetedRows& rows, const StoredTeacher& teacher, std::span<const float> weights, std::span<float> dhidden,
+               const DistillationLosses& losses);
+
+  // The k likeliest tokens of rows [N] ascending, a chunk of rows at a time: sink(rows of the chunk, top).
+  using TopKSink = std::function<void(std::int64_t rows, const TopKRows& top)>;
+  void top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink);
+
   std::int64_t vocabulary() const { return parameters_.config().vocabulary; }
   // Bytes the constructor allocates, and with `distils` what the first distill() adds.
   static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false);
 
  private:
+  struct Mixture {  // of a chunk's two losses
+    std::int64_t chunk;
+    double ratio;
+  };
+  // divergence(first, count, weights [count]) adds the gradient of sum_i weights[i] divergences[first + i] to dlogits_ [count, V].
+  template <typename Divergence>
+  void distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights, std::span<float> dhidden,
+                      std::span<double> log_probs, const Divergence& divergence);
+
   // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V].
   void project(std::span<const float> hidden, std::span<const std::int32_t> rows);
   // dlogits [rows, V] of the chunk project() has seen last, on to dhidden and the output matrix.
@@ -73,6 +98,11 @@ class OutputHead {
   float* dlogits_ = nullptr;  // [C, V]; nullptr before the first distill()
   ActivationBuffer activations_;
   std::vector<float> weights_;  // [C] of one of the losses of distillation
+  struct Stored {               // of a chunk, as kernels/top_k.h takes it
+    std::vector<std::int64_t> begin;
+    std::vector<std::int32_t> ids;
+    std::vector<float> log_probs, rest;
+  } stored_;
 };
 
 }  // namespace puna

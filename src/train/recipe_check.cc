@@ -94,8 +94,6 @@ void check_optimizer(const Recipe& r) {
 }
 
 void check_objective(const Recipe& r) {
-  require(r.objective != "distillation" || !r.distillation.teacher.empty(), "distillation.teacher",
-          "is empty, and the objective is distillation");
   require(r.distillation.ratio >= 0 && r.distillation.ratio <= 1, "distillation.ratio", "is {}, expected 0 to 1",
           r.distillation.ratio);
   require(r.distillation.temperature > 0, "distillation.temperature", "is {}, expected more than 0", r.distillation.temperature);

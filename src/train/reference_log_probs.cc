@@ -2,10 +2,8 @@
 #include "train/reference_log_probs.h"
 
 #include <algorithm>
-#include <bit>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -14,24 +12,16 @@
 #include "base/interrupted.h"
 #include "base/sha256.h"
 #include "tensor/atomic_file.h"
+#include "train/data/little_endian.h"
 #include "train/network.h"
 #include "train/objectives/answers.h"
 
 namespace puna {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "the file is read as it lies");
-
 constexpr std::string_view kMagic = "PUNAREFS";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFingerprint = 64, kHeader = 16 + kFingerprint + 8, kEntry = 24;
-
-template <typename T>
-T read(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof(value));
-  return value;
-}
 
 template <typename T>
 void hash_value(Sha256& hash, const T& value) {
@@ -74,16 +64,17 @@ ReferenceLogProbs::ReferenceLogProbs(std::span<const std::byte> bytes, std::stri
   const char* const text = reinterpret_cast<const char*>(bytes.data());
   if (bytes.size() < kHeader || std::string_view(text, kMagic.size()) != kMagic)
     fail(ErrorKind::kBadInput, where_, "holds no log-probabilities of a reference");
-  const auto version = read<std::uint32_t>(&bytes[8]);
+  const auto version = read_number<std::uint32_t>(&bytes[8]);
   if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "is of version {}, expected {}", version, kVersion);
   fingerprint_.assign(text + 16, kFingerprint);
-  const auto count = read<std::uint64_t>(&bytes[kHeader - 8]);
+  const auto count = read_number<std::uint64_t>(&bytes[kHeader - 8]);
   const auto body = checked_multiply(count, kEntry);
   if (!body || *body != bytes.size() - kHeader)
     fail(ErrorKind::kBadInput, where_, "{} answers do not fit its {} bytes: it was cut short", count, bytes.size());
   entries_.reserve(static_cast<std::size_t>(count));
   for (std::size_t at = kHeader; at < bytes.size(); at += kEntry) {
-    const Entry entry{{read<std::uint64_t>(&bytes[at]), read<std::uint64_t>(&bytes[at + 8])}, read<double>(&bytes[at + 16])};
+    const Entry entry{{read_number<std::uint64_t>(&bytes[at]), read_number<std::uint64_t>(&bytes[at + 8])},
+                      read_number<double>(&bytes[at + 16])};
     if (!std::isfinite(entry.log_prob) || (!entries_.empty() && !(entries_.back() < entry)))
       fail(ErrorKind::kBadInput, where_, "answer {} of {} is damaged: remove the file, and the reference is asked again",
            entries_.size() + 1, count);
@@ -145,8 +136,7 @@ void ReferenceLogProbs::add(const PackedBatch& batch, std::span<const double> lo
 
 void ReferenceLogProbs::settle() {
   std::ranges::stable_sort(entries_);
-  const auto repeated = std::ranges::unique(entries_);
-  entries_.erase(repeated.begin(), repeated.end());
+  entries_.erase(std::unique(entries_.begin(), entries_.end()), entries_.end());
 }
 
 bool ReferenceLogProbs::knows(const PackedBatch& batch) const {

@@ -92,6 +92,15 @@ std::string TrainMemory::text() const {
   return text;
 }
 
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows) {
+  TrainMemory memory;
+  memory.parts = {{"model files, mapped", reader.weight_bytes},
+                  {"activations", GradientPass::bytes(reader.config, rows, Keep::kNothing, 0)},
+                  {"logits of a chunk", OutputHead::bytes(reader.config, rows)}};
+  memory.available = available_memory();
+  return memory;
+}
+
 TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
   const ModelConfig& config = models.start->config;
   const TrainChoice choice = train_choice(recipe, config, objective);
@@ -104,16 +113,15 @@ TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, con
   add("trained values and gradients", Parameters::bytes(config, choice));
   add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
   add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank));
-  add("logits of a chunk", OutputHead::bytes(config, rows, models.teacher != nullptr));
-  const auto passes = [&](const std::shared_ptr<const Checkpoint>& reader) {
-    return GradientPass::bytes(reader->config, rows, Keep::kNothing, 0) + OutputHead::bytes(reader->config, rows);
-  };
+  add("logits of a chunk", OutputHead::bytes(config, rows, objective.needs_teacher));
   const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
-    if (reader) add(name, (reader != models.start ? reader->weight_bytes : 0) + passes(reader));
+    if (!reader) return;
+    const bool own_files = reader != models.start;
+    add(name, plan_reader_memory(*reader, rows).total() - (own_files ? 0 : reader->weight_bytes));
   };
   add_reader("teacher", models.teacher);
   if (models.reference && recipe.dpo.precompute_reference)
-    memory.before = models.reference->weight_bytes + passes(models.reference);
+    memory.before = plan_reader_memory(*models.reference, rows).total();
   else if (recipe.lora.rank == 0 || models.reference != models.start)
     add_reader("reference", models.reference);
   std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });

@@ -53,6 +53,8 @@ struct TrainMemory {
   std::string text() const;
 };
 TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective);
+// Of a network that is only read, in batches of so many rows: a teacher by itself.
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows);
 // Throws kNoRoom with the figures and what would make it smaller.
 void check_train_memory(const TrainMemory& memory, const Recipe& recipe);
 

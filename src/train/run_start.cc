@@ -95,7 +95,7 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve) {
     models.reference = recipe.dpo.reference.empty() ? models.start : open_checkpoint(resolve(recipe.dpo.reference));
     check_same_vocabulary(*models.start, *models.reference, "dpo.reference");
   }
-  if (objective.needs_teacher) {
+  if (objective.needs_teacher && !recipe.distillation.teacher.empty()) {
     models.teacher = open_checkpoint(resolve(recipe.distillation.teacher));
     check_same_vocabulary(*models.start, *models.teacher, "distillation.teacher");
   }
@@ -154,6 +154,9 @@ DataOptions data_options(const Recipe& recipe, const RunModels& models, bool val
   options.count_format_tokens = recipe.reading.train_format_tokens;
   options.over_long = over_long_from_name(recipe.reading.over_long).value_or(OverLong::kDrop);
   options.one_row_answers = recipe.reward.rows == "paper" && find_objective(recipe.objective).one_row_answers;
+  // Without a teacher, what the data brings takes its place.
+  if (find_objective(recipe.objective).needs_teacher && !models.teacher)
+    options.teacher_vocabulary = models.start->config.vocabulary;
   options.strict = recipe.reading.strict;
   options.shuffle = !validation;
   options.epochs = validation ? 1 : recipe.epochs > 0 ? recipe.epochs : recipe.reading.at_end == "stop" ? 1 : 0;

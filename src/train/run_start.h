@@ -22,7 +22,7 @@ using ModelResolver = std::function<std::filesystem::path(const std::string& nam
 struct RunModels {
   std::shared_ptr<Checkpoint> start;            // a new model has a config and a tokenizer only
   std::shared_ptr<const Checkpoint> reference;  // for objectives that compare with one; may be `start`
-  std::shared_ptr<const Checkpoint> teacher;
+  std::shared_ptr<const Checkpoint> teacher;    // for objectives that learn from one; null: the data brings what it says
 };
 // Throws what opening throws, kUsage where the recipe's parts contradict each other (vocabularies that differ, no tokenizer, …).
 RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve);

@@ -203,7 +203,7 @@ std::optional<ReferenceLogProbs> Trainer::Parts::precompute_reference(bool resum
     std::vector<std::int64_t> lengths;
     for (std::size_t stage = 0; stage < plan.stages(); ++stage) lengths.push_back(plan.stage(stage).sequence_length);
     std::ranges::sort(lengths);
-    lengths.erase(std::ranges::unique(lengths).begin(), lengths.end());
+    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
     answers = ask_reference(
         {recipe, models, lengths, file.string()}, device,
         [&](std::int64_t done, std::int64_t all) { observer.asked_reference(done, all); }, interrupted);
@@ -311,7 +311,7 @@ std::string Trainer::Parts::where_of(const StepBatches& step) const {
     for (const std::int64_t example : batch.examples) places.push_back(loader->where(example));
   }
   std::ranges::sort(places);
-  places.erase(std::ranges::unique(places).begin(), places.end());
+  places.erase(std::unique(places.begin(), places.end()), places.end());
   const std::size_t all = places.size();
   if (all > kShown) places.resize(kShown);
   return fmt::format("{}{}", fmt::join(places, ", "), all > kShown ? fmt::format(" and {} more", all - kShown) : "");

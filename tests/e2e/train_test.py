@@ -174,6 +174,62 @@ class TrainTest(unittest.TestCase):
         self.assertIn("exists already", self.puna("recipe", "copy", "dpo-8b", "mine.yaml", code=2).stderr)
         self.assertIn("optimizer.learning_rate", self.puna("recipe", "fields").stdout)
 
+    def test_a_teacher_asked_once(self):
+        self.puna("train", self.recipe(out=self.path("teacher")))
+        held = self.path("held.txt")
+        with open(held, "w") as file:
+            file.write(sentences(50, 7))
+        student = dict(objective="distillation", steps=20, seed=9, validation=[held], out=self.path("student"))
+        asked = json.loads(self.puna("distill-data", "teacher/latest", self.recipe(**student), "--out", "taught", "--top-k", "8",
+                                     "--json").stdout)
+        self.assertEqual(sorted(os.listdir(self.path("taught"))), ["data-0.bin", "validation-0.bin"])
+        self.assertEqual(asked["bytes"], sum(os.path.getsize(self.path(name)) for name in asked["data"] + asked["validation"]))
+        self.assertLess(asked["rest"], 0.2)
+        taught = ["--data", json.dumps(asked["data"]), "--validation", json.dumps(asked["validation"])]
+        shown = self.puna("train", "recipe.yaml", *taught, "--inspect", "1").stdout
+        self.assertIn("the teacher's 8 likeliest of", shown)
+        self.puna("train", "recipe.yaml", *taught)
+        self.puna("train", "recipe.yaml", *taught, "--objective", "next_token", "--out", "plain")
+        self.assertIn("holds nothing that a teacher says", self.puna("train", "recipe.yaml", "--out", "x", code=2).stderr)
+        self.assertIn("is not empty: --force", self.puna("distill-data", "teacher/latest", "recipe.yaml", "--out", "taught", code=2).stderr)
+        self.assertIn("learns from no teacher", self.puna("distill-data", "teacher/latest", self.recipe(), "--out", "y", code=2).stderr)
+
+    def test_a_teacher_that_is_interrupted_leaves_no_half_file(self):
+        self.puna("train", self.recipe(steps=2, out=self.path("teacher")))
+        with open(self.path("long.txt"), "w") as file:
+            file.write(sentences(400000, 3))
+        recipe = self.recipe(objective="distillation", data=[self.path("long.txt")])
+        process = subprocess.Popen([PUNA, "distill-data", "teacher/latest", recipe, "--out", "taught"], cwd=self.folder)
+        for _ in range(600):
+            if glob.glob(self.path("taught/*")):
+                break
+            time.sleep(0.1)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(), 130)
+        self.assertEqual(os.listdir(self.path("taught")), [])
+
+    def test_a_reference_asked_once(self):
+        self.puna("train", self.recipe(steps=2, out=self.path("base")))
+        with open(self.path("pairs.jsonl"), "w") as file:
+            for i in range(40):
+                file.write(json.dumps({"prompt": "the", "chosen": " cat sees %d" % i, "rejected": " dog and and %d" % i}) + "\n")
+        recipe = self.recipe(objective="dpo", model=self.path("base/latest"), new_model={}, tokenizer="", steps=4,
+                             data=[self.path("pairs.jsonl")], reading={"plain_strings": True})
+        losses = {}
+        for once in ("false", "true"):
+            lines = self.puna("train", recipe, "--dpo.precompute_reference", once, "--out", once, "--json").stdout.splitlines()
+            events = [json.loads(line) for line in lines]
+            losses[once] = [event["loss"] for event in events if event["event"] == "step"]
+            self.assertEqual([event["rows"] for event in events if event["event"] == "reference"], [40] if once == "true" else [])
+        for each_step, once in zip(losses["false"], losses["true"]):
+            self.assertAlmostEqual(each_step, once, 5)
+        plan = lambda once: json.loads(self.puna("train", recipe, "--plan", "--json", "--dpo.precompute_reference", once).stdout)
+        self.assertIn("reference", plan("false")["parts"])
+        self.assertNotIn("reference", plan("true")["parts"])
+        self.assertGreater(plan("true")["before_bytes"], 0)
+        self.assertIn("reference.bin", os.listdir(self.path("true")))
+
     def test_average(self):
         self.puna("train", self.recipe(steps=2, out=self.path("a")))
         self.puna("train", self.recipe(steps=2, seed=2, out=self.path("b")))

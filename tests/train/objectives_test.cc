@@ -281,7 +281,9 @@ TEST(Objectives, SayWhatTheyRefuse) {
   ObjectiveContext context{test.student->parameters, test.student->head, test.device, 64};
   context.options.beta = 0;
   expect_error(ErrorKind::kUsage, "[dpo.beta] 0 found, expected a number above 0", [&] { find_objective("dpo").make(context); });
-  expect_error(ErrorKind::kUsage, "[distillation.teacher] no teacher given", [&] { find_objective("distillation").make(context); });
+  test.step.trained_tokens = 1;
+  expect_error(ErrorKind::kUsage, "[distillation.teacher] no teacher given",
+               [&] { compute_step(*test.student, *find_objective("distillation").make(context), test.step, test.device); });
   TestNetwork other(open_checkpoint(golden("train/tied")), {.trained = Trained::kNothing}, test.device, Keep::kNothing);
   context.teacher = &other.pass;
   context.teacher_head = &other.head;

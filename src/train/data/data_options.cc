@@ -7,7 +7,7 @@
 namespace puna {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, DataKind>, 10> kKinds = {{{"auto", DataKind::kAuto},
+constexpr std::array<std::pair<std::string_view, DataKind>, 11> kKinds = {{{"auto", DataKind::kAuto},
                                                                            {"text", DataKind::kText},
                                                                            {"text_rows", DataKind::kTextRows},
                                                                            {"messages", DataKind::kMessages},
@@ -16,7 +16,8 @@ constexpr std::array<std::pair<std::string_view, DataKind>, 10> kKinds = {{{"aut
                                                                            {"completion", DataKind::kCompletion},
                                                                            {"preference", DataKind::kPreference},
                                                                            {"ranked", DataKind::kRanked},
-                                                                           {"tokens", DataKind::kTokens}}};
+                                                                           {"tokens", DataKind::kTokens},
+                                                                           {"teacher_tokens", DataKind::kTeacherTokens}}};
 constexpr std::array<std::pair<std::string_view, OverLong>, 3> kOverLong = {
     {{"drop", OverLong::kDrop}, {"truncate", OverLong::kTruncate}, {"error", OverLong::kError}}};
 

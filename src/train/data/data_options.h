@@ -23,6 +23,7 @@ enum class DataKind {
   kPreference,   // {"prompt": …, "chosen": …, "rejected": …}; without a prompt, what chosen and rejected begin with in common
   kRanked,       // {"prompt": …, "answers": […]}: best first
   kTokens,       // a token shard (token_shard.h)
+  kTeacherTokens,  // … with what a teacher says of it (teacher_shard.h)
 };
 
 // What happens to an example that is longer than the sequence length.
@@ -52,7 +53,9 @@ struct DataOptions {
   bool shuffle = true;
   double epochs = 0;  // passes over each source, then it ends; 0: again and again
   std::uint64_t seed = 1;
-  int rank = 0, ranks = 1;        // this process reads every ranks-th example of the order
+  int rank = 0, ranks = 1;  // this process reads every ranks-th example of the order
+  // Above 0: all files must be shards of a teacher with so many tokens, and examples bring what it says.
+  std::int64_t teacher_vocabulary = 0;
   std::string date;               // for prompts that tell the model today's date: "26 Jul 2024"; empty leaves it out
   std::filesystem::path scratch;  // where compressed files are unpacked to; empty: the system's folder for temporary files
   std::int64_t scratch_bytes = std::int64_t{256} << 30;  // one unpacked file may be at most this large

@@ -68,12 +68,13 @@ ExampleEncoder::ExampleEncoder(const Tokenizer& tokenizer, PromptFormat format, 
       plain_strings_(options.plain_strings),
       splits_text_(!options.whole_documents),
       truncates_(options.over_long == OverLong::kTruncate),
+      brings_teacher_(options.teacher_vocabulary > 0),
       date_(options.date),
       begin_(tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt),
       end_(end_of_text(tokenizer)) {}
 
 void ExampleEncoder::check(DataKind kind) const {
-  if (kind == DataKind::kTokens) return;
+  if (kind == DataKind::kTokens || kind == DataKind::kTeacherTokens) return;
   const bool is_text = kind == DataKind::kText || kind == DataKind::kTextRows;
   const bool may_be_text = kind == DataKind::kCompletion || kind == DataKind::kPreference || kind == DataKind::kRanked;
   if ((is_text || plain_strings_) && !end_) {
@@ -90,12 +91,31 @@ Example ExampleEncoder::encode(const Row& row) const {
   return row.messages.empty() ? encode_text(row) : encode_conversation(row);
 }
 
-Example ExampleEncoder::encode_document(std::vector<Token> tokens) const {
+void ExampleEncoder::check_ids(const std::vector<Token>& tokens) const {
   for (const Token token : tokens) {
     if (tokenizer_.contains(token)) continue;
     fail(ErrorKind::kBadInput, "token shard",
          "id {} is outside the tokenizer's vocabulary of {}: the shard was made with another one", id(token), tokenizer_.size());
   }
+}
+
+// As the teacher saw it: its parts are not split again.
+Example ExampleEncoder::encode_taught(const TeacherShard& shard, std::int64_t document) const {
+  TeacherShard::Document taught = shard.document(document);
+  check_ids(taught.tokens);
+  Example example;
+  example.tokens = std::move(taught.tokens);
+  example.trained = std::move(taught.trained);
+  if (brings_teacher_) {
+    example.teacher = &shard;
+    example.teacher_offset = taught.offset;
+  }
+  check_trained(example);
+  return example;
+}
+
+Example ExampleEncoder::encode_document(std::vector<Token> tokens) const {
+  check_ids(tokens);
   Example example;
   example.trained.assign(tokens.size(), true);
   example.tokens = std::move(tokens);

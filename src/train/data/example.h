@@ -9,6 +9,8 @@
 
 namespace puna {
 
+class TeacherShard;
+
 // One of the answers to an example's prompt.
 struct AnswerTokens {
   std::vector<Token> tokens;  // [n], n > 0
@@ -23,6 +25,11 @@ struct Example {
   bool one_row = false;               // answers stand behind each other and see those before; else each sees the prompt alone
   bool splittable = false;            // a document that may continue in the next sequence
   std::int64_t index = 0;             // Loader::where() tells its file and line
+
+  // Where the data brings what a teacher says of the trained tokens (DataOptions::teacher_vocabulary): the shard, which the loader
+  // holds, and the place of the first row.
+  const TeacherShard* teacher = nullptr;
+  std::int64_t teacher_offset = 0;
 
   // Rows of a packed batch. A token is a row when it predicts another; behind a prompt, each answer has one row for the prompt's
   // last token and one for each of its own (a reward is read from the last). In one row, every token is a row once.

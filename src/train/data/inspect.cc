@@ -3,9 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
 #include <string_view>
+#include <vector>
 
 #include "base/progress.h"
+#include "train/data/teacher_shard.h"
 
 namespace puna {
 namespace {
@@ -53,6 +59,33 @@ std::string render_tokens(const std::vector<Token>& tokens, const std::vector<bo
   return out;
 }
 
+// What the teacher says of the first trained tokens: its three likeliest, and how much the others have.
+std::string render_teacher(const Example& example, const Tokenizer& tokenizer) {
+  constexpr std::int64_t kTokens = 5, kLikeliest = 3;
+  const TeacherShard& shard = *example.teacher;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(shard.top_k()));
+  std::vector<float> log_probs(ids.size());
+  std::vector<std::size_t> order(ids.size());
+  std::string out = fmt::format("the teacher's {} likeliest of {} tokens:\n", shard.top_k(), shard.vocabulary());
+  std::int64_t offset = example.teacher_offset, shown = 0;
+  const auto piece = [&](Token token) {
+    return "'" + printable(tokenizer.contains(token) ? tokenizer.piece(token, true) : fmt::format("<{}>", id(token))) + "'";
+  };
+  for (std::size_t t = 0; t < example.tokens.size() && shown < kTokens; ++t) {
+    if (!example.trained[t]) continue;
+    const float rest = shard.read_row(offset, ids.data(), log_probs.data());
+    offset += shard.row_bytes();
+    ++shown;
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_sort(order, std::greater<>(), [&](std::size_t i) { return log_probs[i]; });
+    out += fmt::format("  {} is", piece(example.tokens[t]));
+    for (std::size_t i = 0; i < std::min<std::size_t>(order.size(), kLikeliest); ++i)
+      out += fmt::format(" {} {:.3f},", piece(Token{ids[order[i]]}), std::exp(log_probs[order[i]]));
+    out += fmt::format(" outside all {:.4f}\n", std::exp(rest));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string render_example(const Example& example, const Tokenizer& tokenizer, InspectStyle style) {
@@ -79,6 +112,7 @@ std::string inspect(Loader& loader, int count, InspectStyle style) {
     out += fmt::format("\n--- {}: {} rows, {} trained tokens\n", loader.where(example->index), example->rows(),
                        example->trained_tokens());
     out += render_example(*example, loader.tokenizer(), style);
+    if (example->teacher != nullptr) out += render_teacher(*example, loader.tokenizer());
   }
   out += "\n" + loader.report().text();
   loader.restore(state);

@@ -38,11 +38,27 @@ void check_options(const DataOptions& options) {
 
 }  // namespace
 
+void Loader::Impl::check_teacher(const RowFile& file, const std::string& path) const {
+  if (options.teacher_vocabulary == 0) return;
+  const TeacherShard* const teacher = file.teacher();
+  if (teacher == nullptr) {
+    fail(ErrorKind::kUsage, path,
+         "holds nothing that a teacher says: name one in distillation.teacher, or let puna distill-data write it down");
+  }
+  if (teacher->vocabulary() == options.teacher_vocabulary) return;
+  fail(ErrorKind::kBadInput, path,
+       "is of a teacher with {} tokens in its vocabulary, the model has {}: they must be the same tokens", teacher->vocabulary(),
+       options.teacher_vocabulary);
+}
+
 void Loader::Impl::open() {
   std::int64_t rows = 0;
   for (const DataSource& source : options.sources) {
     sources.emplace_back(source, options);
-    for (const RowFile& file : sources.back().files()) encoder.check(file.kind());
+    for (const RowFile& file : sources.back().files()) {
+      encoder.check(file.kind());
+      check_teacher(file, source.path);
+    }
     first_index.push_back(rows);
     rows += sources.back().rows();
     if (sources.back().rows() < options.ranks) {

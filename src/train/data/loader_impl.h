@@ -47,6 +47,7 @@ struct Loader::Impl {
       : options(std::move(given)), tokenizer(its_tokenizer), encoder(tokenizer, std::move(format), options) {}
 
   void open();
+  void check_teacher(const RowFile& file, const std::string& path) const;
   void set_weights(std::span<const double> shares);
 
   std::int64_t rows_of_rank(std::size_t source) const {

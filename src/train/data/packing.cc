@@ -5,6 +5,9 @@
 #include <map>
 #include <numeric>
 
+#include "base/error.h"
+#include "train/data/teacher_shard.h"
+
 namespace puna {
 namespace {
 
@@ -22,9 +25,15 @@ void add_row(PackedBatch& batch, Token token, std::int64_t position, Token targe
 void add_document(PackedBatch& batch, const Slice& slice) {
   const Example& example = *slice.example;
   batch.segments.push_back({size_of(batch), slice.rows});
+  std::int64_t offset = example.teacher_offset;
+  PUNA_CHECK(example.teacher == nullptr || slice.first == 0, "packing", "a teacher's document was split at {}", slice.first);
   for (std::int64_t row = 0; row < slice.rows; ++row) {
     const auto t = static_cast<std::size_t>(slice.first + row);
-    add_row(batch, example.tokens[t], row, example.tokens[t + 1], example.trained[t + 1]);
+    const bool trained = example.trained[t + 1];
+    add_row(batch, example.tokens[t], row, example.tokens[t + 1], trained);
+    if (example.teacher == nullptr) continue;
+    batch.teacher.push_back(trained ? TeacherRow{example.teacher, offset} : TeacherRow{});
+    if (trained) offset += example.teacher->row_bytes();
   }
 }
 

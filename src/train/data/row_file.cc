@@ -36,13 +36,19 @@ char first_character(std::string_view text) {
 
 RowFile::RowFile(const std::filesystem::path& path, DataKind kind, const DataOptions& options)
     : name_(path.string()), file_(open(path, options)), kind_(kind) {
-  const bool is_shard = TokenShard::is_shard(file_.bytes());
+  const bool is_shard = TokenShard::is_shard(file_.bytes()), is_teacher = TeacherShard::is_shard(file_.bytes());
   if (kind_ == DataKind::kAuto && is_shard) kind_ = DataKind::kTokens;
+  if (kind_ == DataKind::kAuto && is_teacher) kind_ = DataKind::kTeacherTokens;
   if (kind_ == DataKind::kTokens) {
     shard_.emplace(file_.bytes(), name_);
     return;
   }
-  if (is_shard) fail(ErrorKind::kBadInput, name_, "this is a token shard, but its kind was given as {}", name_of(kind_));
+  if (kind_ == DataKind::kTeacherTokens) {
+    teacher_.emplace(file_.bytes(), name_);
+    return;
+  }
+  if (is_shard || is_teacher)
+    fail(ErrorKind::kBadInput, name_, "this is a token shard, but its kind was given as {}", name_of(kind_));
   if (kind_ == DataKind::kAuto) {
     const std::string extension = data_extension(path);
     const char first = first_character(text_of(file_));
@@ -75,7 +81,10 @@ void RowFile::index_rows(const DataOptions& options) {
   }
 }
 
-std::int64_t RowFile::rows() const { return shard_ ? shard_->documents() : static_cast<std::int64_t>(offsets_.size()) - 1; }
+std::int64_t RowFile::rows() const {
+  if (shard_) return shard_->documents();
+  return teacher_ ? teacher_->documents() : static_cast<std::int64_t>(offsets_.size()) - 1;
+}
 
 std::string_view RowFile::row(std::int64_t index) const {
   const auto at = static_cast<std::size_t>(index);
@@ -85,7 +94,7 @@ std::string_view RowFile::row(std::int64_t index) const {
 }
 
 std::string RowFile::where(std::int64_t index) const {
-  if (shard_) return fmt::format("{}: document {}", name_, index + 1);
+  if (shard_ || teacher_) return fmt::format("{}: document {}", name_, index + 1);
   const std::string_view before = text_of(file_).substr(0, offsets_[static_cast<std::size_t>(index)]);
   return fmt::format("{}:{}", name_, std::count(before.begin(), before.end(), '\n') + 1);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One file as numbered rows: lines of JSON, elements of a JSON array, documents of a text, documents of a token shard. The file is
+// One file as numbered rows: lines of JSON, elements of a JSON array, documents of a text, documents of a shard. The file is
 // mapped, never loaded; what is kept is where each row begins, 8 bytes. Compressed files are unpacked first (unpack.h).
 #pragma once
 
@@ -13,6 +13,7 @@
 
 #include "base/mapped_file.h"
 #include "train/data/data_options.h"
+#include "train/data/teacher_shard.h"
 #include "train/data/token_shard.h"
 
 namespace puna {
@@ -33,6 +34,7 @@ class RowFile {
   bool begins_document(std::int64_t index) const { return !is_one_document_ || index == 0; }
   bool ends_document(std::int64_t index) const { return !is_one_document_ || index + 1 == rows(); }
   const TokenShard* shard() const { return shard_ ? &*shard_ : nullptr; }
+  const TeacherShard* teacher() const { return teacher_ ? &*teacher_ : nullptr; }
 
   // "data/chat.jsonl:17", counted in lines from 1; "shard.bin: document 17" for shards.
   std::string where(std::int64_t index) const;
@@ -47,6 +49,7 @@ class RowFile {
   std::string_view trimmed_;            // the characters that are cut from a row's end
   std::vector<std::uint64_t> offsets_;  // [rows + 1] where rows begin, and where the last ends
   std::optional<TokenShard> shard_;
+  std::optional<TeacherShard> teacher_;
 };
 
 }  // namespace puna

@@ -36,6 +36,7 @@ std::string Source::where(std::int64_t row) const {
 Example Source::read(std::int64_t row, const ExampleEncoder& encoder, bool plain_strings) const {
   const auto [file, at] = place(row);
   if (const TokenShard* shard = file.shard()) return encoder.encode_document(shard->document(at));
+  if (const TeacherShard* teacher = file.teacher()) return encoder.encode_taught(*teacher, at);
   if (file.kind() != DataKind::kText) return encoder.encode(read_json_row(file.kind(), file.row(at), plain_strings));
   Row text = read_text_row(file.row(at));
   text.begins = file.begins_document(at);

@@ -1,35 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/data/token_shard.h"
 
-#include <bit>
 #include <cstring>
 #include <optional>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "train/data/little_endian.h"
 
 namespace puna {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "shards are read as they lie");
-
 constexpr char kMagic[] = {'P', 'U', 'N', 'A', 'T', 'O', 'K', 'S'};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint64_t kHeader = 40;
-
-template <typename T>
-T read(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof(value));
-  return value;
-}
-
-template <typename T>
-void append(std::vector<char>& buffer, T value) {
-  const auto* bytes = reinterpret_cast<const char*>(&value);
-  buffer.insert(buffer.end(), bytes, bytes + sizeof(value));
-}
 
 // nullopt where it does not fit in 64 bits.
 std::optional<std::uint64_t> padded_ids(std::uint64_t tokens, std::uint64_t width) {
@@ -46,11 +31,11 @@ bool TokenShard::is_shard(std::span<const std::byte> bytes) {
 
 TokenShard::TokenShard(std::span<const std::byte> bytes, std::string where) : where_(std::move(where)) {
   if (!is_shard(bytes) || bytes.size() < kHeader) fail(ErrorKind::kBadInput, where_, "this is not a token shard");
-  const auto version = read<std::uint32_t>(&bytes[8]), width = read<std::uint32_t>(&bytes[12]);
+  const auto version = read_number<std::uint32_t>(&bytes[8]), width = read_number<std::uint32_t>(&bytes[12]);
   if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "a token shard of version {}, expected {}", version, kVersion);
   if (width != 2 && width != 4) fail(ErrorKind::kBadInput, where_, "ids of {} bytes, expected 2 or 4", width);
-  const auto tokens = read<std::uint64_t>(&bytes[16]), documents = read<std::uint64_t>(&bytes[24]);
-  const auto vocabulary = read<std::uint64_t>(&bytes[32]);
+  const auto tokens = read_number<std::uint64_t>(&bytes[16]), documents = read_number<std::uint64_t>(&bytes[24]);
+  const auto vocabulary = read_number<std::uint64_t>(&bytes[32]);
   const auto ids = padded_ids(tokens, width), ends = checked_multiply(documents, 8);
   const auto body = ids && ends ? checked_add(*ids, *ends) : std::nullopt;
   if (!body || *body != bytes.size() - kHeader) {
@@ -77,14 +62,16 @@ TokenShard::TokenShard(std::span<const std::byte> bytes, std::string where) : wh
   }
 }
 
-std::int64_t TokenShard::end_of(std::int64_t document) const { return document < 0 ? 0 : read<std::int64_t>(ends_ + document * 8); }
+std::int64_t TokenShard::end_of(std::int64_t document) const {
+  return document < 0 ? 0 : read_number<std::int64_t>(ends_ + document * 8);
+}
 
 std::vector<Token> TokenShard::document(std::int64_t index) const {
   const std::int64_t begin = end_of(index - 1), end = end_of(index);
   std::vector<Token> document;
   document.reserve(static_cast<std::size_t>(end - begin));
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::uint32_t token = width_ == 2 ? read<std::uint16_t>(ids_ + i * 2) : read<std::uint32_t>(ids_ + i * 4);
+    const std::uint32_t token = read_id(ids_, i, width_);
     if (token >= vocabulary_) {
       fail(ErrorKind::kBadInput, where_, "id {} at place {} is outside its vocabulary of {}", token, i, vocabulary_);
     }
@@ -94,10 +81,14 @@ std::vector<Token> TokenShard::document(std::int64_t index) const {
 }
 
 TokenShardWriter::TokenShardWriter(const std::filesystem::path& path, std::int64_t vocabulary)
-    : path_(path), file_(path, std::ios::binary), vocabulary_(vocabulary), width_(vocabulary <= 65536 ? 2 : 4) {
-  buffer_.assign(kHeader, 0);  // the magic number comes last: until then this is no shard
-  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+    : path_(path), file_(path, std::ios::binary), vocabulary_(vocabulary), width_(id_width(vocabulary)) {
+  buffer_.assign(kHeader, std::byte{0});  // the magic number comes last: until then this is no shard
+  flush();
   if (!file_) fail(ErrorKind::kNoRoom, path_.string(), "cannot write the token shard here");
+}
+
+void TokenShardWriter::flush() {
+  file_.write(reinterpret_cast<const char*>(buffer_.data()), static_cast<std::streamsize>(buffer_.size()));
 }
 
 void TokenShardWriter::add(std::span<const Token> document) {
@@ -105,29 +96,26 @@ void TokenShardWriter::add(std::span<const Token> document) {
   buffer_.clear();
   for (const Token token : document) {
     PUNA_CHECK(id(token) >= 0 && id(token) < vocabulary_, path_.string(), "id {} is outside the vocabulary", id(token));
-    if (width_ == 2) {
-      append(buffer_, static_cast<std::uint16_t>(id(token)));
-    } else {
-      append(buffer_, static_cast<std::uint32_t>(id(token)));
-    }
+    append_id(buffer_, id(token), width_);
   }
-  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  flush();
   tokens_ += static_cast<std::int64_t>(document.size());
   ends_.push_back(static_cast<std::uint64_t>(tokens_));
 }
 
 void TokenShardWriter::finish() {
-  buffer_.assign(static_cast<std::size_t>((8 - tokens_ * width_ % 8) % 8), 0);
-  for (const std::uint64_t end : ends_) append(buffer_, end);
-  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
-  buffer_.assign(kMagic, kMagic + sizeof(kMagic));
-  append(buffer_, kVersion);
-  append(buffer_, static_cast<std::uint32_t>(width_));
-  append(buffer_, static_cast<std::uint64_t>(tokens_));
-  append(buffer_, static_cast<std::uint64_t>(ends_.size()));
-  append(buffer_, static_cast<std::uint64_t>(vocabulary_));
+  buffer_.assign(static_cast<std::size_t>((8 - tokens_ * width_ % 8) % 8), std::byte{0});
+  for (const std::uint64_t end : ends_) append_number(buffer_, end);
+  flush();
+  buffer_.clear();
+  for (const char c : kMagic) append_number(buffer_, c);
+  append_number(buffer_, kVersion);
+  append_number(buffer_, static_cast<std::uint32_t>(width_));
+  append_number(buffer_, static_cast<std::uint64_t>(tokens_));
+  append_number(buffer_, static_cast<std::uint64_t>(ends_.size()));
+  append_number(buffer_, static_cast<std::uint64_t>(vocabulary_));
   file_.seekp(0);
-  file_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
+  flush();
   file_.close();
   if (!file_) fail(ErrorKind::kNoRoom, path_.string(), "the token shard could not be written: is the disk full?");
 }

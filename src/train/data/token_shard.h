@@ -52,11 +52,13 @@ class TokenShardWriter {
   void finish();                              // once; a shard that is not finished is refused when it is read
 
  private:
+  void flush();
+
   std::filesystem::path path_;
   std::ofstream file_;
   std::int64_t vocabulary_, width_, tokens_ = 0;
   std::vector<std::uint64_t> ends_;
-  std::vector<char> buffer_;
+  std::vector<std::byte> buffer_;
 };
 
 }  // namespace puna

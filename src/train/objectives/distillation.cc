@@ -28,11 +28,19 @@ class Distillation : public Objective {
     rows_.collect(batch, step.trained_tokens);
     divergences_.resize(rows_.rows.size());
     const ObjectiveOptions& options = context_.options;
-    const std::span<const float> teacher_hidden =
-        context_.teacher->forward({.tokens = batch.tokens, .positions = batch.positions, .segments = batch.segments});
-    context_.head.distill(rows_.over(hidden),
-                          {*context_.teacher_head, teacher_hidden, options.ratio, options.temperature, options.direction},
-                          rows_.weights, dhidden, {rows_.log_probs, divergences_});
+    if (context_.teacher == nullptr) {
+      collect_stored(batch);
+      context_.head.distill(rows_.over(hidden),
+                            OutputHead::StoredTeacher{stored_, options.ratio, options.temperature, options.direction},
+                            rows_.weights, dhidden, {rows_.log_probs, divergences_});
+    } else {
+      const std::span<const float> teacher_hidden =
+          context_.teacher->forward({.tokens = batch.tokens, .positions = batch.positions, .segments = batch.segments});
+      context_.head.distill(
+          rows_.over(hidden),
+          OutputHead::Teacher{*context_.teacher_head, teacher_hidden, options.ratio, options.temperature, options.direction},
+          rows_.weights, dhidden, {rows_.log_probs, divergences_});
+    }
     double divergence = 0, nll = 0;
     for (std::size_t i = 0; i < rows_.rows.size(); ++i) {
       divergence += rows_.weights[i] * divergences_[i];
@@ -46,19 +54,27 @@ class Distillation : public Objective {
     return report;
   }
 
+  void collect_stored(const PackedBatch& batch) {
+    if (batch.teacher.size() != batch.tokens.size()) {
+      fail(ErrorKind::kUsage, "distillation.teacher",
+           "no teacher given: name the model to learn from, or learn from data that brings what one says (puna distill-data)");
+    }
+    stored_.clear();
+    for (const std::int32_t row : rows_.rows) stored_.push_back(batch.teacher[static_cast<std::size_t>(row)]);
+  }
+
   ObjectiveContext context_;
   TrainedRows rows_;
   std::vector<double> divergences_;  // [N]
+  std::vector<TeacherRow> stored_;   // [N]
 };
 
 }  // namespace
 
 std::unique_ptr<Objective> make_distillation(const ObjectiveContext& context) {
   const ObjectiveOptions& options = context.options;
-  if (context.teacher == nullptr || context.teacher_head == nullptr) {
-    fail(ErrorKind::kUsage, "distillation.teacher", "no teacher given: name the model to learn from");
-  }
-  if (context.teacher_head->vocabulary() != context.head.vocabulary()) {
+  PUNA_CHECK((context.teacher == nullptr) == (context.teacher_head == nullptr), "distillation", "half a teacher");
+  if (context.teacher_head != nullptr && context.teacher_head->vocabulary() != context.head.vocabulary()) {
     fail(ErrorKind::kUsage, "distillation.teacher",
          "the teacher has {} tokens and the student {}: distillation compares them token by token, choose models of one family",
          context.teacher_head->vocabulary(), context.head.vocabulary());

@@ -57,7 +57,8 @@ struct ObjectiveOptions {
   KlDirection direction = KlDirection::kForward;
 };
 
-// What an objective is made from; all references outlive it. The teacher is asked for by ObjectiveInfo::needs_teacher.
+// What an objective is made from; all references outlive it. The teacher is asked for by ObjectiveInfo::needs_teacher; nullptr
+// where batches bring what one says.
 struct ObjectiveContext {
   Parameters& parameters;
   OutputHead& head;
@@ -73,7 +74,7 @@ struct ObjectiveInfo {
   bool reads_answers;    // PackedBatch::answers, from preference data
   bool one_row_answers;  // answers of a prompt may see those before them (reward.rows)
   bool needs_reference;  // Answer::reference_log_prob (answer_log_probs() of objectives/answers.h under the reference)
-  bool needs_teacher;
+  bool needs_teacher;    // in the context or in PackedBatch::teacher
   std::vector<ExtraParameter> (*extra)(const ModelConfig& config);  // for TrainChoice::extra
   std::unique_ptr<Objective> (*make)(const ObjectiveContext& context);
 };
