@@ -66,7 +66,7 @@ TEST(HuggingFaceConfigFile, WhatIsNotRunIsRefusedByName) {
   const auto kBad = ErrorKind::kBadInput, kNot = ErrorKind::kUnsupported;
   const std::vector<std::tuple<ErrorKind, std::string, std::string>> cases = {
       {kNot, "model_type is \"qwen2\": Puna runs", R"({"model_type": "qwen2"})"},
-      {kNot, "LlamaForSequenceClassification", R"({"architectures": ["LlamaForSequenceClassification"]})"},
+      {kNot, "LlamaForTokenClassification", R"({"architectures": ["LlamaForTokenClassification"]})"},
       {kNot, "attention_bias is true", R"({"attention_bias": true})"},
       {kNot, "mlp_bias is true", R"({"mlp_bias": true})"},
       {kNot, "hidden_act is \"gelu\"", R"({"hidden_act": "gelu"})"},

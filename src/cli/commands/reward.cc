@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `puna reward`: each line of the input is a conversation, or a prompt with several answers; each gets its score on standard
 // output.
-#include "infer/reward.h"
+#include "infer/reward_model.h"
 
 #include <algorithm>
 #include <memory>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "infer/reward.h"
+#include "infer/reward_model.h"
 
 #include <functional>
 #include <numeric>
