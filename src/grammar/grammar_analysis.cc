@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "grammar/grammar_analysis.h"
+
+#include <algorithm>
+#include <queue>
+#include <utility>
+
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+}  // namespace
+
+GrammarAnalysis::GrammarAnalysis(const GrammarBuilder& builder)
+    : builder_(builder),
+      out_(builder.states_, builder.edges_.size(), [&](std::size_t i) { return builder.edges_[i].from; }),
+      in_(builder.states_, builder.edges_.size(), [&](std::size_t i) { return builder.edges_[i].edge.target; }),
+      ending_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].end; }),
+      exiting_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].repeat.exit; }),
+      continuing_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].repeat.again; }),
+      starting_(builder.states_, builder.rules_.size(), [&](std::size_t i) { return builder.rules_[i].start; }),
+      nullable_(nullable_rules()) {}
+
+// Backwards from the ends of all rules, along edges that read nothing; one that calls a rule once that rule is known to be
+// nullable.
+std::vector<bool> GrammarAnalysis::nullable_rules() const {
+  std::vector<bool> passed(at(builder_.states_), false), nullable(builder_.rules_.size(), false);
+  std::vector<std::vector<std::uint32_t>> waiting(builder_.rules_.size());  // calls whose target is passed, for the rule
+  std::vector<int> work;
+  const auto pass = [&](int state) {
+    if (passed[at(state)]) return;
+    passed[at(state)] = true;
+    work.push_back(state);
+  };
+  for (int rule = 0; rule < static_cast<int>(builder_.rules_.size()); ++rule) pass(builder_.end_of(rule));
+  while (!work.empty()) {
+    const int state = work.back();
+    work.pop_back();
+    for (const std::uint32_t rule : starting_.of(state)) {
+      nullable[rule] = true;
+      for (const std::uint32_t call : waiting[rule]) pass(edge(call).from);
+      waiting[rule].clear();
+    }
+    for (const std::uint32_t number : exiting_.of(state)) pass(repeat(number).end);
+    for (const std::uint32_t number : continuing_.of(state)) pass(repeat(number).end);
+    for (const std::uint32_t number : in_.of(state)) {
+      const GrammarEdge& read = edge(number).edge;
+      if (read.kind == EdgeKind::kBytes) continue;
+      if (read.kind == EdgeKind::kCall && !nullable[at(read.callee)]) {
+        waiting[at(read.callee)].push_back(number);
+      } else {
+        pass(edge(number).from);
+      }
+    }
+  }
+  return nullable;
+}
+
+std::vector<bool> GrammarAnalysis::only_returning() const {
+  std::vector<bool> returning(at(builder_.states_), false);
+  std::vector<int> work;
+  for (const GrammarBuilder::Rule& rule : builder_.rules_) work.push_back(rule.end);
+  while (!work.empty()) {
+    const int state = work.back();
+    work.pop_back();
+    if (returning[at(state)]) continue;
+    returning[at(state)] = true;
+    for (const std::uint32_t number : in_.of(state)) {
+      const auto& [read, from] = edge(number);
+      const bool alone = read.kind == EdgeKind::kEmpty && out_.of(from).size() == 1 && ending_.of(from).empty();
+      if (alone) work.push_back(from);
+    }
+  }
+  return returning;
+}
+
+std::vector<int> GrammarAnalysis::heights() const {
+  const std::vector<bool> returning = only_returning();
+  // Calls by their rule, and entries by their repetition; all other edges in a last group.
+  const int rules = static_cast<int>(builder_.rules_.size()), repeats = static_cast<int>(builder_.repeats_.size());
+  const auto group_of = [&](EdgeKind kind, int others) {
+    return [this, kind, others](std::size_t i) {
+      return builder_.edges_[i].edge.kind == kind ? builder_.edges_[i].edge.callee : others;
+    };
+  };
+  const GroupedNumbers calls(rules + 1, builder_.edges_.size(), group_of(EdgeKind::kCall, rules));
+  const GroupedNumbers entries(repeats + 1, builder_.edges_.size(), group_of(EdgeKind::kEnter, repeats));
+  std::vector<int> known(at(builder_.states_), kNever);
+  std::vector<bool> final(at(builder_.states_), false);
+  std::priority_queue<std::pair<int, int>, std::vector<std::pair<int, int>>, std::greater<>> queue;  // (height, state)
+  const auto offer = [&](int state, int height) {
+    if (height >= known[at(state)]) return;
+    known[at(state)] = height;
+    queue.emplace(height, state);
+  };
+  const auto follow_back = [&](std::uint32_t number) {  // an edge, once all that it depends on is final
+    const auto& [read, from] = edge(number);
+    int inner = -1, after = read.target, place = 1;
+    if (read.kind == EdgeKind::kCall) inner = builder_.start_of(read.callee), place = returning[at(after)] ? 0 : 1;
+    if (read.kind == EdgeKind::kEnter) inner = read.target, after = builder_.repeats_[at(read.callee)].repeat.exit;
+    if (!final[at(after)] || (inner >= 0 && !final[at(inner)])) return;
+    offer(from, inner < 0 ? known[at(after)] : std::max(known[at(after)], place + known[at(inner)]));
+  };
+  for (const GrammarBuilder::Rule& rule : builder_.rules_) offer(rule.end, 0);
+  for (const GrammarBuilder::Repeat& counted : builder_.repeats_) offer(counted.end, 0);
+  while (!queue.empty()) {
+    const int state = queue.top().second;
+    queue.pop();
+    if (final[at(state)]) continue;
+    final[at(state)] = true;
+    for (const std::uint32_t number : in_.of(state)) follow_back(number);
+    for (const std::uint32_t rule : starting_.of(state)) {
+      for (const std::uint32_t number : calls.of(static_cast<int>(rule))) follow_back(number);
+    }
+    for (const std::uint32_t counted : exiting_.of(state)) {
+      for (const std::uint32_t number : entries.of(static_cast<int>(counted))) follow_back(number);
+    }
+  }
+  return known;
+}
+
+template <typename Visit>
+void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
+  std::vector<int> work = {state};
+  std::vector<int> seen = {state};  // small: what can be reached without reading
+  std::vector<bool> marked;
+  const auto add = [&](int next) {
+    if (marked.empty() && seen.size() > 32) {
+      marked.assign(at(builder_.states_), false);
+      for (const int known : seen) marked[at(known)] = true;
+    }
+    if (marked.empty() ? std::find(seen.begin(), seen.end(), next) != seen.end() : marked[at(next)]) return;
+    seen.push_back(next);
+    if (!marked.empty()) marked[at(next)] = true;
+    work.push_back(next);
+  };
+  while (!work.empty()) {
+    const int current = work.back();
+    work.pop_back();
+    visit(current);
+    if (current == stop) continue;
+    for (const std::uint32_t number : ending_.of(current)) {
+      add(repeat(number).repeat.exit);
+      add(repeat(number).repeat.again);
+    }
+    for (const std::uint32_t number : out_.of(current)) {
+      const GrammarEdge& read = edge(number).edge;
+      const bool unread = read.kind == EdgeKind::kCall ? nullable_[at(read.callee)] : read.kind != EdgeKind::kBytes;
+      if (unread) add(read.target);
+    }
+  }
+}
+
+void GrammarAnalysis::refuse_left_recursion() const {
+  const int rules = static_cast<int>(builder_.rules_.size());
+  std::vector<std::vector<int>> first(at(rules));  // rules that a rule may begin with
+  for (int rule = 0; rule < rules; ++rule) {
+    visit_unread(builder_.start_of(rule), -1, [&](int state) {
+      for (const std::uint32_t number : out_.of(state)) {
+        if (edge(number).edge.kind == EdgeKind::kCall) first[at(rule)].push_back(edge(number).edge.callee);
+      }
+    });
+  }
+  enum : std::uint8_t { kNew, kOpen, kDone };
+  std::vector<std::uint8_t> mark(at(rules), kNew);
+  for (int root = 0; root < rules; ++root) {
+    if (mark[at(root)] != kNew) continue;
+    std::vector<std::pair<int, std::size_t>> path = {{root, 0}};
+    mark[at(root)] = kOpen;
+    while (!path.empty()) {
+      auto& [rule, next] = path.back();
+      if (next == first[at(rule)].size()) {
+        mark[at(rule)] = kDone;
+        path.pop_back();
+        continue;
+      }
+      const int callee = first[at(rule)][next++];
+      if (mark[at(callee)] == kOpen) {
+        fail(ErrorKind::kUnsupported, builder_.where_,
+             "{} begins with itself (left recursion), by way of {}: write a repetition, such as item (\",\" item)*",
+             builder_.rules_[at(callee)].name, builder_.rules_[at(rule)].name);
+      }
+      if (mark[at(callee)] == kNew) {
+        mark[at(callee)] = kOpen;
+        path.emplace_back(callee, 0);
+      }
+    }
+  }
+}
+
+void GrammarAnalysis::refuse_empty_repeats() const {
+  for (const GrammarBuilder::Repeat& each : builder_.repeats_) {
+    const std::uint32_t counted = each.repeat.max == kUnlimited ? each.repeat.min : each.repeat.max;
+    if (counted <= GrammarBuilder::kMaxEmptyRepeats) continue;
+    bool empty = false;
+    visit_unread(each.body, each.end, [&](int state) { empty = empty || state == each.end; });
+    if (!empty) continue;
+    fail(ErrorKind::kUnsupported, builder_.where_,
+         "something that may be empty is repeated {} times, at most {} can be counted: repeat what is never empty", counted,
+         GrammarBuilder::kMaxEmptyRepeats);
+  }
+}
+
+}  // namespace puna
