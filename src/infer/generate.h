@@ -27,7 +27,7 @@ class Session {
   // on_text gets pieces that end on whole UTF-8 characters and never hold a part of a stop string; a character that the last token
   // leaves unfinished is in `tokens` only. Ids that the tokenizer does not know are never drawn. `interrupted` stops between tokens
   // and between prefill chunks. Throws kUsage for an empty prompt or an option out of range, kNoRoom for a prompt longer than the
-  // context.
+  // context, kUnsupported where no token of the vocabulary can go on with the constraint.
   Generation generate(std::span<const Token> prompt, const GenerateOptions& options,
                       const std::function<void(std::string_view)>& on_text = {}, const std::atomic<bool>* interrupted = nullptr);
 

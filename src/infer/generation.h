@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "grammar/constraint.h"
 #include "infer/sampler.h"
 #include "text/token.h"
 
@@ -20,9 +22,14 @@ struct GenerateOptions {
   bool ignore_end = false;         // go on past end tokens
   bool with_specials = false;      // special tokens appear in the text
   int top_logprobs = -1;           // -1: no log-probabilities at all
+  // What the generated text must be, begun afresh by whoever writes it, and by nobody else meanwhile: tokens outside it are never
+  // drawn, and end and stop tokens only where it may end. The text may still be cut short by a stop string, by max_tokens or a full
+  // context. Not with ignore_end.
+  std::shared_ptr<Constraint> constraint;
 };
 
-enum class FinishReason { kEndToken, kStopString, kStopToken, kLength, kContextFull, kInterrupted };
+// kGrammarEnd: nothing may follow, and the vocabulary has no token that says so.
+enum class FinishReason { kEndToken, kStopString, kStopToken, kLength, kContextFull, kInterrupted, kGrammarEnd };
 std::string_view name(FinishReason reason);
 
 struct Generation {

@@ -37,6 +37,19 @@ std::size_t argmax(std::span<const float> logits) {
   return best;
 }
 
+// Whole words of tokens at a time, since most masks allow nearly all or nearly none.
+void forbid(std::span<const std::uint32_t> mask, std::span<float> logits) {
+  PUNA_CHECK(32 * mask.size() >= logits.size(), "sampler", "a mask of {} words for {} logits", mask.size(), logits.size());
+  for (std::size_t v = 0; v < logits.size(); v += 32) {
+    const std::uint32_t word = mask[v / 32];
+    const std::span<float> some = logits.subspan(v, std::min<std::size_t>(32, logits.size() - v));
+    if (word == ~std::uint32_t{0}) continue;
+    for (std::size_t bit = 0; bit < some.size(); ++bit) {
+      if ((word >> bit & 1u) == 0) some[bit] = -std::numeric_limits<float>::infinity();
+    }
+  }
+}
+
 void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled) {
   const double log_sum = log_sum_exp(logits);
   sampled.logprob = static_cast<double>(logits[static_cast<std::size_t>(id(sampled.token))]) - log_sum;
@@ -81,8 +94,8 @@ void Sampler::accept_prompt(std::span<const Token> tokens) {
   prompt_length_ += tokens.size();
 }
 
-SampledToken Sampler::sample(std::span<const float> logits, int top_logprobs) {
-  const std::span<const float> adjusted = adjust(logits);
+SampledToken Sampler::sample(std::span<const float> logits, int top_logprobs, std::span<const std::uint32_t> mask) {
+  const std::span<const float> adjusted = adjust(logits, mask);
   SampledToken sampled;
   sampled.token = options_.temperature == 0 ? Token{static_cast<std::int32_t>(argmax(adjusted))} : draw(adjusted);
   if (top_logprobs >= 0) add_logprobs(logits, top_logprobs, sampled);
@@ -91,9 +104,10 @@ SampledToken Sampler::sample(std::span<const float> logits, int top_logprobs) {
   return sampled;
 }
 
-std::span<const float> Sampler::adjust(std::span<const float> logits) {
-  if (!penalties_ && options_.logit_bias.empty()) return logits;
+std::span<const float> Sampler::adjust(std::span<const float> logits, std::span<const std::uint32_t> mask) {
+  if (!penalties_ && options_.logit_bias.empty() && mask.empty()) return logits;
   adjusted_.assign(logits.begin(), logits.end());
+  if (!mask.empty()) forbid(mask, adjusted_);
   for (const auto& [token, bias] : options_.logit_bias) {
     if (static_cast<std::size_t>(id(token)) >= logits.size()) {
       fail(ErrorKind::kUsage, "logit_bias", "token {} is outside the vocabulary: ids are below {}", id(token), logits.size());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The next token from logits l [V]. The steps, in order; each works on what the one before left, renormalised:
+//   mask           l[v] = -inf for every v that a grammar forbids (grammar/constraint.h)
 //   bias           l[v] += bias[v]
 //   repetition     l[v] = l[v] > 0 ? l[v] / r : l[v] r   for every v in the window (Keskar et al., 2019, section 4.1)
 //   presence, frequency   l[v] -= presence + frequency c[v]   for every v generated c[v] > 0 times (OpenAI's definition)
@@ -52,8 +53,9 @@ class Sampler {
 
   void accept_prompt(std::span<const Token> tokens);  // what the repetition penalty looks back on
   // logits [V]; remembers the token; advances the step. top_logprobs: how many entries `top` gets; -1: no log-probabilities (they
-  // cost a pass over V). Throws kBadInput where no logit is a finite number, kUsage for a bias on a token outside V.
-  SampledToken sample(std::span<const float> logits, int top_logprobs = -1);
+  // cost a pass over V). `mask` [ceil(V / 32)], where it is not empty: bit v % 32 of word v / 32 allows token v. Throws kBadInput
+  // where no allowed logit is a finite number, kUsage for a bias on a token outside V.
+  SampledToken sample(std::span<const float> logits, int top_logprobs = -1, std::span<const std::uint32_t> mask = {});
 
  private:
   struct Candidate {
@@ -63,7 +65,7 @@ class Sampler {
   };
   static bool likelier(const Candidate& a, const Candidate& b);
 
-  std::span<const float> adjust(std::span<const float> logits);
+  std::span<const float> adjust(std::span<const float> logits, std::span<const std::uint32_t> mask);
   void apply_penalties();
   Token draw(std::span<const float> logits);
   void gather_candidates(std::span<const float> logits);
@@ -82,7 +84,7 @@ class Sampler {
   std::vector<Token> history_;  // prompt, then generated; kept only where a penalty reads it
   std::size_t prompt_length_ = 0;
   double mass_ = 0;              // of the distribution that the next filter sees; the candidates may be its likeliest part only
-  std::vector<float> adjusted_;  // [V] logits after bias and penalties
+  std::vector<float> adjusted_;  // [V] logits after mask, bias and penalties
   std::vector<float> scaled_;    // [V] see Candidate
   std::vector<std::int32_t> counts_;   // [V] all zero between steps
   std::vector<Candidate> candidates_;  // [<= V] by ascending token

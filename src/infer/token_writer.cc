@@ -15,11 +15,25 @@ std::size_t known_tokens(const Checkpoint& checkpoint) {
   return checkpoint.tokenizer ? std::min(vocabulary, static_cast<std::size_t>(checkpoint.tokenizer->size())) : vocabulary;
 }
 
+// The tokens that may be drawn next; nothing where the text must end and no token says so. Throws where none may be drawn at all.
+std::optional<std::span<const std::uint32_t>> next_mask(Constraint* constraint) {
+  if (constraint == nullptr) return std::span<const std::uint32_t>();
+  const std::span<const std::uint32_t> mask = constraint->mask();
+  if (std::ranges::any_of(mask, [](std::uint32_t word) { return word != 0; })) return mask;
+  if (constraint->may_end()) return std::nullopt;
+  fail(ErrorKind::kUnsupported, "grammar", "no token of this vocabulary can go on here, and the text may not end yet");
+}
+
 void check_options(std::span<const Token> prompt, const GenerateOptions& options, const Tokenizer* tokenizer) {
   if (prompt.empty())
     fail(ErrorKind::kUsage, "generate", "the prompt has no tokens: give at least one, such as the begin-of-text token");
   if (options.max_tokens < -1) {
     fail(ErrorKind::kUsage, "max_tokens", "{} is outside the range: give 0 or more, or -1 for as many as fit", options.max_tokens);
+  }
+  if (options.constraint != nullptr && (tokenizer == nullptr || options.ignore_end)) {
+    fail(ErrorKind::kUsage, "constraint", "{}",
+         tokenizer == nullptr ? "a grammar needs a tokenizer and this checkpoint has none: leave it out"
+                              : "a text that must follow a grammar ends where that does: do not ignore end tokens");
   }
   if (!options.stop.empty() && tokenizer == nullptr) {
     fail(ErrorKind::kUsage, "stop", "stop strings need a tokenizer and this checkpoint has none: give stop tokens");
@@ -42,6 +56,8 @@ std::string_view name(FinishReason reason) {
       return "context full";
     case FinishReason::kInterrupted:
       return "interrupted";
+    case FinishReason::kGrammarEnd:
+      return "grammar end";
   }
   fail(ErrorKind::kInternal, "generate", "no finish reason has the number {}", static_cast<int>(reason));
 }
@@ -57,14 +73,27 @@ TokenWriter::TokenWriter(const Checkpoint& checkpoint, std::span<const Token> pr
   check_options(prompt, options, tokenizer_);
   sampler_.accept_prompt(prompt);
   result_.prompt_tokens = static_cast<std::int64_t>(prompt.size());
-  text_starts_ = tokenizer_ != nullptr && std::ranges::all_of(prompt, [&](Token token) {
+  if (options_.constraint != nullptr) options_.constraint->restart(options_.stop_tokens);
+  // Under a grammar the text is what the grammar has read, a first space among it.
+  text_starts_ = tokenizer_ != nullptr && options_.constraint == nullptr && std::ranges::all_of(prompt, [&](Token token) {
                    return !tokenizer_->contains(token) || tokenizer_->is_special(token);
                  });
   if (options_.max_tokens == 0) ended_ = FinishReason::kLength;
 }
 
 void TokenWriter::draw(std::span<const float> logits) {
-  ended_ = take(sampler_.sample(logits.first(known_tokens_), options_.top_logprobs));
+  Constraint* const constraint = options_.constraint.get();
+  const auto mask = next_mask(constraint);
+  if (!mask) {
+    ended_ = FinishReason::kGrammarEnd;
+    return;
+  }
+  SampledToken sampled = sampler_.sample(logits.first(known_tokens_), options_.top_logprobs, *mask);
+  if (constraint != nullptr) {
+    const bool taken = constraint->advance(sampled.token);
+    PUNA_CHECK(taken, "generate", "token {} was drawn and is not allowed", id(sampled.token));
+  }
+  ended_ = take(std::move(sampled));
   if (!ended_ && static_cast<std::int64_t>(result_.tokens.size()) == options_.max_tokens) ended_ = FinishReason::kLength;
 }
 

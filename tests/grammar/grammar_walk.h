@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
+#include "expect_error.h"
 #include "grammar/constraint.h"
 #include "grammar/pushdown.h"
 #include "text/tokenizer.h"
@@ -73,19 +73,6 @@ inline std::vector<std::string> json_pieces() {
     pieces.emplace_back(piece);
   }
   return pieces;
-}
-
-// What EXPECT_THROW cannot see: the kind and the words of an error.
-template <typename Action>
-void expect_error(ErrorKind kind, const std::string& words, Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what() << "\nexpected: " << words;
-    return;
-  }
-  ADD_FAILURE() << "no error, expected: " << words;
 }
 
 }  // namespace puna

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "expect_error.h"
+#include "grammar/regex.h"
 #include "infer/score.h"
 #include "infer/scripted_model.h"
 #include "model/tiny_checkpoint.h"
@@ -250,6 +251,96 @@ TEST(GenerateText, NeverDrawsWhatTheTokenizerDoesNotKnow) {
                [&] { generate(session, {Token{0}}, options); });
 }
 
+// A grammar over the words of kPieces, for the scripted model, which would say them in order.
+std::shared_ptr<Constraint> constraint(const Tokenizer& tokenizer, const std::string& pattern) {
+  return std::make_shared<Constraint>(std::make_shared<const Grammar>(regex_grammar(pattern, "p")),
+                                      std::make_shared<const VocabularyIndex>(tokenizer));
+}
+
+TEST(GenerateConstraint, KeepsTheTextInsideTheGrammar) {
+  Engine engine(scripted_checkpoint(kPieces), {});
+  Session session(engine);
+  const Tokenizer& tokenizer = *engine.checkpoint().tokenizer;
+  for (const char* pattern : {"Once( up| the| a|re){2,5}\\.", "( No| more)+", "Once upon a time,", "Once( upon a time)?"}) {
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      GenerateOptions options;
+      options.sampler.temperature = 5;
+      options.sampler.top_p = 1;
+      options.sampler.seed = seed;
+      options.max_tokens = 60;
+      options.constraint = constraint(tokenizer, pattern);
+      const Generation generation = generate(session, {Token{0}}, options).generation;
+      Pushdown automaton(std::make_shared<const Grammar>(regex_grammar(pattern, "p")), 16);
+      Position position = automaton.start();
+      for (const char byte : generation.text) position = automaton.step(position, static_cast<std::uint8_t>(byte));
+      if (generation.reason == FinishReason::kEndToken) {
+        EXPECT_TRUE(automaton.may_end(position)) << generation.text;
+      } else {
+        EXPECT_EQ(generation.reason, FinishReason::kLength);
+        EXPECT_NE(position, kNowhere) << generation.text;
+      }
+    }
+  }
+}
+
+TEST(GenerateConstraint, BeginsAfreshEachTime) {
+  Engine engine(scripted_checkpoint(kPieces), {});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.constraint = constraint(*engine.checkpoint().tokenizer, "Once upon a time|, the");
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(generate(session, {Token{0}}, options).generation.text, "Once upon a time");
+    const Generation other = generate(session, {Token{6}}, options).generation;
+    EXPECT_EQ(other.text, ", the");
+    EXPECT_EQ(other.reason, FinishReason::kEndToken);
+    EXPECT_EQ(other.last, Token{11});
+  }
+}
+
+TEST(GenerateConstraint, AllowsStopTokensOnlyWhereTheTextMayEnd) {
+  Engine engine(scripted_checkpoint(kPieces), {});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.stop_tokens = {Token{4}};  // " a", which the model says third
+  options.constraint = constraint(*engine.checkpoint().tokenizer, "Once upon( a time)? the");
+  const Generation generation = generate(session, {Token{0}}, options).generation;
+  EXPECT_EQ(generation.text, "Once upon the");
+  EXPECT_TRUE(generation.reason == FinishReason::kEndToken || generation.reason == FinishReason::kStopToken);
+}
+
+TEST(GenerateConstraint, EndsWithoutAnEndToken) {
+  Engine engine(scripted_checkpoint({"<bos>", "a", "b", "c"}), {});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.constraint = constraint(*engine.checkpoint().tokenizer, "ab");
+  const Generation generation = generate(session, {Token{0}}, options).generation;
+  EXPECT_EQ(generation.text, "ab");
+  EXPECT_EQ(generation.reason, FinishReason::kGrammarEnd);
+  EXPECT_EQ(generation.last, Token{-1});
+}
+
+TEST(GenerateConstraint, SaysWhereItCannotGoOn) {
+  Engine engine(scripted_checkpoint({"<bos>", "a", "b", "<eos>"}), {});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.constraint = constraint(*engine.checkpoint().tokenizer, "abz");
+  expect_error(ErrorKind::kUnsupported, "no token of this vocabulary can go on here",
+               [&] { generate(session, {Token{0}}, options); });
+  options.ignore_end = true;
+  expect_error(ErrorKind::kUsage, "[constraint]", [&] { generate(session, {Token{0}}, options); });
+}
+
+// SentencePiece's first space is part of what the grammar reads, so it is part of the text.
+TEST(GenerateConstraint, ShowsTheFirstSpaceThatItRead) {
+  const auto checkpoint =
+      scripted_checkpoint(std::make_unique<ScriptedTokenizer>(std::vector<std::string>{"<bos>", " a", "b", "<eos>"}, true));
+  Engine engine(checkpoint, {});
+  Session session(engine);
+  GenerateOptions options = greedy();
+  options.constraint = constraint(*checkpoint->tokenizer, " ab");
+  EXPECT_EQ(generate(session, {Token{0}}, options).generation.text, " ab");
+}
+
 TEST(GenerateText, WorksWithoutATokenizer) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
   Engine engine(checkpoint, EngineOptions{.threads = 1});
@@ -338,6 +429,7 @@ TEST(Session, NamesEveryReason) {
   EXPECT_EQ(name(FinishReason::kLength), "length");
   EXPECT_EQ(name(FinishReason::kContextFull), "context full");
   EXPECT_EQ(name(FinishReason::kInterrupted), "interrupted");
+  EXPECT_EQ(name(FinishReason::kGrammarEnd), "grammar end");
 }
 
 // A trained model end to end: llama2.c and llama.cpp print these bytes for 200 greedy steps from an empty prompt.

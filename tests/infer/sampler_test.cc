@@ -406,6 +406,40 @@ TEST(Sampler, NaNAndForbiddenLogitsAreNeverDrawn) {
   EXPECT_EQ(Sampler(greedy).sample(logits).token, Token{1});
 }
 
+TEST(Sampler, DrawsOnlyWhatTheMaskAllows) {
+  const std::vector<float> logits = random_logits(70, 2, 9);
+  const std::vector<std::uint32_t> mask = {0x80000104u, 0x00000001u, 0x00000020u};
+  const std::vector<int> allowed = {2, 8, 31, 32, 69};
+  for (int filter = 0; filter < 6; ++filter) {
+    SamplerOptions options = plain();
+    if (filter == 1) options.top_k = 3;
+    if (filter == 2) options.top_p = 0.8;
+    if (filter == 3) options.min_p = 0.3;
+    if (filter == 4) options.typical_p = 0.7;
+    if (filter == 5) options.presence_penalty = 1, options.repetition_penalty = 1.3, options.logit_bias = {{Token{0}, 100}};
+    std::vector<float> rest(logits.size(), -kInfinity);
+    for (const int token : allowed) rest[static_cast<std::size_t>(token)] = logits[static_cast<std::size_t>(token)];
+    for (std::uint64_t seed = 0; seed < 100; ++seed) {  // as if the others had no logit
+      options.seed = seed;
+      Sampler masked(options), plain_one(options);
+      for (int step = 0; step < 3; ++step) ASSERT_EQ(masked.sample(logits, -1, mask).token, plain_one.sample(rest).token) << filter;
+    }
+  }
+  SamplerOptions largest = plain();
+  largest.temperature = 0;
+  Sampler greedy(largest);
+  const SampledToken sampled = greedy.sample(logits, 70, mask);
+  const auto best = std::ranges::max_element(allowed, {}, [&](int token) { return logits[static_cast<std::size_t>(token)]; });
+  EXPECT_EQ(id(sampled.token), *best);
+  double sum = 0;
+  for (const auto& [token, logprob] : sampled.top) sum += std::exp(logprob);
+  EXPECT_NEAR(sum, 1, 1e-6);  // the model's own distribution, whatever is allowed
+  const std::vector<std::uint32_t> none(3, 0), all(3, ~0u), small(2, ~0u);
+  EXPECT_EQ(greedy.sample(logits, -1, all).token, greedy.sample(logits).token);
+  EXPECT_THROW(greedy.sample(logits, -1, none), Error);
+  EXPECT_THROW(greedy.sample(logits, -1, small), Error);
+}
+
 TEST(Sampler, RefusesLogitsWithoutAFiniteMaximum) {
   Sampler sampler(plain());
   try {
