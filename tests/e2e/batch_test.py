@@ -99,6 +99,49 @@ class BatchTest(unittest.TestCase):
         self.assertLessEqual(answers[3]["usage"]["completion_tokens"], 2)
         self.assertEqual((answers[4]["usage"]["completion_tokens"], answers[4]["finish_reason"]), (0, "length"))
 
+    def test_answers_have_the_shape_that_was_asked_for(self):
+        schema = {"type": "object", "properties": {"name": {"enum": ["cat", "dog"]}, "age": {"type": "integer", "minimum": 3, "maximum": 12}},
+                  "required": ["name", "age"]}
+        drawn = {**QUESTION, "temperature": 2, "top_p": 1, "max_tokens": 400}
+        rows = [{**drawn, "seed": seed, "response_format": {"type": "json_schema", "json_schema": {"name": "pet", "schema": schema}}}
+                for seed in range(4)]
+        rows.append({**drawn, "response_format": {"type": "json_schema", "json_schema": {"name": "call", "schema":
+                     {"type": "object", "properties": {"name": {"const": "look"}, "parameters": {"const": {}}}, "required": ["name", "parameters"]}}}})
+        rows.append({**QUESTION, "response_format": {"type": "text"}})
+        rows.append({**drawn, "max_tokens": 3, "response_format": {"type": "json_object"}})
+        self.batch(rows)
+        answers = self.read()
+        for answer in answers[:4]:
+            value = json.loads(answer["message"]["content"])
+            self.assertEqual(list(value), ["name", "age"])
+            self.assertIn(value["name"], ("cat", "dog"))
+            self.assertTrue(3 <= value["age"] <= 12, value)
+            self.assertEqual(answer["finish_reason"], "stop")
+        self.assertEqual(json.loads(answers[4]["message"]["content"]), {"name": "look", "parameters": {}})
+        self.assertNotIn("tool_calls", answers[4]["message"])  # an object, not a call
+        self.assertTrue(answers[6]["message"]["content"].startswith("{"), answers[6])
+
+    def test_a_call_can_be_required(self):
+        other = {"type": "function", "function": {"name": "say", "parameters": {"type": "object", "properties": {"words": {"enum": ["hi"]}},
+                                                                               "required": ["words"]}}}
+        drawn = {**QUESTION, "tools": [TOOL, other], "temperature": 2, "top_p": 1, "max_tokens": 400}
+        self.batch([{**drawn, "seed": 1, "tool_choice": {"type": "function", "function": {"name": "say"}}},
+                    *({**drawn, "tools": [other], "seed": seed, "tool_choice": "required"} for seed in range(3))])
+        for answer in self.read():
+            self.assertEqual(answer["message"]["tool_calls"], [{"name": "say", "arguments": {"words": "hi"}}], answer)
+            self.assertEqual(answer["finish_reason"], "tool_calls")
+
+    def test_shapes_that_cannot_be_followed_are_refused(self):
+        shape = lambda schema: {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        rows = [{**QUESTION, **shape({"not": {"type": "string"}})}, {**QUESTION, "response_format": {"type": "xml"}},
+                {**QUESTION, "response_format": {"type": "json_schema"}}, {**QUESTION, "tools": [TOOL], **shape({})},
+                {**QUESTION, "tool_choice": "required"}, {**QUESTION, "tools": [TOOL], "tool_choice": "none"},
+                {**QUESTION, "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "lok"}}}]
+        self.batch(rows)
+        says = ("[line 1: schema#/not]", 'the type "xml"', 'no "json_schema"', "together", "there are no tools", '"none"', "did you mean look?")
+        for answer, words in zip(self.read(), says, strict=True):
+            self.assertIn(words, answer["error"]["message"])
+
     def test_a_bad_line_takes_its_place_and_stops_no_other(self):
         rows = ["{not json", {"id": "none"}, {"id": "role", "messages": [{"role": "king", "content": ""}]}, {"id": "n", "n": 2, **QUESTION},
                 {"id": "stop", "stop": [1], **QUESTION}, {"id": "long", "messages": [{"role": "user", "content": "x " * 3000}]}, "[]",

@@ -318,6 +318,28 @@ class Stories(CliTest):
         self.assertEqual(stopped["text"], answer["text"][:answer["text"].index("little girl")])
         self.assertEqual(self.json(*run, "--stop-token", str(answer["tokens"][9]))["finish_reason"], "stop token")
 
+    def test_answers_of_a_given_shape(self):
+        run = ["run", STORIES_GGUF, "--raw", "-p", "Lily said", "--seed", "3", "-n", "200"]
+        schema = {"type": "object", "properties": {"who": {"enum": ["Lily", "Tom"]}, "sad": {"type": "boolean"}}, "required": ["who", "sad"]}
+        for given in (json.dumps(schema), self.path("schema.json", json.dumps(schema))):
+            answer = json.loads(self.output(*run, "--json-schema", given))
+            self.assertEqual(list(answer), ["who", "sad"])
+            self.assertIn(answer["who"], ("Lily", "Tom"))
+            self.assertIsInstance(answer["sad"], bool)
+        whole = self.json(*run, "--json", "--regex", "(yes|no)!{2,3}")
+        self.assertRegex(whole["text"], r"\A(yes|no)!{2,3}\Z")
+        self.assertEqual(whole["finish_reason"], "end token")
+        grammar = self.path("sums.gbnf", 'root ::= sum "." # ends\nsum ::= [0-9]{1,3} | "(" sum "+" sum ")"\n')
+        text = self.output(*run, "--grammar", grammar)
+        self.assertRegex(text, r"\A[0-9()+]+\.\Z")
+        self.assertEqual(text.count("("), text.count(")"))
+        self.assert_fails(2, *run, "--regex", "a", "--grammar", grammar, says="give one of")
+        self.assert_fails(7, *run, "--json-schema", '{"not": {"type": "string"}}', says="[--json-schema#/not]")
+        self.assert_fails(3, *run, "--grammar", self.path("bad.gbnf", "root ::= \"a\" b\n"), says=["bad.gbnf] line 1, column 14"])
+        self.assert_fails(7, *run, "--regex", "a(?=b)", says="[--regex] character 2: look-ahead")
+        self.assert_fails(2, *run, "--regex", "a", "--ignore-eos", says="--ignore-eos")
+        self.assert_fails(4, *run, "--json-schema", self.path("none.json"), says="none.json")
+
     def test_tokenize(self):
         ids = self.json("tokenize", STORIES_GGUF, "--json", "Once upon a time")
         self.assertEqual(ids, {"tokens": [403, 407, 261, 378]})

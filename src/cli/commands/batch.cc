@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "cli/answer_grammar.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
@@ -59,8 +60,7 @@ Json id_of(const TextLine& line) {
 
 // What the answers would differ by if it were passed over in silence.
 void refuse_unknown(const Json& body, const std::string& where) {
-  const std::array<std::pair<const char*, Json>, 4> only = {
-      {{"n", 1}, {"tool_choice", "auto"}, {"response_format", Json{{"type", "text"}}}, {"logprobs", false}}};
+  const std::array<std::pair<const char*, Json>, 2> only = {{{"n", 1}, {"logprobs", false}}};
   for (const auto& [key, value] : only) {
     if (!body.contains(key) || body.at(key).is_null() || body.at(key) == value) continue;
     fail(ErrorKind::kUnsupported, where, "\"{}\" is {}, and only {} can be done here", key, dump_json(body.at(key)),
@@ -118,6 +118,7 @@ class Answerer {
         checkpoint_(open_model(flags.model)),
         format_(choose_prompt_format(*checkpoint_, flags.format)),
         date_(flags.date.empty() ? today() : flags.date),
+        constraints_(checkpoint_->need_tokenizer()),
         engine_(checkpoint_, batch_engine(flags)),
         scheduler_(engine_, {.most_running = flags.parallel, .large_groups = flags.parallel >= kPanelRows}) {}
 
@@ -160,6 +161,7 @@ class Answerer {
   struct Pending {
     Json id, answer;  // null until it is there
     PromptOptions prompt;
+    bool plain = false;  // JSON that may look like a call and is none
   };
 
   void refuse(Pending& pending, const Error& error) {
@@ -175,8 +177,10 @@ class Answerer {
     const std::vector<Message> messages = messages_from_json(body.at("messages"), where);
     if (messages.empty()) fail(ErrorKind::kBadInput, where, "\"messages\" is empty: give at least one");
     if (body.contains("tools") && !body.at("tools").is_null()) pending->prompt.tools = tools_from_json(body.at("tools"), where);
-    scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)),
-                   generate_options(body, flags_, sampler_, where),
+    GenerateOptions options = generate_options(body, flags_, sampler_, where);
+    options.constraint = constraints_.of_request(body, format_, pending->prompt.tools, where);
+    pending->plain = options.constraint != nullptr && pending->prompt.tools.empty();
+    scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)), options,
                    {.text = {},
                     .done = [this, pending](const Generation& generation) { answer(*pending, generation); },
                     .failed = [this, pending](const Error& error) { refuse(*pending, error); }});
@@ -185,7 +189,8 @@ class Answerer {
   void answer(Pending& pending, const Generation& generation) {
     std::string raw = generation.text;
     if (id(generation.last) >= 0) raw += checkpoint_->need_tokenizer().piece(generation.last, true);
-    const Message message = parse_assistant(format_, generation.text, pending.prompt.tools);
+    Message message{.role = Role::kAssistant, .content = generation.text, .tool_calls = {}, .tool_call_id = {}};
+    if (!pending.plain) message = parse_assistant(format_, generation.text, pending.prompt.tools);
     const auto written = static_cast<std::int64_t>(generation.tokens.size());
     ++answered_;
     prompt_tokens_ += generation.prompt_tokens;
@@ -203,6 +208,7 @@ class Answerer {
   std::shared_ptr<const Checkpoint> checkpoint_;
   PromptFormat format_;
   std::string date_;
+  Constraints constraints_;
   Engine engine_;
   Scheduler scheduler_;
   std::deque<std::shared_ptr<Pending>> pending_;  // in the order they were asked

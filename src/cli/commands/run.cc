@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "cli/answer.h"
+#include "cli/answer_grammar.h"
 #include "cli/chat_loop.h"
 #include "cli/flags.h"
 #include "cli/input.h"
@@ -30,6 +31,7 @@ struct Flags {
   std::int64_t max_tokens = -1;
   int logprobs = -1;
   bool raw = false, json = false, stats = false, ignore_eos = false, special = false;
+  GrammarFlags grammar;
   EngineFlags engine;
   SamplerFlags sampler;
 };
@@ -47,6 +49,10 @@ void check_combinations(const Flags& flags) {
   only_chat(flags.format, "--format");
   if (flags.special && !flags.raw)
     fail(ErrorKind::kUsage, "--special", "is for --raw: in a chat only the format writes special tokens");
+  if (flags.grammar.given() && !flags.tools.empty())
+    fail(ErrorKind::kUsage, "--tools", "a call of a tool would not follow the grammar: leave --tools or the grammar out");
+  if (flags.grammar.given() && flags.ignore_eos)
+    fail(ErrorKind::kUsage, "--ignore-eos", "an answer ends where its grammar does: leave this or the grammar out");
   if (flags.logprobs >= 0 && !flags.json) fail(ErrorKind::kUsage, "--logprobs", "are printed as JSON: give --json too");
 }
 
@@ -69,6 +75,8 @@ GenerateOptions generate_options(const Flags& flags, const Checkpoint& checkpoin
   options.ignore_end = flags.ignore_eos;
   options.with_specials = !flags.tools.empty();  // a call may begin with <|python_tag|>
   options.top_logprobs = flags.logprobs;
+  if (flags.grammar.given())
+    options.constraint = Constraints(checkpoint.need_tokenizer()).get("", [&] { return grammar_of(flags.grammar); });
   return options;
 }
 
@@ -105,7 +113,11 @@ std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& se
 // The end of a one-shot answer: what was not streamed, then statistics.
 void finish(const Generation& generation, const std::optional<ChatSetup>& chat, const Flags& flags, const Checkpoint& checkpoint) {
   std::optional<Message> message;
-  if (chat) message = parse_assistant(chat->format, generation.text, chat->prompt.tools);
+  if (chat && flags.grammar.given()) {
+    message = Message{.role = Role::kAssistant, .content = generation.text, .tool_calls = {}, .tool_call_id = {}};
+  } else if (chat) {
+    message = parse_assistant(chat->format, generation.text, chat->prompt.tools);
+  }
   if (flags.json) {
     Json value = generation_to_json(generation, checkpoint.tokenizer.get());
     if (message) value["message"] = message_to_json(*message);
@@ -172,6 +184,7 @@ VerbAction declare_run(Command& command) {
   command.flag("--tools", "FILE", &flags->tools, "JSON file with the tools that the model may call; calls are printed as JSON");
   command.flag("--format", prompt_format_choices(), &flags->format, "the chat format, instead of the model's own");
   command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");
+  add_grammar_flags(command, flags->grammar);
   declare_stops(command, *flags);
   add_sampler_flags(command, flags->sampler);
   command.flag("--logprobs", "N", &flags->logprobs, "with --json: log-probabilities, and the N likeliest tokens at each step")
