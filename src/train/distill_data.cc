@@ -28,7 +28,7 @@ void check_folder(const DistillDataOptions& options) {
 }
 
 void check_memory(const Recipe& recipe, const Checkpoint& teacher) {
-  TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens);
+  const TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens);
   if (memory.total() <= memory.available) return;
   fail(ErrorKind::kNoRoom, "distill-data",
        "the teacher would not fit:\n{}what makes it smaller: --set batch_tokens={}, a quantized one", memory.text(),

@@ -176,7 +176,8 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
                                    .teacher = teacher ? teacher->pass.get() : nullptr,
                                    .teacher_head = teacher ? &teacher->head : nullptr});
   if (!resume) make_run_folder(recipe);
-  if (reference_log_probs) reference_log_probs->write(fs::path(recipe.out) / kReferenceFile);
+  const fs::path answers = fs::path(recipe.out) / kReferenceFile;
+  if (reference_log_probs && !fs::exists(answers)) reference_log_probs->write(answers);
   store.remove_unfinished();
   if (resume) {
     std::vector<fs::path> damaged;

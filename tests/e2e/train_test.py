@@ -192,6 +192,7 @@ class TrainTest(unittest.TestCase):
         self.puna("train", "recipe.yaml", *taught, "--objective", "next_token", "--out", "plain")
         self.assertIn("holds nothing that a teacher says", self.puna("train", "recipe.yaml", "--out", "x", code=2).stderr)
         self.assertIn("is not empty: --force", self.puna("distill-data", "teacher/latest", "recipe.yaml", "--out", "taught", code=2).stderr)
+        self.assertIn("holds tokens, not text", self.puna("train-tokenizer", asked["data"][0], "--out", "t.json", code=7).stderr)
         self.assertIn("learns from no teacher", self.puna("distill-data", "teacher/latest", self.recipe(), "--out", "y", code=2).stderr)
 
     def test_a_teacher_that_is_interrupted_leaves_no_half_file(self):

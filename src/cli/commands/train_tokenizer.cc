@@ -63,7 +63,7 @@ class TextReader {
 
   void read(const fs::path& path, ProgressBar& bar) {
     const RowFile file(path, DataKind::kAuto, DataOptions());
-    if (file.kind() == DataKind::kTokens) {
+    if (file.holds_tokens()) {
       fail(ErrorKind::kUnsupported, path.string(), "holds tokens, not text: give the text that it was made from");
     }
     const std::uint64_t size = fs::file_size(path), rows = static_cast<std::uint64_t>(file.rows());

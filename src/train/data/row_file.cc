@@ -94,7 +94,7 @@ std::string_view RowFile::row(std::int64_t index) const {
 }
 
 std::string RowFile::where(std::int64_t index) const {
-  if (shard_ || teacher_) return fmt::format("{}: document {}", name_, index + 1);
+  if (holds_tokens()) return fmt::format("{}: document {}", name_, index + 1);
   const std::string_view before = text_of(file_).substr(0, offsets_[static_cast<std::size_t>(index)]);
   return fmt::format("{}:{}", name_, std::count(before.begin(), before.end(), '\n') + 1);
 }

@@ -35,6 +35,7 @@ class RowFile {
   bool ends_document(std::int64_t index) const { return !is_one_document_ || index + 1 == rows(); }
   const TokenShard* shard() const { return shard_ ? &*shard_ : nullptr; }
   const TeacherShard* teacher() const { return teacher_ ? &*teacher_ : nullptr; }
+  bool holds_tokens() const { return shard_ || teacher_; }  // rows are documents of ids then, and have no text
 
   // "data/chat.jsonl:17", counted in lines from 1; "shard.bin: document 17" for shards.
   std::string where(std::int64_t index) const;
