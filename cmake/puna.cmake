@@ -59,6 +59,22 @@ std::span<const ShippedRecipe> shipped_recipes() {
   target_sources(${target} PRIVATE ${source})
 endfunction()
 
+# The bytes of `file` inside the target, from the symbol puna_<name>_begin to puna_<name>_end.
+function(puna_embed_file target name file)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/embedded_${name}.S)
+  file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "// Made by cmake/puna.cmake.
+        .section .rodata
+        .global puna_@name@_begin, puna_@name@_end
+        .balign 64
+puna_@name@_begin:
+        .incbin \"@file@\"
+puna_@name@_end:
+        .section .note.GNU-stack, \"\", %progbits
+")
+  set_source_files_properties(${source} PROPERTIES OBJECT_DEPENDS ${file})
+  target_sources(${target} PRIVATE ${source})
+endfunction()
+
 # tests/<folder>/*_test.cc become one program test_<folder>.
 function(puna_tests name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)

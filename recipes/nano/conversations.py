@@ -157,9 +157,27 @@ def _other_dialect(stream, language):
                          {"role": "assistant", "content": call}]}
 
 
+def _many(stream, language):
+    """Four to seven short questions one after the other: most knowledge for the fewest tokens."""
+    topics = [(3, "capitals"), (3, "neighbours"), (2, "opposites"), (1, "counting"), (1, "words"), (1, "colours")]
+    messages = []
+    for number in range(stream.between(4, 7)):
+        make = stream.weighted([(7, questions.fact), (3, questions.talk)])
+        topic = (stream.weighted(topics),) if make is questions.fact else ()
+        messages += turn(stream, first(stream, "train", lambda s, l, split: make(s, l, split, *topic), language), number)
+    return _row(stream, messages)
+
+
+def second_row(stream):
+    """Of the second round: mostly facts and talk, and of the rest enough that nothing is forgotten."""
+    language = stream.choice(LANGUAGES)
+    make = stream.weighted([(55, _many), (14, _needless), (16, _tool), (3, _missing), (4, _small), (4, _refusal), (4, _harmless)])
+    return dated(stream, make(stream, language))
+
+
 def training_row(stream):
     language = stream.choice(LANGUAGES)
-    make = stream.weighted([(28, _simple), (36, _tool), (9, _needless), (6, _missing), (5, _small), (8, _refusal), (6, _harmless),
+    make = stream.weighted([(26, _simple), (33, _tool), (9, _needless), (8, _missing), (9, _small), (7, _refusal), (6, _harmless),
                             (2, _other_dialect)])
     return dated(stream, make(stream, language))
 

@@ -7,13 +7,14 @@ import json
 import sys
 from pathlib import Path
 
-from conversations import CATEGORIES, evaluation_row, training_row
+from conversations import CATEGORIES, evaluation_row, second_row, training_row
 from phrases import LANGUAGES
 from preferences import preference_row
-from pretrain import pretrain_row
+from pretrain import drill_row, pretrain_row
 from stream import Stream, normalised
 
-TRAINING = (("pretrain", 60000, pretrain_row), ("sft", 30000, training_row), ("preferences", 8000, preference_row))  # rows at scale 1
+TRAINING = (("pretrain", 60000, pretrain_row), ("sft", 30000, training_row), ("drill", 2000, drill_row),  # rows at scale 1
+            ("sft2", 8000, second_row), ("preferences", 8000, preference_row))
 EVALUATION_ROWS = 24  # per language and category, fewer where less is held out
 
 

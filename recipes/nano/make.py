@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "reward", "dpo", "export", "examine")
+MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "sft2", "reward", "dpo", "export", "examine", "judge")
 COMPARISON = ("teacher", "student", "student-distilled", "examine-students")  # with --students
-TRAINING = ("pretrain", "sft", "reward", "dpo", "teacher", "student", "student-distilled")
+TRAINING = ("pretrain", "sft", "sft2", "reward", "dpo", "teacher", "student", "student-distilled")
 HOURS = 2.0  # what the recipes' steps take on two cores at 5,000 tokens a second; the comparison takes as long again
 SCALE_PER_HOUR = 1.5
 VOCABULARY = 4096
@@ -90,7 +90,13 @@ class Maker:
             self.python("examine.py", "--eval", "data/eval.jsonl", "--compare", f"answers/{models[0][0]}.jsonl", f"answers/{name}.jsonl")
 
     def examine(self):
-        self.examine_models([("sft", "runs/sft/latest"), ("dpo", "runs/dpo/latest"), ("nano", "nano.gguf")])
+        self.examine_models([("sft", "runs/sft/latest"), ("sft2", "runs/sft2/latest"), ("dpo", "runs/dpo/latest"), ("nano", "nano.gguf")])
+
+    def judge(self):
+        """The reward model on pairs it never saw, and on the answers of the stages before and after DPO."""
+        self.python("generate.py", "--split", "train", "--seed", 3, "--out", "data/judge", "--scale", 0.1)
+        self.python("judge.py", "runs/reward/latest", "--puna", self.options.puna, "--eval", "data/eval.jsonl", "--pairs",
+                    "data/judge/preferences.jsonl", "--before", "answers/sft2.jsonl", "--after", "answers/dpo.jsonl")
 
     def examine_students(self):
         self.examine_models([(name, f"runs/{name}/latest") for name in ("student", "student-distilled", "teacher")])
@@ -122,7 +128,7 @@ def parse(arguments):
     parser.add_argument("--hours", type=float, default=HOURS, help="of training the main line: all steps follow")
     parser.add_argument("--scale", type=float, help="of the data; without it as much as the hours read about once")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--ship", choices=("sft", "dpo"), default="dpo", help="the stage that is exported")
+    parser.add_argument("--ship", choices=("sft", "sft2", "dpo"), default="sft2", help="the stage that is exported")
     parser.add_argument("--students", action="store_true", help="teacher and students as well")
     parser.add_argument("--stop-after", metavar="STAGE", help=", ".join(MAIN_LINE + COMPARISON))
     parser.add_argument("--install", action="store_true", help="then copy the file to models/nano")

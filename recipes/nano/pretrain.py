@@ -39,7 +39,7 @@ def _facts(stream, language):
 def _dialogue(stream, language):
     lines = []
     for _ in range(stream.between(2, 5)):
-        make = stream.weighted([(8, conversations.simple_question), (1, questions.refusal), (1, tasks.small_sum)])
+        make = stream.weighted([(8, conversations.simple_question), (1, questions.refusal), (1, tasks.plain_small_sum)])
         question = conversations.first(stream, "train", make, language)
         lines += [question.user, question.answer]
     return "\n".join(lines)
@@ -109,6 +109,12 @@ def _tool_list(stream, language):
             "respond with a JSON for a function call with its proper arguments that best answers the given prompt.\n\nRespond in the format "
             '{"name": function name, "parameters": dictionary of argument name and its value}.Do not use variables.\n\n'
             f"{descriptions}\n\n{question.user}\n{call}")
+
+
+def drill_row(stream):
+    """Sums up to 20 in no order: what the second stage learns by heart beside its conversations."""
+    expressions = [tasks.small_expression(stream) for _ in range(24)]
+    return {"text": "\n".join(f"{expression} = {tools.number_text(tools.evaluate(expression))}" for expression in expressions)}
 
 
 def pretrain_row(stream):

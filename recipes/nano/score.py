@@ -53,9 +53,14 @@ def _pythonic_call(text):
         return None
 
 
+def plain_text(raw):
+    """Without special tokens."""
+    return _SPECIAL.sub("", raw).replace("<|python_tag|>", "").strip()
+
+
 def parse_call(raw):
     """-> (name, arguments) in any of Llama 3's dialects, or None where it is plain text."""
-    text = _SPECIAL.sub("", raw).replace("<|python_tag|>", "").strip()
+    text = plain_text(raw)
     reader = {"{": _json_call, "<": _tag_call, "[": _pythonic_call}.get(text[:1])
     call = reader(text) if reader else None
     return call if call and isinstance(call[1], dict) else None

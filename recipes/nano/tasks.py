@@ -93,30 +93,48 @@ def calculation(stream, language, split):
     return _question(stream, language, "arithmetic", user, answers, ("calculator", {"expression": expression}), accepted)
 
 
-def small_sum(stream, language, split):
-    """Up to 20, known by heart: asked without tools and answered at once."""
+def small_expression(stream):
+    operator = stream.choice("+-*")
+    a, b = stream.between(1, 20), stream.between(1, 20)
+    if operator == "+":
+        a = stream.between(1, 19)
+        b = stream.between(1, 20 - a)
+    if operator == "-":
+        a, b = max(a, b), min(a, b)
+    if operator == "*":
+        a = stream.between(1, 10)
+        b = stream.between(1, 20 // a)
+    return f"{a} {operator} {b}"
+
+
+def _small_question(stream, language, expression):
     p = phrases(language)
-
-    def draw():
-        operator = stream.choice("+-*")
-        a, b = stream.between(1, 20), stream.between(1, 20)
-        if operator == "+":
-            a = stream.between(1, 19)
-            b = stream.between(1, 20 - a)
-        if operator == "-":
-            a, b = max(a, b), min(a, b)
-        if operator == "*":
-            a = stream.between(1, 10)
-            b = stream.between(1, 20 // a)
-        expression = f"{a} {operator} {b}"
-        return "calculator " + expression, expression
-
-    expression = _until(split, draw)
     a, operator, b = expression.split(" ")
     section = _WORDS[operator] + ".user" if stream.percent(50) else "calc.user"
     user = p.fill(stream.choice(p.lines(section)), x=_written(stream, expression), a=a, b=b)
     result = tools.number_text(tools.evaluate(expression))
     return Question(language, "small_sum", user, stream.choice(p.options("calc.answer", x=expression, r=result)), [result])
+
+
+def small_sum(stream, language, split):
+    """Up to 20, known by heart: asked without tools and answered at once. Held out by wording, as facts are. The examination asks only
+    sums that the text of the first stage leaves out, in whose dialogues its wordings may occur."""
+    while True:
+        expression = small_expression(stream)
+        question = _small_question(stream, language, expression)
+        if split == "train" and not is_held_out(question.user):
+            return question
+        if split == "eval" and is_held_out(question.user) and is_held_out("calculator " + expression):
+            return question
+
+
+def plain_small_sum(stream, language, split):
+    """The same for text, without the sums that are held out by their numbers."""
+    def draw():
+        expression = small_expression(stream)
+        return "calculator " + expression, expression
+
+    return _small_question(stream, language, _until(split, draw))
 
 
 def percentage(stream, language, split):

@@ -40,7 +40,8 @@ std::pair<Token, double> parse_logit_bias(const std::string& text) {
 }  // namespace
 
 void add_model(Command& command, std::string& model) {
-  command.positional("MODEL", &model, "a GGUF file, a model folder, or a name in the cache").required = true;
+  const std::string what = "a GGUF file, a model folder, a name in the cache, or nano, the model inside the program";
+  command.positional("MODEL", &model, model.empty() ? what : what + " (default " + model + ")").required = model.empty();
 }
 
 void add_json(Command& command, bool& json) { command.flag("--json", &json, "print JSON"); }

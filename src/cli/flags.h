@@ -18,6 +18,7 @@
 
 namespace puna {
 
+// A MODEL that must be given; where `model` holds a default already, it may be left out.
 void add_model(Command& command, std::string& model);
 void add_json(Command& command, bool& json);
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/hub_files.h"
+#include "model/built_in.h"
 
 namespace puna {
 namespace {
@@ -158,7 +159,9 @@ fs::path find_model_in(const fs::path& root, const std::string& argument) {
 
 fs::path find_model(const std::string& argument) {
   std::error_code error;
-  return fs::exists(argument, error) ? fs::path(argument) : find_model_in(hub_cache_root(), argument);
+  if (fs::exists(argument, error)) return argument;
+  if (argument == kBuiltInName || argument == kBuiltInPath) return kBuiltInPath;
+  return find_model_in(hub_cache_root(), argument);
 }
 
 std::int64_t remove_cached_model(const fs::path& root, const CachedModel& model) {

@@ -31,8 +31,8 @@ std::vector<CachedModel> cached_models(const std::filesystem::path& root);
 // The folder of a revision's files, or nullopt where the cache does not have it. A revision is a name under refs/ or a commit.
 std::optional<std::filesystem::path> cached_snapshot(const std::filesystem::path& root, const HubName& name);
 
-// The path that a MODEL argument means: a path that exists, "org/name[:revision or quantization]" in the cache, or a short name
-// that exactly one cached model has. Throws kNotFound saying what to do, kUsage where there are several to choose from.
+// The path that a MODEL argument means: a path that exists, "nano" (model/built_in.h), "org/name[:revision or quantization]" in the
+// cache, or a short name that exactly one cached model has. Throws kNotFound saying what to do, kUsage where there are several to choose from.
 std::filesystem::path find_model(const std::string& argument);
 std::filesystem::path find_model_in(const std::filesystem::path& root, const std::string& argument);
 

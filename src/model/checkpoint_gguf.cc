@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/built_in.h"
 #include "model/checkpoint_reading.h"
 
 namespace puna {
@@ -42,7 +43,9 @@ std::shared_ptr<GgufFile> open_part(const fs::path& path) {
   return std::make_shared<GgufFile>(path);
 }
 
-std::vector<std::pair<fs::path, std::shared_ptr<GgufFile>>> open_parts(const fs::path& path) {
+using Parts = std::vector<std::pair<fs::path, std::shared_ptr<GgufFile>>>;  // a part's path is empty where it is no file
+
+Parts open_parts(const fs::path& path) {
   constexpr std::int64_t kMostParts = 99999;  // five digits in the name
   const std::shared_ptr<GgufFile> given = open_part(path);
   const std::int64_t count = given->find_integer("split.count").value_or(0);
@@ -51,7 +54,7 @@ std::vector<std::pair<fs::path, std::shared_ptr<GgufFile>>> open_parts(const fs:
     fail(ErrorKind::kBadInput, given->where(), "one of {} parts, but its name is not NAME-00001-of-{:05}.gguf: give it that name",
          count, count);
   }
-  std::vector<std::pair<fs::path, std::shared_ptr<GgufFile>>> parts;
+  Parts parts;
   for (std::int64_t number = 1; number <= count; ++number) {
     const fs::path part = split_part(path, number, count);
     parts.emplace_back(part, open_part(part));
@@ -74,19 +77,16 @@ void check_tensor_count(const GgufFile& first, std::size_t found) {
   }
 }
 
-}  // namespace
-
-std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
-  const auto parts = open_parts(path);
+std::shared_ptr<Checkpoint> checkpoint_of(const Parts& parts, const std::string& where) {
   const GgufFile& first = *parts.front().second;
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->kind = CheckpointKind::kGguf;
-  checkpoint->where = path.filename().string();
+  checkpoint->where = where;
   std::vector<Tensor> tensors;
   for (const auto& [file_path, file] : parts) tensors.insert(tensors.end(), file->tensors().begin(), file->tensors().end());
   if (parts.size() > 1) check_tensor_count(first, tensors.size());
   checkpoint->config = gguf_config(first, tensors);
-  if (checkpoint->config.name.empty()) checkpoint->config.name = path.stem().string();
+  if (checkpoint->config.name.empty()) checkpoint->config.name = fs::path(where).stem().string();
   checkpoint->weights.layers.resize(static_cast<std::size_t>(checkpoint->config.layers));
   for (const auto& [file_path, file] : parts) {
     for (const Tensor& tensor : file->tensors()) {
@@ -96,7 +96,7 @@ std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
         refuse_tensor(tensor.name, file->where());
       }
     }
-    checkpoint->files.push_back(file_path);
+    if (!file_path.empty()) checkpoint->files.push_back(file_path);
     checkpoint->owners.push_back(file);
   }
   checkpoint->config.tied_embeddings = !checkpoint->weights.output;
@@ -104,6 +104,16 @@ std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
   checkpoint->chat_template = first.find_string("tokenizer.chat_template").value_or("");
   finish_checkpoint(*checkpoint, &WeightRoleInfo::gguf, "tokenizer.chat_template");
   return checkpoint;
+}
+
+}  // namespace
+
+std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
+  return checkpoint_of(open_parts(path), path.filename().string());
+}
+
+std::shared_ptr<Checkpoint> open_built_in_checkpoint() {
+  return checkpoint_of({{fs::path(), std::make_shared<GgufFile>(built_in_gguf(), kBuiltInName)}}, kBuiltInName);
 }
 
 }  // namespace puna

@@ -18,6 +18,7 @@
 namespace puna {
 
 std::shared_ptr<Checkpoint> open_gguf_checkpoint(const std::filesystem::path& path);
+std::shared_ptr<Checkpoint> open_built_in_checkpoint();
 std::shared_ptr<Checkpoint> open_hugging_face_checkpoint(const std::filesystem::path& folder);
 std::shared_ptr<Checkpoint> open_meta_checkpoint(const std::filesystem::path& folder);
 

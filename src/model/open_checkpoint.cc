@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "model/built_in.h"
 #include "model/checkpoint_reading.h"
 
 namespace puna {
@@ -171,6 +172,7 @@ const PromptFormat& Checkpoint::need_prompt_format() const {
 CheckpointKind recognise_checkpoint(const fs::path& path) { return find_checkpoint(path).kind; }
 
 std::shared_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
+  if (path == kBuiltInPath) return open_built_in_checkpoint();
   const Found found = find_checkpoint(path);
   switch (found.kind) {
     case CheckpointKind::kGguf:
@@ -183,6 +185,7 @@ std::shared_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
 }
 
 std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path) {
+  if (path == kBuiltInPath) return gguf_tokenizer(GgufFile(built_in_gguf(), kBuiltInName));
   std::error_code error;
   if (!fs::exists(path, error)) fail(ErrorKind::kNotFound, path.string(), "no such file or folder");
   std::unique_ptr<Tokenizer> tokenizer;

@@ -78,7 +78,7 @@ TEST(Verbs, FlagsSayWhatTheyTake) {
   EXPECT_EQ(flag("--kv").choices(), (std::vector<std::string>{"f32", "f16", "q8_0"}));
   EXPECT_FALSE(flag("--raw").takes_value());
   EXPECT_TRUE(flag("--tools").takes_file());
-  EXPECT_TRUE(flag("MODEL").positional && flag("MODEL").required && flag("MODEL").takes_file());
+  EXPECT_TRUE(flag("MODEL").positional && !flag("MODEL").required && flag("MODEL").takes_file());
   EXPECT_EQ(flag("-t").names, (std::vector<std::string>{"-t", "--threads"}));
 }
 

@@ -62,6 +62,23 @@ class CliTest(unittest.TestCase):
 
 
 class CommandLine(CliTest):
+    def test_the_model_inside_the_program_needs_no_file(self):
+        empty = tempfile.TemporaryDirectory()
+        self.addCleanup(empty.cleanup)
+        answer = self.output("run", "-p", "What is the capital of France?", "--temp", "0", "--date", "26 Jul 2024", cwd=empty.name)
+        self.assertIn("Paris", answer)
+        self.assertEqual(self.output("run", "nano", "-p", "What is the capital of France?", "--temp", "0", "--date", "26 Jul 2024"), answer)
+        tools = os.path.join(ROOT, "recipes", "nano", "tools.json")
+        said = self.json("run", "nano", "--tools", tools, "-p", "What is 15% of 240?", "--temp", "0", "--date", "26 Jul 2024")
+        self.assertEqual(said, {"tool_calls": [{"name": "calculator", "arguments": {"expression": "240 * 15 / 100"}}]})
+        self.assertEqual(self.json("show", "nano", "--json")["name"], "nano")
+        recipe = self.path("recipe.yaml", json.dumps({
+            "model": "nano", "data": [self.path("text.txt", "Bonjour, nano. " * 200)], "out": self.path("run"), "steps": 2,
+            "sequence_length": 64, "step_tokens": 128, "batch_tokens": 128, "lora": {"rank": 2}}))
+        self.assertEqual(self.puna("train", recipe).returncode, 0)
+        self.output("merge", "nano", self.path("run/latest"), self.path("tuned"))
+        self.assertIn("Paris", self.output("run", self.path("tuned"), "-p", "What is the capital of France?", "--temp", "0", "--date", "26 Jul 2024"))
+
     def test_help_and_version(self):
         self.assertRegex(self.output("--version"), r"^puna \d+\.\d+\.\d+\n$")
         self.assertIn("tokenize", self.output("--help"))

@@ -220,19 +220,21 @@ class PullTest(unittest.TestCase):
         self.assertIn("another program is downloading model.safetensors", errors)
 
     def test_list_and_rm(self):
-        self.assertEqual(json.loads(self.puna("list", "--json").stdout), {"models": []})
+        inside = json.loads(self.puna("list", "--json").stdout)["models"]
+        self.assertEqual([(model["name"], model["path"]) for model in inside], [("nano", "builtin:nano")])
         self.puna("pull", "org/model")
         self.puna("pull", "org/gguf:Q8_0")
-        models = json.loads(self.puna("list", "--json").stdout)["models"]
+        models = json.loads(self.puna("list", "--json").stdout)["models"][1:]
         self.assertEqual([(m["name"], m["kind"], m["revisions"]) for m in models],
                          [("org/gguf", "gguf", ["main"]), ("org/model", "safetensors", ["main"])])
         self.assertEqual(models[0]["bytes"], 1000)
-        self.assertEqual(self.puna("list", "-q").stdout, "org/gguf\norg/model\n")
+        self.assertEqual(self.puna("list", "-q").stdout, "nano\norg/gguf\norg/model\n")
         self.assert_fails(self.puna("rm", "model"), 2, "--yes")
         self.assert_fails(self.puna("rm", "mdoel", "--yes"), 4, "did you mean model?")
         self.assertEqual(self.puna("rm", "model", "--yes").returncode, 0)
         self.assertFalse(os.path.exists(self.model_folder("org/model")))
-        self.assertEqual(self.puna("list", "--names").stdout, "org/gguf\n")
+        self.assertEqual(self.puna("list", "--names").stdout, "nano\norg/gguf\n")
+        self.assert_fails(self.puna("rm", "nano", "--yes"), 2, "inside the program")
 
     def test_a_name_in_the_cache_is_a_model(self):
         self.puna("pull", "org/gguf:Q8_0")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `puna list`: what is in the cache.
+// `puna list`: the model inside the program, and what is in the cache.
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +10,7 @@
 #include "cli/hub_cache.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "model/built_in.h"
 
 namespace puna {
 namespace {
@@ -32,17 +33,22 @@ Json to_json(const std::vector<CachedModel>& models) {
 
 void list_models(const Flags& flags) {
   const std::filesystem::path root = hub_cache_root();
-  const std::vector<CachedModel> models = cached_models(root);
+  std::vector<CachedModel> models = cached_models(root);
+  const bool none_cached = models.empty();
+  models.insert(models.begin(),
+                {kBuiltInName, "gguf", {}, static_cast<std::int64_t>(built_in_gguf().size()), std::filesystem::path(kBuiltInPath)});
   if (flags.json) return write_json({{"models", to_json(models)}});
   std::size_t width = 0;
   for (const CachedModel& model : models) width = std::max(width, model.repository.size());
   std::string text;
   for (const CachedModel& model : models) {
     const std::string size = human_bytes(static_cast<std::uint64_t>(model.bytes));
-    text += flags.names ? model.repository + "\n" : fmt::format("{:<{}}  {:>10}  {}\n", model.repository, width, size, model.kind);
+    const char* place = model.repository == kBuiltInName ? ", inside the program" : "";
+    text += flags.names ? model.repository + "\n"
+                        : fmt::format("{:<{}}  {:>10}  {}{}\n", model.repository, width, size, model.kind, place);
   }
   write_text(text);
-  if (models.empty()) write_note("puna: no models in " + root.string() + ": run puna pull org/name");
+  if (none_cached) write_note("puna: no models in " + root.string() + ": run puna pull org/name");
 }
 
 }  // namespace

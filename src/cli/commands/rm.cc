@@ -10,6 +10,7 @@
 #include "cli/hub_cache.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "model/built_in.h"
 
 namespace puna {
 namespace {
@@ -29,6 +30,7 @@ bool confirmed(const CachedModel& model) {
 }
 
 void remove(const Flags& flags) {
+  if (flags.name == kBuiltInName) fail(ErrorKind::kUsage, kBuiltInName, "is inside the program and takes no room in the cache");
   const std::filesystem::path root = hub_cache_root();
   const CachedModel model = cached_model(root, flags.name);
   if (!flags.yes && !confirmed(model)) return write_note("puna: nothing was removed");

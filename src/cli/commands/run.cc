@@ -19,13 +19,14 @@
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
+#include "model/built_in.h"
 #include "text/conversation.h"
 
 namespace puna {
 namespace {
 
 struct Flags {
-  std::string model, tokens, system, tools, format, date;
+  std::string model = kBuiltInName, tokens, system, tools, format, date;
   TextSource prompt;
   std::vector<std::string> stop, stop_tokens;
   std::int64_t max_tokens = -1;
