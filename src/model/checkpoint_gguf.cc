@@ -113,7 +113,9 @@ std::shared_ptr<Checkpoint> open_gguf_checkpoint(const fs::path& path) {
 }
 
 std::shared_ptr<Checkpoint> open_built_in_checkpoint() {
-  return checkpoint_of({{fs::path(), std::make_shared<GgufFile>(built_in_gguf(), kBuiltInName)}}, kBuiltInName);
+  auto checkpoint = checkpoint_of({{fs::path(), std::make_shared<GgufFile>(built_in_gguf(), kBuiltInName)}}, kBuiltInName);
+  checkpoint->config.name = kBuiltInName;
+  return checkpoint;
 }
 
 }  // namespace puna

@@ -96,7 +96,7 @@ class CommandLine(CliTest):
         self.assert_fails(2, says="give a verb")
 
     def test_wrong_values(self):
-        self.assert_fails(2, "run", says="MODEL is required")
+        self.assert_fails(2, "score", says="MODEL is required")
         self.assert_fails(2, "run", TINY, "-n", "many", says=["--max-tokens", "many", "not a number"])
         self.assert_fails(2, "run", TINY, "--threads", "-3", says="--threads")
         self.assert_fails(2, "run", TINY, "--tokens", "x", "-p", "y", says="give one of them")
