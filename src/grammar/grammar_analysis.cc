@@ -14,28 +14,28 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 }  // namespace
 
-GrammarAnalysis::GrammarAnalysis(const GrammarBuilder& builder)
-    : builder_(builder),
-      out_(builder.states_, builder.edges_.size(), [&](std::size_t i) { return builder.edges_[i].from; }),
-      in_(builder.states_, builder.edges_.size(), [&](std::size_t i) { return builder.edges_[i].edge.target; }),
-      ending_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].end; }),
-      exiting_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].repeat.exit; }),
-      continuing_(builder.states_, builder.repeats_.size(), [&](std::size_t i) { return builder.repeats_[i].repeat.again; }),
-      starting_(builder.states_, builder.rules_.size(), [&](std::size_t i) { return builder.rules_[i].start; }),
+GrammarAnalysis::GrammarAnalysis(const GrammarDraft& draft)
+    : draft_(draft),
+      out_(draft.states, draft.edges.size(), [&](std::size_t i) { return draft.edges[i].from; }),
+      in_(draft.states, draft.edges.size(), [&](std::size_t i) { return draft.edges[i].edge.target; }),
+      ending_(draft.states, draft.repeats.size(), [&](std::size_t i) { return draft.repeats[i].end; }),
+      exiting_(draft.states, draft.repeats.size(), [&](std::size_t i) { return draft.repeats[i].repeat.exit; }),
+      continuing_(draft.states, draft.repeats.size(), [&](std::size_t i) { return draft.repeats[i].repeat.again; }),
+      starting_(draft.states, draft.rules.size(), [&](std::size_t i) { return draft.rules[i].start; }),
       nullable_(nullable_rules()) {}
 
 // Backwards from the ends of all rules, along edges that read nothing; one that calls a rule once that rule is known to be
 // nullable.
 std::vector<bool> GrammarAnalysis::nullable_rules() const {
-  std::vector<bool> passed(at(builder_.states_), false), nullable(builder_.rules_.size(), false);
-  std::vector<std::vector<std::uint32_t>> waiting(builder_.rules_.size());  // calls whose target is passed, for the rule
+  std::vector<bool> passed(at(draft_.states), false), nullable(draft_.rules.size(), false);
+  std::vector<std::vector<std::uint32_t>> waiting(draft_.rules.size());  // calls whose target is passed, for the rule
   std::vector<int> work;
   const auto pass = [&](int state) {
     if (passed[at(state)]) return;
     passed[at(state)] = true;
     work.push_back(state);
   };
-  for (int rule = 0; rule < static_cast<int>(builder_.rules_.size()); ++rule) pass(builder_.end_of(rule));
+  for (int rule = 0; rule < static_cast<int>(draft_.rules.size()); ++rule) pass(draft_.rules[at(rule)].end);
   while (!work.empty()) {
     const int state = work.back();
     work.pop_back();
@@ -60,9 +60,9 @@ std::vector<bool> GrammarAnalysis::nullable_rules() const {
 }
 
 std::vector<bool> GrammarAnalysis::only_returning() const {
-  std::vector<bool> returning(at(builder_.states_), false);
+  std::vector<bool> returning(at(draft_.states), false);
   std::vector<int> work;
-  for (const GrammarBuilder::Rule& rule : builder_.rules_) work.push_back(rule.end);
+  for (const GrammarDraft::Rule& rule : draft_.rules) work.push_back(rule.end);
   while (!work.empty()) {
     const int state = work.back();
     work.pop_back();
@@ -80,16 +80,14 @@ std::vector<bool> GrammarAnalysis::only_returning() const {
 std::vector<int> GrammarAnalysis::heights() const {
   const std::vector<bool> returning = only_returning();
   // Calls by their rule, and entries by their repetition; all other edges in a last group.
-  const int rules = static_cast<int>(builder_.rules_.size()), repeats = static_cast<int>(builder_.repeats_.size());
+  const int rules = static_cast<int>(draft_.rules.size()), repeats = static_cast<int>(draft_.repeats.size());
   const auto group_of = [&](EdgeKind kind, int others) {
-    return [this, kind, others](std::size_t i) {
-      return builder_.edges_[i].edge.kind == kind ? builder_.edges_[i].edge.callee : others;
-    };
+    return [this, kind, others](std::size_t i) { return draft_.edges[i].edge.kind == kind ? draft_.edges[i].edge.callee : others; };
   };
-  const GroupedNumbers calls(rules + 1, builder_.edges_.size(), group_of(EdgeKind::kCall, rules));
-  const GroupedNumbers entries(repeats + 1, builder_.edges_.size(), group_of(EdgeKind::kEnter, repeats));
-  std::vector<int> known(at(builder_.states_), kNever);
-  std::vector<bool> final(at(builder_.states_), false);
+  const GroupedNumbers calls(rules + 1, draft_.edges.size(), group_of(EdgeKind::kCall, rules));
+  const GroupedNumbers entries(repeats + 1, draft_.edges.size(), group_of(EdgeKind::kEnter, repeats));
+  std::vector<int> known(at(draft_.states), kNever);
+  std::vector<bool> final(at(draft_.states), false);
   std::priority_queue<std::pair<int, int>, std::vector<std::pair<int, int>>, std::greater<>> queue;  // (height, state)
   const auto offer = [&](int state, int height) {
     if (height >= known[at(state)]) return;
@@ -99,13 +97,13 @@ std::vector<int> GrammarAnalysis::heights() const {
   const auto follow_back = [&](std::uint32_t number) {  // an edge, once all that it depends on is final
     const auto& [read, from] = edge(number);
     int inner = -1, after = read.target, place = 1;
-    if (read.kind == EdgeKind::kCall) inner = builder_.start_of(read.callee), place = returning[at(after)] ? 0 : 1;
-    if (read.kind == EdgeKind::kEnter) inner = read.target, after = builder_.repeats_[at(read.callee)].repeat.exit;
+    if (read.kind == EdgeKind::kCall) inner = draft_.rules[at(read.callee)].start, place = returning[at(after)] ? 0 : 1;
+    if (read.kind == EdgeKind::kEnter) inner = read.target, after = draft_.repeats[at(read.callee)].repeat.exit;
     if (!final[at(after)] || (inner >= 0 && !final[at(inner)])) return;
     offer(from, inner < 0 ? known[at(after)] : std::max(known[at(after)], place + known[at(inner)]));
   };
-  for (const GrammarBuilder::Rule& rule : builder_.rules_) offer(rule.end, 0);
-  for (const GrammarBuilder::Repeat& counted : builder_.repeats_) offer(counted.end, 0);
+  for (const GrammarDraft::Rule& rule : draft_.rules) offer(rule.end, 0);
+  for (const GrammarDraft::Repeat& counted : draft_.repeats) offer(counted.end, 0);
   while (!queue.empty()) {
     const int state = queue.top().second;
     queue.pop();
@@ -129,7 +127,7 @@ void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
   std::vector<bool> marked;
   const auto add = [&](int next) {
     if (marked.empty() && seen.size() > 32) {
-      marked.assign(at(builder_.states_), false);
+      marked.assign(at(draft_.states), false);
       for (const int known : seen) marked[at(known)] = true;
     }
     if (marked.empty() ? std::find(seen.begin(), seen.end(), next) != seen.end() : marked[at(next)]) return;
@@ -155,10 +153,10 @@ void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
 }
 
 void GrammarAnalysis::refuse_left_recursion() const {
-  const int rules = static_cast<int>(builder_.rules_.size());
+  const int rules = static_cast<int>(draft_.rules.size());
   std::vector<std::vector<int>> first(at(rules));  // rules that a rule may begin with
   for (int rule = 0; rule < rules; ++rule) {
-    visit_unread(builder_.start_of(rule), -1, [&](int state) {
+    visit_unread(draft_.rules[at(rule)].start, -1, [&](int state) {
       for (const std::uint32_t number : out_.of(state)) {
         if (edge(number).edge.kind == EdgeKind::kCall) first[at(rule)].push_back(edge(number).edge.callee);
       }
@@ -179,9 +177,9 @@ void GrammarAnalysis::refuse_left_recursion() const {
       }
       const int callee = first[at(rule)][next++];
       if (mark[at(callee)] == kOpen) {
-        fail(ErrorKind::kUnsupported, builder_.where_,
+        fail(ErrorKind::kUnsupported, draft_.where,
              "{} begins with itself (left recursion), by way of {}: write a repetition, such as item (\",\" item)*",
-             builder_.rules_[at(callee)].name, builder_.rules_[at(rule)].name);
+             draft_.rules[at(callee)].name, draft_.rules[at(rule)].name);
       }
       if (mark[at(callee)] == kNew) {
         mark[at(callee)] = kOpen;
@@ -192,15 +190,15 @@ void GrammarAnalysis::refuse_left_recursion() const {
 }
 
 void GrammarAnalysis::refuse_empty_repeats() const {
-  for (const GrammarBuilder::Repeat& each : builder_.repeats_) {
+  for (const GrammarDraft::Repeat& each : draft_.repeats) {
     const std::uint32_t counted = each.repeat.max == kUnlimited ? each.repeat.min : each.repeat.max;
-    if (counted <= GrammarBuilder::kMaxEmptyRepeats) continue;
+    if (counted <= GrammarDraft::kMaxEmptyRepeats) continue;
     bool empty = false;
     visit_unread(each.body, each.end, [&](int state) { empty = empty || state == each.end; });
     if (!empty) continue;
-    fail(ErrorKind::kUnsupported, builder_.where_,
+    fail(ErrorKind::kUnsupported, draft_.where,
          "something that may be empty is repeated {} times, at most {} can be counted: repeat what is never empty", counted,
-         GrammarBuilder::kMaxEmptyRepeats);
+         GrammarDraft::kMaxEmptyRepeats);
   }
 }
 

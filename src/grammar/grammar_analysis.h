@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "grammar/grammar_builder.h"
+#include "grammar/grammar_draft.h"
 
 namespace puna {
 
@@ -34,7 +34,8 @@ class GroupedNumbers {
 
 class GrammarAnalysis {
  public:
-  explicit GrammarAnalysis(const GrammarBuilder& builder);
+  // The draft outlives it.
+  explicit GrammarAnalysis(const GrammarDraft& draft);
 
   // [states] places on the stack that the shortest way to the end of the rule, or of the repetition, takes beyond those at the
   // state itself; kNever where no text leads there. By Knuth's generalisation of Dijkstra's algorithm (1977).
@@ -54,9 +55,10 @@ class GrammarAnalysis {
   template <typename Visit>
   void visit_unread(int state, int stop, Visit visit) const;
 
-  const GrammarBuilder& builder_;
-  const GrammarBuilder::Edge& edge(std::uint32_t number) const { return builder_.edges_[number]; }
-  const GrammarBuilder::Repeat& repeat(std::uint32_t number) const { return builder_.repeats_[number]; }
+  const GrammarDraft::Edge& edge(std::uint32_t number) const { return draft_.edges[number]; }
+  const GrammarDraft::Repeat& repeat(std::uint32_t number) const { return draft_.repeats[number]; }
+
+  const GrammarDraft& draft_;
 
   GroupedNumbers out_, in_;              // edges, by state
   GroupedNumbers ending_;                // repetitions, by the state where their body ends

@@ -34,19 +34,19 @@ void number_classes(Grammar& grammar) {
 }  // namespace
 
 int GrammarBuilder::add_state() {
-  if (states_ == kMaxStates) {
-    fail(ErrorKind::kUnsupported, where_, "needs more than {} states: make it smaller, or split what it lists", kMaxStates);
+  if (draft_.states == kMaxStates) {
+    fail(ErrorKind::kUnsupported, draft_.where, "needs more than {} states: make it smaller, or split what it lists", kMaxStates);
   }
-  return states_++;
+  return draft_.states++;
 }
 
 int GrammarBuilder::add_rule(std::string name) {
   const int start = add_state();
-  rules_.push_back({std::move(name), start, add_state()});
-  return static_cast<int>(rules_.size()) - 1;
+  draft_.rules.push_back({std::move(name), start, add_state()});
+  return static_cast<int>(draft_.rules.size()) - 1;
 }
 
-void GrammarBuilder::add_edge(int from, const GrammarEdge& edge) { edges_.push_back({edge, from}); }
+void GrammarBuilder::add_edge(int from, const GrammarEdge& edge) { draft_.edges.push_back({edge, from}); }
 
 void GrammarBuilder::add_empty(int from, int to) { add_edge(from, {.kind = EdgeKind::kEmpty, .target = to}); }
 
@@ -118,21 +118,22 @@ int GrammarBuilder::add_repeat(int from, int body, int body_end, int again, std:
   }
   const int end = add_state();
   add_empty(body_end, end);
-  repeats_.push_back({{.again = again, .exit = exit, .min = min, .max = max}, body, end});
-  add_edge(from, {.kind = EdgeKind::kEnter, .target = body, .callee = static_cast<std::int32_t>(repeats_.size()) - 1});
+  draft_.repeats.push_back({{.again = again, .exit = exit, .min = min, .max = max}, body, end});
+  add_edge(from, {.kind = EdgeKind::kEnter, .target = body, .callee = static_cast<std::int32_t>(draft_.repeats.size()) - 1});
   return exit;
 }
 
 Grammar GrammarBuilder::finish(int root, int max_depth) {
-  const GrammarAnalysis analysis(*this);
+  const GrammarAnalysis analysis(draft_);
   analysis.refuse_left_recursion();
   analysis.refuse_empty_repeats();
   const std::vector<int> heights = analysis.heights();
   const int height = heights[at(start_of(root))];
   if (height == GrammarAnalysis::kNever)
-    fail(ErrorKind::kBadInput, where_, "no text at all is allowed: something in it can never end, or contradicts itself");
+    fail(ErrorKind::kBadInput, draft_.where, "no text at all is allowed: something in it can never end, or contradicts itself");
   if (height > max_depth)
-    fail(ErrorKind::kUnsupported, where_, "every text nests {} deep or deeper, at most {} can be followed", height, max_depth);
+    fail(ErrorKind::kUnsupported, draft_.where, "every text nests {} deep or deeper, at most {} can be followed", height,
+         max_depth);
   Grammar grammar = indexed(root, max_depth, heights);
   const std::vector<bool> returning = analysis.only_returning();
   for (std::size_t i = 0; i < grammar.states.size(); ++i) grammar.states[i].only_returns = returning[i];
@@ -143,22 +144,22 @@ Grammar GrammarBuilder::indexed(int root, int max_depth, const std::vector<int>&
   Grammar grammar;
   grammar.start = start_of(root);
   grammar.max_depth = max_depth;
-  grammar.states.resize(at(states_));
-  for (const Rule& rule : rules_) {
+  grammar.states.resize(at(draft_.states));
+  for (const GrammarDraft::Rule& rule : draft_.rules) {
     grammar.rule_starts.push_back(rule.start);
     grammar.states[at(rule.end)].ends_rule = true;
   }
-  for (std::size_t i = 0; i < repeats_.size(); ++i) {
-    grammar.repeats.push_back(repeats_[i].repeat);
-    grammar.states[at(repeats_[i].end)].repeats = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < draft_.repeats.size(); ++i) {
+    grammar.repeats.push_back(draft_.repeats[i].repeat);
+    grammar.states[at(draft_.repeats[i].end)].repeats = static_cast<std::int32_t>(i);
   }
   const auto useful = [&](int state) { return heights[at(state)] != GrammarAnalysis::kNever; };
-  const auto keeps = [&](const Edge& edge) {
+  const auto keeps = [&](const GrammarDraft::Edge& edge) {
     if (!useful(edge.from) || !useful(edge.edge.target)) return false;
     if (edge.edge.kind == EdgeKind::kCall) return useful(start_of(edge.edge.callee));
-    return edge.edge.kind != EdgeKind::kEnter || useful(repeats_[at(edge.edge.callee)].repeat.exit);
+    return edge.edge.kind != EdgeKind::kEnter || useful(draft_.repeats[at(edge.edge.callee)].repeat.exit);
   };
-  for (const Edge& edge : edges_) {
+  for (const GrammarDraft::Edge& edge : draft_.edges) {
     if (keeps(edge)) ++grammar.states[at(edge.from)].edge_count;
   }
   std::uint32_t next = 0;
@@ -167,7 +168,7 @@ Grammar GrammarBuilder::indexed(int root, int max_depth, const std::vector<int>&
     next += std::exchange(state.edge_count, 0);
   }
   grammar.edges.resize(next);
-  for (const Edge& edge : edges_) {
+  for (const GrammarDraft::Edge& edge : draft_.edges) {
     if (!keeps(edge)) continue;
     GrammarState& from = grammar.states[at(edge.from)];
     grammar.edges[from.first_edge + from.edge_count++] = edge.edge;

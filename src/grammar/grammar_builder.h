@@ -10,21 +10,22 @@
 #include <vector>
 
 #include "grammar/char_set.h"
-#include "grammar/grammar.h"
+#include "grammar/grammar_draft.h"
 
 namespace puna {
 
 class GrammarBuilder {
  public:
   // `where` names the source in messages.
-  explicit GrammarBuilder(std::string where) : where_(std::move(where)) {}
+  explicit GrammarBuilder(std::string where)
+      : draft_{.where = std::move(where), .states = 0, .edges = {}, .rules = {}, .repeats = {}} {}
 
   // Throws kUnsupported where there are more than kMaxStates.
   int add_state();
   // `name` stands in messages, with the place of the rule where it has one: "rule 'expr' (line 3)".
   int add_rule(std::string name);
-  int start_of(int rule) const { return rules_[static_cast<std::size_t>(rule)].start; }
-  int end_of(int rule) const { return rules_[static_cast<std::size_t>(rule)].end; }
+  int start_of(int rule) const { return draft_.rules[static_cast<std::size_t>(rule)].start; }
+  int end_of(int rule) const { return draft_.rules[static_cast<std::size_t>(rule)].end; }
 
   void add_empty(int from, int to);
   void add_bytes(int from, std::uint8_t first, std::uint8_t last, int to);
@@ -40,34 +41,15 @@ class GrammarBuilder {
   // kUnsupported for left recursion, for long counted repetitions of what may be empty, and where every text nests too deep.
   Grammar finish(int root, int max_depth);
 
-  const std::string& where() const { return where_; }
+  const std::string& where() const { return draft_.where; }
 
   static constexpr int kMaxStates = 400'000;
-  static constexpr std::uint32_t kMaxEmptyRepeats = 64;
 
  private:
-  struct Rule {
-    std::string name;
-    int start = 0, end = 0;
-  };
-  struct Edge {
-    GrammarEdge edge;
-    int from = 0;
-  };
-  struct Repeat {
-    GrammarRepeat repeat;
-    int body = 0, end = 0;
-  };
-
   void add_edge(int from, const GrammarEdge& edge);
   Grammar indexed(int root, int max_depth, const std::vector<int>& heights) const;
 
-  friend class GrammarAnalysis;
-  std::string where_;
-  int states_ = 0;
-  std::vector<Edge> edges_;
-  std::vector<Rule> rules_;
-  std::vector<Repeat> repeats_;
+  GrammarDraft draft_;
 };
 
 }  // namespace puna
