@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes nano from nothing: data, tokenizer, four stages of training, the GGUF file, and its examination. Every stage whose output is
+"""Makes nano from nothing: data, tokenizer, five stages of training, the GGUF file, and its examination. Every stage whose output is
 there is skipped, and a training run that was stopped goes on from its newest checkpoint, so the same command continues.
 Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--stop-after STAGE] [--install]"""
 import argparse

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of nano's examination with a program of batch's kind that knows all answers, of the paired comparison, and of the order of
-stages in make.py."""
+"""Tests of nano's examination with a program of batch's kind that knows all answers, of the paired comparison, of what is
+told to the reward model, and of the order of stages in make.py."""
 import json
 import os
 import stat
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import examine
 import generate
+import judge
 import make
 import score
 
@@ -96,6 +97,27 @@ class Comparison(unittest.TestCase):
         self.assertEqual(found["th", "all"]["gained"], 1)
         self.assertEqual(set(key[1] for key in found), {"all", "talk"})
         self.assertEqual(examine.compare(rows, right, wrong)[0]["lost"], len(rows))
+
+
+class Judge(unittest.TestCase):
+    def test_wins_losses_and_the_paired_interval(self):
+        before, after = {"a": 1.0, "b": 2.0, "c": 0.0, "d": 5.0, "x": 9.0}, {"a": 2.0, "b": 4.0, "c": 3.0, "d": 5.0}
+        found = judge.preference(before, after)  # the differences are 1, 2, 3, 0
+        self.assertEqual((found["questions"], found["wins"], found["losses"], found["ties"]), (4, 3, 0, 1))
+        self.assertEqual((found["before"], found["after"], found["difference"]), (2.0, 3.5, 1.5))
+        # 1.959964 sqrt(5 / 3 / 4), 5 the sum of squares around the mean
+        self.assertAlmostEqual(found["difference_high"] - 1.5, 1.265156, places=5)
+        self.assertEqual(found["win_rate"], 1.0)
+        self.assertAlmostEqual(found["win_low"], 0.43850, places=4)  # Wilson's bound of 3 of 3: 3 / (3 + 1.959964²)
+
+    def test_calls_are_judged_as_calls_and_text_as_text(self):
+        row = next(row for row in generate.evaluation_rows(1, 1) if row["category"] == "units")
+        raw = json.dumps({"name": "convert_units", "parameters": row["expect"]["call"]["arguments"]}) + "<|eot_id|>"
+        said = judge.conversation(row, {"turn1": raw})
+        self.assertEqual(said["tools"], row["tools"])
+        call = said["messages"][-1]["tool_calls"][0]["function"]
+        self.assertEqual((call["name"], json.loads(call["arguments"])), ("convert_units", row["expect"]["call"]["arguments"]))
+        self.assertEqual(judge.conversation(row, {"turn1": "No.<|eot_id|>"})["messages"][-1], {"role": "assistant", "content": "No."})
 
 
 class Make(unittest.TestCase):
