@@ -169,9 +169,11 @@ void Scheduler::write_step() {
   const std::vector<Task*> writers = in_phase(Phase::kWriting);
   const std::size_t most = options_.large_groups ? writers.size() : kPanelRows - 1;
   for (std::size_t first = 0; first < writers.size(); first += most) {
-    const auto group = std::span(writers).subspan(first, std::min(most, writers.size() - first));
+    std::vector<Task*> group(writers.begin() + static_cast<std::ptrdiff_t>(first),
+                             writers.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, writers.size())));
+    std::erase_if(group, [](const Task* task) { return task->phase != Phase::kWriting; });  // cancelled by what a group before told
     for (Task* const task : group) task->rows = 1;
-    read(group);
+    if (!group.empty()) read(group);
   }
 }
 
@@ -263,7 +265,7 @@ void Scheduler::draw(Task& task, std::span<const float> logits) {
 }
 
 void Scheduler::finish(Task& task, FinishReason reason) {
-  task.writer.result().decode_seconds = seconds_since(task.first_token);
+  if (task.writer.result().prefill_seconds > 0) task.writer.result().decode_seconds = seconds_since(task.first_token);
   const Generation generation = task.writer.finish(reason);
   drop_pages(task);
   if (std::exchange(task.phase, Phase::kEnded) != Phase::kEnded) task.events.done(generation);

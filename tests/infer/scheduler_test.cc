@@ -207,6 +207,25 @@ TEST(Scheduler, OneMayBeCancelledByAnothersText) {
   EXPECT_EQ(ended, 1) << "the second ended in the same step as the first, behind it";
 }
 
+TEST(Scheduler, OneOfALaterGroupMayBeCancelledByAnEarlierOne) {
+  EngineOptions options = room(10);
+  options.logit_rows = 10;
+  Engine engine(model(Format::kF32), options);
+  Scheduler scheduler(engine, {.most_running = 10});
+  std::vector<Scheduler::Id> ids;
+  int ended = 0;
+  for (std::uint64_t i = 0; i < 9; ++i) {  // written in groups of 7
+    const auto done = [&, i](const Generation&) {
+      ++ended;
+      if (i == 0) scheduler.cancel(ids[8]);
+    };
+    ids.push_back(scheduler.add(tokens_of(i, 20), sampled(i == 0 ? 20 : 40, i), {.text = {}, .done = done, .failed = {}}));
+  }
+  while (scheduler.step()) {
+  }
+  EXPECT_EQ(ended, 8);
+}
+
 TEST(Scheduler, ARequestThatFailsStopsNobody) {
   Desk desk(room(kMost));
   GenerateOptions bad = sampled(5, 1);
