@@ -135,6 +135,7 @@ CachedModel cached_model(const fs::path& root, const std::string& name) {
   std::vector<std::string> names;
   for (const CachedModel& model : models) names.push_back(model.repository);
   for (const CachedModel& model : models) names.push_back(model.repository.substr(model.repository.find('/') + 1));
+  names.emplace_back(kBuiltInName);
   fail(ErrorKind::kNotFound, name, "no such file, and no model of this name in the cache {}{}", root.string(),
        did_you_mean(name, names));
 }

@@ -72,6 +72,7 @@ class CommandLine(CliTest):
         said = self.json("run", "nano", "--tools", tools, "-p", "What is 15% of 240?", "--temp", "0", "--date", "26 Jul 2024")
         self.assertEqual(said, {"tool_calls": [{"name": "calculator", "arguments": {"expression": "240 * 15 / 100"}}]})
         self.assertEqual(self.json("show", "nano", "--json")["name"], "nano")
+        self.assert_fails(4, "run", "nanno", "-p", "x", says="did you mean nano?")
         recipe = self.path("recipe.yaml", json.dumps({
             "model": "nano", "data": [self.path("text.txt", "Bonjour, nano. " * 200)], "out": self.path("run"), "steps": 2,
             "sequence_length": 64, "step_tokens": 128, "batch_tokens": 128, "lora": {"rank": 2}}))
