@@ -32,7 +32,8 @@ std::vector<CachedModel> cached_models(const std::filesystem::path& root);
 std::optional<std::filesystem::path> cached_snapshot(const std::filesystem::path& root, const HubName& name);
 
 // The path that a MODEL argument means: a path that exists, "nano" (model/built_in.h), "org/name[:revision or quantization]" in the
-// cache, or a short name that exactly one cached model has. Throws kNotFound saying what to do, kUsage where there are several to choose from.
+// cache, or a short name that exactly one cached model has. Throws kNotFound saying what to do, kUsage where there are several to
+// choose from.
 std::filesystem::path find_model(const std::string& argument);
 std::filesystem::path find_model_in(const std::filesystem::path& root, const std::string& argument);
 

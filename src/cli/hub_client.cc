@@ -29,11 +29,11 @@ std::string first_line(const std::filesystem::path& path) {
   return line;
 }
 
-bool may_pass(const HttpReply& reply) {
+bool may_pass(const HubReply& reply) {
   return !reply.problem.empty() || reply.status == 0 || reply.status == 408 || reply.status == 429 || reply.status >= 500;
 }
 
-std::string reason(const HttpReply& reply) {
+std::string reason(const HubReply& reply) {
   return reply.problem.empty() ? fmt::format("the hub answered {}", reply.status) : reply.problem;
 }
 
@@ -72,7 +72,7 @@ std::string plain_etag(std::string_view header) {
   return std::string(header);
 }
 
-void fail_hub_status(const HttpReply& reply, const HubOptions& options, const std::string& repository, const std::string& what) {
+void fail_hub_status(const HubReply& reply, const HubOptions& options, const std::string& repository, const std::string& what) {
   const std::string page = options.endpoint + "/" + repository;
   const std::string& code = reply.header("x-error-code");
   const char* token = options.token.empty() ? "no token was sent: set HF_TOKEN" : "the token in HF_TOKEN was sent";
@@ -93,11 +93,11 @@ void fail_hub_status(const HttpReply& reply, const HubOptions& options, const st
   fail(ErrorKind::kNetwork, repository, "{}: the hub answered {}, expected 200: try again later", what, reply.status);
 }
 
-HttpReply HubClient::reliable(const HttpRequest& request) {
+HubReply HubClient::reliable(const HubRequest& request) {
   if (options_.offline)
     fail(ErrorKind::kUsage, "HF_HUB_OFFLINE", "is set, so {} is not asked: unset it to download", options_.endpoint);
   for (int attempt = 1;; ++attempt) {
-    HttpReply reply = http_.get(request);
+    HubReply reply = http_.get(request);
     if (!may_pass(reply)) return reply;
     if (attempt == kHubTries) {
       fail(ErrorKind::kNetwork, options_.endpoint, "{}, {} times: check the network, or HF_ENDPOINT", reason(reply), attempt);
@@ -114,10 +114,10 @@ HubRepository HubClient::repository(const HubName& name) {
   const std::string place = name.repository + ":" + name.revision;
   std::string revision = escape_url_path(name.revision);
   for (std::size_t at; (at = revision.find('/')) != std::string::npos;) revision.replace(at, 1, "%2F");
-  HttpRequest request;
+  HubRequest request;
   request.url = options_.endpoint + "/api/models/" + name.repository + "/revision/" + revision;
   request.token = options_.token;
-  const HttpReply reply = reliable(request);
+  const HubReply reply = reliable(request);
   if (reply.status != 200) fail_hub_status(reply, options_, name.repository, "asking for revision " + name.revision);
   const Json info = parse_json(reply.body, place);
   HubRepository repository;
@@ -135,12 +135,12 @@ HubRepository HubClient::repository(const HubName& name) {
 }
 
 HubFile HubClient::file(const std::string& repository, const std::string& commit, const std::string& path) {
-  HttpRequest request;
+  HubRequest request;
   request.url = file_url(repository, commit, path);
   request.head = true;
   request.token = options_.token;
   request.stay_on_host = true;  // the hub's own reply names the file; where its bytes are comes with the download
-  const HttpReply reply = reliable(request);
+  const HubReply reply = reliable(request);
   if (reply.status != 200 && !reply.is_redirect()) fail_hub_status(reply, options_, repository, path);
   HubFile file;
   const std::string& linked = reply.header("x-linked-etag");
@@ -157,11 +157,11 @@ HubFile HubClient::file(const std::string& repository, const std::string& commit
 
 std::optional<std::string> HubClient::download(const std::string& repository, const std::string& commit, const std::string& path,
                                                std::int64_t from, const BodySink& sink) {
-  HttpRequest request;
+  HubRequest request;
   request.url = file_url(repository, commit, path);
   request.token = options_.token;
   request.from = from;
-  const HttpReply reply = http_.get(request, sink);
+  const HubReply reply = http_.get(request, sink);
   if (may_pass(reply)) return reason(reply);
   if (reply.status != 200 && reply.status != 206) fail_hub_status(reply, options_, repository, path);
   return std::nullopt;

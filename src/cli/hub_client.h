@@ -44,7 +44,7 @@ class HubClient {
                                       std::int64_t from, const BodySink& sink);
 
  private:
-  HttpReply reliable(const HttpRequest& request);
+  HubReply reliable(const HubRequest& request);
   std::string file_url(const std::string& repository, const std::string& commit, const std::string& path) const;
 
   HubOptions options_;
@@ -58,7 +58,7 @@ constexpr int kHubTries = 5;  // in a row without a byte gained
 // `"0123…"`, `W/"0123…"` -> `0123…`
 std::string plain_etag(std::string_view header);
 // The message for a reply that is an error. `token_given` chooses the advice.
-[[noreturn]] void fail_hub_status(const HttpReply& reply, const HubOptions& options, const std::string& repository,
+[[noreturn]] void fail_hub_status(const HubReply& reply, const HubOptions& options, const std::string& repository,
                                   const std::string& what);
 
 }  // namespace puna

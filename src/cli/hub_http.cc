@@ -20,7 +20,7 @@ constexpr long kConnectTimeoutSeconds = 20;
 constexpr long kStallSeconds = 60;  // without a byte: the connection is given up, and the caller tries again
 
 struct Transfer {
-  HttpReply reply;
+  HubReply reply;
   const BodySink* sink;
   std::exception_ptr thrown;
 };
@@ -86,7 +86,7 @@ struct Http::Handle {
   CURL* curl = nullptr;
 };
 
-const std::string& HttpReply::header(const std::string& name) const {
+const std::string& HubReply::header(const std::string& name) const {
   static const std::string none;
   const auto found = headers.find(name);
   return found == headers.end() ? none : found->second;
@@ -100,7 +100,7 @@ Http::Http() : handle_(std::make_unique<Handle>()) {
 
 Http::~Http() { curl_easy_cleanup(handle_->curl); }
 
-HttpReply Http::one_hop(const HttpRequest& request, const std::string& url, bool with_token, const BodySink& sink) {
+HubReply Http::one_hop(const HubRequest& request, const std::string& url, bool with_token, const BodySink& sink) {
   CURL* curl = handle_->curl;
   curl_easy_reset(curl);
   Transfer transfer{{}, &sink, nullptr};
@@ -131,14 +131,14 @@ HttpReply Http::one_hop(const HttpRequest& request, const std::string& url, bool
   return std::move(transfer.reply);
 }
 
-HttpReply Http::get(const HttpRequest& request, const BodySink& sink) {
+HubReply Http::get(const HubRequest& request, const BodySink& sink) {
   const std::string origin = url_origin(request.url);
   if (origin.empty()) fail(ErrorKind::kUsage, request.url, "this is no http or https address: check HF_ENDPOINT");
   std::string url = request.url;
   std::map<std::string, std::string> linked;  // what the hub's own hops said of the file
   for (int hop = 0; hop <= kRedirects; ++hop) {
     const bool at_home = url_origin(url) == origin;
-    HttpReply reply = one_hop(request, url, at_home && !request.token.empty(), sink);
+    HubReply reply = one_hop(request, url, at_home && !request.token.empty(), sink);
     for (const char* name : {"x-linked-etag", "x-linked-size", "x-repo-commit"}) {
       if (at_home && !reply.header(name).empty()) linked[name] = reply.header(name);
     }

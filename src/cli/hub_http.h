@@ -12,7 +12,7 @@
 
 namespace puna {
 
-struct HttpRequest {
+struct HubRequest {
   std::string url;
   bool head = false;
   std::string token;          // sent as a bearer token to the first URL's scheme, host and port only
@@ -20,7 +20,7 @@ struct HttpRequest {
   bool stay_on_host = false;  // a redirect to another host is the reply
 };
 
-struct HttpReply {
+struct HubReply {
   long status = 0;                             // 0: no reply; `problem` says why
   std::map<std::string, std::string> headers;  // names in lower case; of the last hop, X-Linked-* and X-Repo-Commit of every hop
   std::string body;                            // at most 64 MB, where no sink takes it
@@ -30,7 +30,7 @@ struct HttpReply {
 };
 
 // Takes the body of a reply with status 200 or 206 as it comes. What it throws ends the transfer and comes out of get().
-using BodySink = std::function<void(const HttpReply& reply, std::string_view bytes)>;
+using BodySink = std::function<void(const HubReply& reply, std::string_view bytes)>;
 
 class Http {
  public:
@@ -40,10 +40,10 @@ class Http {
   Http& operator=(const Http&) = delete;
 
   // Follows at most 10 redirects. Throws kNetwork for a redirect that must not be followed.
-  HttpReply get(const HttpRequest& request, const BodySink& sink = {});
+  HubReply get(const HubRequest& request, const BodySink& sink = {});
 
  private:
-  HttpReply one_hop(const HttpRequest& request, const std::string& url, bool with_token, const BodySink& sink);
+  HubReply one_hop(const HubRequest& request, const std::string& url, bool with_token, const BodySink& sink);
 
   struct Handle;
   std::unique_ptr<Handle> handle_;

@@ -51,14 +51,14 @@ void check_room(const fs::path& blobs, const std::vector<Wanted>& wanted) {
 class Continuation {
  public:
   Continuation(BlobFile& blob, ProgressBar& bar) : blob_(blob), bar_(bar) {}
-  void operator()(const HttpReply& reply, std::string_view bytes) {
+  void operator()(const HubReply& reply, std::string_view bytes) {
     if (!begun_) begin(reply);
     blob_.append(bytes);
     bar_.set(static_cast<std::uint64_t>(blob_.length()));
   }
 
  private:
-  void begin(const HttpReply& reply) {
+  void begin(const HubReply& reply) {
     begun_ = true;
     const std::string expected = fmt::format("bytes {}-", blob_.length());
     const bool continues = reply.status == 206 && reply.header("content-range").starts_with(expected);

@@ -9,13 +9,15 @@ namespace puna {
 namespace {
 
 std::atomic<bool> flag{false};
+std::atomic<bool> twice{false};
 std::atomic<bool> polled{false};       // inside a scope
 std::atomic<bool> second_ends{false};  // the scope's SecondPress
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may take no lock");
 
-void on_interrupt(int) {
+void on_interrupt(int signal) {
   const bool second = flag.exchange(true);
-  if (!polled || (second && second_ends)) ::_exit(kInterruptedExit);
+  if (second) twice = true;
+  if (!polled || (second && second_ends)) ::_exit(128 + signal);
 }
 
 }  // namespace
@@ -25,10 +27,12 @@ void handle_interrupts() {
   action.sa_handler = on_interrupt;
   sigemptyset(&action.sa_mask);  // no SA_RESTART: a read of the terminal returns, so that the line editor sees the flag
   ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
 }
 
 InterruptScope::InterruptScope(SecondPress second) {
   flag = false;
+  twice = false;
   second_ends = second == SecondPress::kEndsProcess;
   polled = true;
 }
@@ -36,5 +40,7 @@ InterruptScope::InterruptScope(SecondPress second) {
 InterruptScope::~InterruptScope() { polled = false; }
 
 std::atomic<bool>& interrupt_flag() { return flag; }
+
+bool interrupted_twice() { return twice; }
 
 }  // namespace puna

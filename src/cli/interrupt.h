@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ctrl-C. Outside an InterruptScope it ends the process at once with exit code 130; inside one it only raises a flag that the
-// generation loop, the writers of models and the line editor look at; a verb that ends because of it throws Interrupted
-// (base/interrupted.h), which run_command_line() catches. Where the scope says so, a second Ctrl-C before the flag is taken down
-// ends the process.
+// Ctrl-C, and SIGTERM. Outside an InterruptScope they end the process at once with exit code 130, or 143; inside one they only
+// raise a flag that the generation loop, the writers of models and the line editor look at; a verb that ends because of it throws
+// Interrupted (base/interrupted.h), which run_command_line() catches. Where the scope says so, a second Ctrl-C before the flag is
+// taken down ends the process.
 #pragma once
 
 #include <atomic>
@@ -28,5 +28,7 @@ class InterruptScope {
 
 // Raised by Ctrl-C inside a scope. A reader takes it down by storing false.
 std::atomic<bool>& interrupt_flag();
+// Whether it came again since the scope began, for scopes that ignore the second press.
+bool interrupted_twice();
 
 }  // namespace puna

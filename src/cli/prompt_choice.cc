@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <ctime>
 #include <vector>
 
 #include "base/error.h"
@@ -24,13 +23,5 @@ PromptFormat choose_prompt_format(const Checkpoint& checkpoint, const std::strin
 }
 
 std::string prompt_format_choices() { return fmt::format("{}", fmt::join(prompt_format_names(), "|")); }
-
-std::string today() {
-  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  ::localtime_r(&now, &local);
-  return fmt::format("{:02} {} {}", local.tm_mday, kMonths[local.tm_mon], local.tm_year + 1900);
-}
 
 }  // namespace puna

@@ -14,7 +14,5 @@ PromptFormat choose_prompt_format(const Checkpoint& checkpoint, const std::strin
 PromptFormat named_prompt_format(const std::string& name);
 // "llama3.1|llama3.2|…"
 std::string prompt_format_choices();
-// "26 Jul 2024", in English whatever the locale: what the models were trained on.
-std::string today();
 
 }  // namespace puna

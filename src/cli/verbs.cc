@@ -10,6 +10,9 @@ namespace puna {
 #define PUNA_VERBS(ROW)                                                                                          \
   ROW(run, "run", "Use a model", "answer a prompt, continue a text, or chat")                                    \
   ROW(batch, "batch", "Use a model", "answer a file of chat requests, one per line")                             \
+  ROW(serve, "serve", "Serve models", "answer over HTTP: OpenAI's, Anthropic's and Ollama's APIs, and a page")   \
+  ROW(ps, "ps", "Serve models", "the models that a server has loaded")                                           \
+  ROW(stop, "stop", "Serve models", "unload a server's model, or end the server")                                \
   ROW(tokenize, "tokenize", "Use a model", "turn text into tokens, and tokens into text")                        \
   ROW(score, "score", "Use a model", "log-probabilities and logits of given tokens")                             \
   ROW(show, "show", "Look into a model", "what a model is: shape, formats, tokenizer, memory it needs")          \

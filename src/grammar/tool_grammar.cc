@@ -38,6 +38,21 @@ class ToolCallWriter {
     builder_.add_empty(builder_.add_text(space(at), "}"), builder_.end_of(root_));
   }
 
+  void add_other_texts() {
+    const CharSet space = {{U'\t', U'\n'}, {U'\r', U'\r'}, {U' ', U' '}};
+    CharSet other = space;
+    other.add(U'{', U'{');
+    other.add(U'<', U'<');
+    const int start = builder_.start_of(root_), text = builder_.add_state(), end = builder_.end_of(root_);
+    const int before = builder_.add_state();
+    builder_.add_empty(start, before);
+    builder_.add_chars(before, space, before);
+    builder_.add_chars(before, other.negated(), text);
+    builder_.add_chars(text, CharSet::all(), text);
+    builder_.add_empty(before, end);
+    builder_.add_empty(text, end);
+  }
+
   Grammar finish() {
     compiler_.finish();
     return builder_.finish(root_, kMaxJsonNesting);
@@ -57,12 +72,28 @@ class ToolCallWriter {
 
 }  // namespace
 
-Grammar tool_call_grammar(const PromptFormat& format, std::span<const Tool> tools, std::string_view named) {
+namespace {
+
+void check_tools(const PromptFormat& format, std::span<const Tool> tools) {
   if (format.dialect == ToolDialect::kPythonic) {
     fail(ErrorKind::kUnsupported, "tools", "calls in Python's form ({}) cannot be constrained: choose a format with calls in JSON",
          format.name);
   }
   if (tools.empty()) fail(ErrorKind::kUsage, "tools", "a call is required, and there are no tools: give some");
+}
+
+}  // namespace
+
+Grammar call_or_text_grammar(const PromptFormat& format, std::span<const Tool> tools) {
+  check_tools(format, tools);
+  ToolCallWriter writer(format.dialect);
+  for (const Tool& tool : tools) writer.add(tool);
+  writer.add_other_texts();
+  return writer.finish();
+}
+
+Grammar tool_call_grammar(const PromptFormat& format, std::span<const Tool> tools, std::string_view named) {
+  check_tools(format, tools);
   ToolCallWriter writer(format.dialect);
   std::vector<std::string> names;
   bool found = false;

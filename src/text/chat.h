@@ -65,6 +65,9 @@ struct PromptOptions {
   bool generation_prompt = true;           // end with the assistant's header
 };
 
+// Of this day, for PromptOptions::date: "26 Jul 2024", in English whatever the locale, as the models were trained on it.
+std::string today();
+
 // Text between, and names of, special tokens, in order. What `puna prompt-format` shows.
 struct PromptPiece {
   bool special = false;

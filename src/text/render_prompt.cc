@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/chat.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <ctime>
 
 #include "base/error.h"
 #include "text/prompt_writer.h"
@@ -66,6 +69,14 @@ std::string prompt_text(std::span<const PromptPiece> pieces) {
   std::string text;
   for (const PromptPiece& piece : pieces) text += piece.text;
   return text;
+}
+
+std::string today() {
+  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  ::localtime_r(&now, &local);
+  return fmt::format("{:02} {} {}", local.tm_mday, kMonths[local.tm_mon], local.tm_year + 1900);
 }
 
 }  // namespace puna

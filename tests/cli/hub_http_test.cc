@@ -42,7 +42,7 @@ TEST(Etag, Plain) {
 TEST(HubStatus, SaysWhatToDo) {
   const HubOptions without{"https://hub", "", false}, with{"https://hub", "t", false};
   const auto reply = [](long status, const std::string& code) {
-    HttpReply value;
+    HubReply value;
     value.status = status;
     if (!code.empty()) value.headers["x-error-code"] = code;
     return value;

@@ -17,13 +17,13 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "cli/answer_grammar.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
+#include "grammar/answer_shape.h"
 #include "infer/scheduler.h"
 #include "kernels/activations.h"
 #include "text/conversation.h"
@@ -178,7 +178,7 @@ class Answerer {
     if (messages.empty()) fail(ErrorKind::kBadInput, where, "\"messages\" is empty: give at least one");
     if (body.contains("tools") && !body.at("tools").is_null()) pending->prompt.tools = tools_from_json(body.at("tools"), where);
     GenerateOptions options = generate_options(body, flags_, sampler_, where);
-    options.constraint = constraints_.of_request(body, format_, pending->prompt.tools, where);
+    if (const auto shape = answer_shape(body, format_, pending->prompt.tools, where)) options.constraint = constraints_.get(*shape);
     pending->plain = options.constraint != nullptr && pending->prompt.tools.empty();
     scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)), options,
                    {.text = {},
@@ -208,7 +208,7 @@ class Answerer {
   std::shared_ptr<const Checkpoint> checkpoint_;
   PromptFormat format_;
   std::string date_;
-  Constraints constraints_;
+  ConstraintPool constraints_;
   Engine engine_;
   Scheduler scheduler_;
   std::deque<std::shared_ptr<Pending>> pending_;  // in the order they were asked

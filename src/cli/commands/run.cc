@@ -11,9 +11,9 @@
 
 #include "base/error.h"
 #include "cli/answer.h"
-#include "cli/answer_grammar.h"
 #include "cli/chat_loop.h"
 #include "cli/flags.h"
+#include "cli/grammar_flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -77,7 +77,8 @@ GenerateOptions generate_options(const Flags& flags, const Checkpoint& checkpoin
   options.with_specials = !flags.tools.empty();  // a call may begin with <|python_tag|>
   options.top_logprobs = flags.logprobs;
   if (flags.grammar.given())
-    options.constraint = Constraints(checkpoint.need_tokenizer()).get("", [&] { return grammar_of(flags.grammar); });
+    options.constraint = std::make_shared<Constraint>(std::make_shared<const Grammar>(grammar_of(flags.grammar)),
+                                                      std::make_shared<const VocabularyIndex>(checkpoint.need_tokenizer()));
   return options;
 }
 

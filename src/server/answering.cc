@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/answering.h"
+
+#include <chrono>
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "base/error.h"
+
+namespace puna {
+namespace {
+
+std::string_view reason_of(const Answer& answer) {
+  const FinishReason reason = answer.generation.reason;
+  if (reason == FinishReason::kLength || reason == FinishReason::kContextFull) return "length";
+  return answer.message.tool_calls.empty() ? "stop" : "tool_calls";
+}
+
+// The answers to one request while they are written. Its jobs hold it.
+class Asking : public std::enable_shared_from_this<Asking> {
+ public:
+  Asking(Services& services, std::shared_ptr<Exchange> exchange, const AnswerRequest& request, AnswerEvents events)
+      : services_(services),
+        exchange_(std::move(exchange)),
+        model_(request.model),
+        events_(std::move(events)),
+        answers_(static_cast<std::size_t>(request.count)),
+        left_(request.count) {
+    for (int i = 0; i < request.count; ++i) filters_.emplace_back(request.format, request.tools);
+  }
+
+  void start(AnswerRequest request) {
+    exchange_->on_gone([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->cancel();
+    });
+    for (int i = 0; i < static_cast<int>(answers_.size()); ++i) {
+      GenerateOptions options = request.options;
+      options.sampler.seed += static_cast<std::uint64_t>(i);
+      if (i > 0 && request.shape) options.constraint = model_->constraints().get(*request.shape);
+      const ServedModel::Job job = model_->submit(request.prompt, options, events_of(i));
+      const std::scoped_lock lock(mutex_);
+      jobs_.push_back(job);
+      if (cancelled_) model_->cancel(job);
+    }
+  }
+
+ private:
+  Scheduler::Events events_of(int index) {
+    const auto self = shared_from_this();
+    return {.text = [self, index](std::string_view text) { self->text(index, text); },
+            .done = [self, index](const Generation& generation) { self->finish(index, generation); },
+            .failed = [self](const Error& error) { self->fail(error); }};
+  }
+
+  void text(int index, std::string_view text) {
+    if (first_text_ < 0) first_text_ = exchange_->seconds();
+    const std::string shown = filters_[static_cast<std::size_t>(index)].push(text);
+    if (!shown.empty() && events_.text) events_.text(index, shown);
+  }
+
+  void finish(int index, const Generation& generation) {
+    Answer& answer = answers_[static_cast<std::size_t>(index)];
+    AnswerFilter::Ended ended = filters_[static_cast<std::size_t>(index)].finish();
+    answer.message = std::move(ended.message);
+    answer.generation = generation;
+    answer.reason = reason_of(answer);
+    for (ToolCall& call : answer.message.tool_calls) call.id = random_id("call_");
+    services_.metrics.count_answer(first_text_ < 0 ? exchange_->seconds() : first_text_, generation);
+    if (!ended.rest.empty() && events_.text) events_.text(index, ended.rest);
+    if (events_.finished) events_.finished(index, answer);
+    if (--left_ == 0) events_.done(answers_);
+  }
+
+  void fail(const Error& error) {
+    if (error.kind() == ErrorKind::kInternal) fmt::print(stderr, "puna: {} {}: {}\n", exchange_->id(), model_->id(), error.what());
+    exchange_->fail(ApiError::from(error));
+    cancel();
+  }
+
+  void cancel() {
+    const std::scoped_lock lock(mutex_);
+    cancelled_ = true;
+    for (const ServedModel::Job job : jobs_) model_->cancel(job);
+  }
+
+  Services& services_;
+  std::shared_ptr<Exchange> exchange_;
+  std::shared_ptr<ServedModel> model_;
+  AnswerEvents events_;
+  std::vector<AnswerFilter> filters_;
+  std::vector<Answer> answers_;
+  int left_;
+  double first_text_ = -1;
+  std::mutex mutex_;
+  std::vector<ServedModel::Job> jobs_;
+  bool cancelled_ = false;
+};
+
+// What the engine would refuse later, when the answer has begun.
+void check(const AnswerRequest& request) {
+  const auto tokens = static_cast<std::int64_t>(request.prompt.size());
+  const std::int64_t context = request.model->context();
+  if (tokens == 0) throw ApiError(400, "invalid_value", "prompt", "the prompt is empty: there is nothing to go on from");
+  if (tokens >= context) {
+    throw ApiError(
+        400, "context_length_exceeded", "messages",
+        fmt::format("the prompt has {} tokens, and the context of {} holds {}, one of them for the answer: nothing is cut "
+                    "off in silence",
+                    tokens, request.model->id(), context));
+  }
+  if (request.options.max_tokens > 0 && tokens + request.options.max_tokens > context) {
+    throw ApiError(
+        400, "context_length_exceeded", "max_tokens",
+        fmt::format("the prompt has {} tokens and the answer may have {}, which is more than the context of {} holds: {}", tokens,
+                    request.options.max_tokens, request.model->id(), context));
+  }
+  check_sampler_options(request.options.sampler);
+}
+
+}  // namespace
+
+void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRequest request, AnswerEvents events) {
+  check(request);
+  if (request.shape) request.options.constraint = request.model->constraints().get(*request.shape);
+  if (events.begin) events.begin();
+  const auto asking = std::make_shared<Asking>(services, exchange, request, std::move(events));
+  asking->start(std::move(request));
+}
+
+std::string random_id(std::string_view prefix) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  std::string id(prefix);
+  for (int i = 0; i < 24; ++i) id += kLetters[random() % kLetters.size()];
+  return id;
+}
+
+std::int64_t unix_time() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace puna

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request for answers, in no family's shape: n answers to one prompt are asked of a model, and told as they come. A client that
+// goes takes all of them with it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/answer_filter.h"
+#include "server/exchange.h"
+#include "server/served_model.h"
+#include "server/services.h"
+
+namespace puna {
+
+struct AnswerRequest {
+  std::shared_ptr<ServedModel> model;
+  std::vector<Token> prompt;
+  GenerateOptions options;
+  PromptFormat format;      // that calls are read in
+  std::vector<Tool> tools;  // that may be called; none: the text is what it is
+  std::optional<AnswerShape> shape;
+  int count = 1;  // answer i has the seed + i
+};
+
+struct Answer {
+  Message message;          // content and calls; calls have ids
+  std::string_view reason;  // "stop", "length" or "tool_calls"
+  std::string stop;         // the stop string that ended it, or empty
+  Generation generation;
+};
+
+// Told on the engine's thread, one after the other; `begin` at once, on the caller's, when nothing can be refused any more.
+struct AnswerEvents {
+  std::function<void()> begin;
+  std::function<void(int index, std::string_view text)> text;     // may be empty: then nothing is told before the end
+  std::function<void(int index, const Answer& answer)> finished;  // of one; texts that were held back were told before
+  std::function<void(std::span<const Answer> answers)> done;      // of all
+};
+
+// Throws ApiError for a prompt that does not fit, a shape that cannot be followed, options out of range: before anything is asked.
+// Later failures go to the exchange.
+void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRequest request, AnswerEvents events);
+
+// "chatcmpl-" and 24 random letters.
+std::string random_id(std::string_view prefix);
+std::int64_t unix_time();
+
+}  // namespace puna

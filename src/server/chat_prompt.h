@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// A chat request's messages and tools, checked field by field, and the prompt they become. In OpenAI's shape; the other families
+// bring theirs into it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "server/answering.h"
+#include "text/chat.h"
+
+namespace puna {
+
+// Throws ApiError naming "messages[3].content" for what is not as the API has it.
+std::vector<Message> read_messages(const Json& body);
+// "tools" and "tool_choice": those that may be called; none for "none".
+std::vector<Tool> read_tools(const Json& body);
+
+// The prompt, the format its answer is read in, and the shape that tools or "response_format" give the answer: calls follow their
+// schemas, which a function's "strict": false waives. Fills in what AnswerRequest has of them.
+void prepare_chat(const Json& body, const std::vector<Message>& messages, AnswerRequest& request);
+
+}  // namespace puna

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every path that is answered, with what it takes.
+#include <array>
+
+#include "server/router.h"
+#include "server/routes/routes.h"
+
+namespace puna {
+
+std::span<const Route> route_table() {
+  using enum ApiFamily;
+  using enum Right;
+  constexpr bool kAnswers = true, kQuick = true;
+  static constexpr std::array kRoutes = std::to_array<Route>({
+      {"GET", "/health", kOpenAi, kNone, false, kQuick, routes::health},
+      {"GET", "/ready", kOpenAi, kNone, false, kQuick, routes::ready},
+      {"GET", "/metrics", kOpenAi, kInfer, false, kQuick, routes::metrics},
+      {"GET", "/v1/models", kOpenAi, kInfer, false, kQuick, routes::list_models},
+      {"GET", "/v1/models/*", kOpenAi, kInfer, false, kQuick, routes::show_model},
+      {"POST", "/v1/chat/completions", kOpenAi, kInfer, kAnswers, false, routes::chat_completions},
+      {"POST", "/v1/completions", kOpenAi, kInfer, kAnswers, false, routes::completions},
+      {"POST", "/tokenize", kOpenAi, kInfer, false, false, routes::tokenize},
+      {"POST", "/detokenize", kOpenAi, kInfer, false, false, routes::detokenize},
+      {"POST", "/apply-template", kOpenAi, kInfer, false, false, routes::apply_template},
+      {"GET", "/puna/props", kOpenAi, kInfer, false, kQuick, routes::props},
+      {"POST", "/puna/stop", kOpenAi, kManage, false, kQuick, routes::stop},
+      {"POST", "/puna/unload", kOpenAi, kManage, false, false, routes::unload},
+  });
+  return kRoutes;
+}
+
+}  // namespace puna

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/server.h"
+
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "server/exchange.h"
+#include "server/metrics.h"
+#include "server/router.h"
+#include "server/services.h"
+#include "server/worker_pool.h"
+
+namespace puna {
+namespace {
+
+constexpr int kWorkers = 2;
+constexpr auto kTick = std::chrono::milliseconds(50);
+
+std::string request_id() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return fmt::format("req_{:016x}{:08x}", random(), random() >> 32);
+}
+
+bool only_here(const ListenerOptions& options) { return !options.unix_path.empty() || is_loopback(options.host); }
+
+}  // namespace
+
+// Destroyed from the last to the first: workers and models let go of their replies before the listener goes.
+struct Server::Impl {
+  explicit Impl(const ServerOptions& its_options)
+      : options(its_options),
+        access(options.access, options.listener.host, only_here(options.listener)),
+        listener(options.listener,
+                 {.head = [this](const HttpRequest& request) { return refuse_head(request); },
+                  .request = [this](HttpRequest request,
+                                    std::shared_ptr<HttpReply> reply) { take(std::move(request), std::move(reply)); },
+                  .malformed =
+                      [](int status, const std::string& message) {
+                        return error_response(ApiFamily::kOpenAi, {status, "malformed_request", "", message}, "");
+                      }}),
+        models(options.models, options.registry) {
+    services.connections = [this] { return listener.connections(); };
+  }
+
+  ServerOptions options;
+  Access access;
+  Metrics metrics;
+  Listener listener;
+  Services services{.models = models,
+                    .metrics = metrics,
+                    .sampler = options.sampler,
+                    .runs = options.runs,
+                    .votes = options.votes,
+                    .version = options.version,
+                    .connections = {}};
+  ModelRegistry models;
+  WorkerPool workers{kWorkers};
+
+  std::optional<HttpResponse> refuse_head(const HttpRequest& request);
+  std::optional<ApiError> refusal(const HttpRequest& request, HttpHeaders& headers);
+  std::optional<ApiError> full(HttpHeaders& headers) const;
+  void take(HttpRequest request, std::shared_ptr<HttpReply> reply);
+  HttpHeaders headers_for(const HttpRequest& request) const;
+  std::shared_ptr<void> take_slot();
+  void handle(const Route& route, const std::shared_ptr<Exchange>& exchange);
+};
+
+HttpHeaders Server::Impl::headers_for(const HttpRequest& request) const {
+  HttpHeaders headers = {{"X-Content-Type-Options", "nosniff"}, {"Cache-Control", "no-store"}};
+  if (const std::string origin = access.allowed_origin(request); !origin.empty()) {
+    headers.emplace_back("Access-Control-Allow-Origin", origin);
+    headers.emplace_back("Vary", "Origin");
+  }
+  return headers;
+}
+
+// All that can be said before the body is read.
+std::optional<HttpResponse> Server::Impl::refuse_head(const HttpRequest& request) {
+  HttpHeaders headers = headers_for(request);
+  const auto error = refusal(request, headers);
+  if (!error) return std::nullopt;
+  const std::string id = request_id();
+  HttpResponse response = error_response(family_of(request.path), *error, id);
+  headers.emplace_back("X-Request-Id", id);
+  response.headers.insert(response.headers.end(), headers.begin(), headers.end());
+  metrics.count_request("refused", error->status(), 0);
+  return response;
+}
+
+std::optional<ApiError> Server::Impl::refusal(const HttpRequest& request, HttpHeaders& headers) {
+  const bool preflight = request.method == "OPTIONS";
+  const RouteMatch match =
+      find_route(route_table(), preflight ? request.header("access-control-request-method") : request.method, request.path);
+  const Right needed = preflight ? Right::kNone : match.route == nullptr ? Right::kInfer : match.route->right;
+  if (auto refused = access.refusal(request, needed)) {
+    if (refused->status() == 429) headers.emplace_back("Retry-After", "5");
+    return refused;
+  }
+  if (preflight) return std::nullopt;
+  if (match.status == 405) {
+    headers.emplace_back("Allow", match.allowed);
+    return ApiError(405, "method_not_allowed", "", fmt::format("{} is not taken here: use {}", request.method, match.allowed));
+  }
+  if (match.route == nullptr)
+    return ApiError(404, "unknown_url", "", "there is nothing at this path; GET /openapi.json lists all there is");
+  return match.route->answers ? full(headers) : std::nullopt;
+}
+
+std::optional<ApiError> Server::Impl::full(HttpHeaders& headers) const {
+  if (services.draining) {
+    headers.emplace_back("x-should-retry", "false");
+    return ApiError(503, "shutting_down", "", "the server is shutting down");
+  }
+  if (services.in_flight < options.most_in_flight) return std::nullopt;
+  // A little later for each, so that they do not all come back at once.
+  thread_local std::minstd_rand random{std::random_device{}()};
+  const int milliseconds = 500 + static_cast<int>(random() % 1500);
+  headers.emplace_back("Retry-After", milliseconds > 1000 ? "2" : "1");
+  headers.emplace_back("retry-after-ms", std::to_string(milliseconds));
+  return ApiError(429, "overloaded", "",
+                  fmt::format("{} requests are being answered, and no more are taken: try again", services.in_flight.load()));
+}
+
+std::shared_ptr<void> Server::Impl::take_slot() {
+  ++services.in_flight;
+  return {nullptr, [this](void*) { --services.in_flight; }};
+}
+
+void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  HttpHeaders headers = headers_for(request);
+  if (request.method == "OPTIONS") {
+    headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
+    headers.emplace_back("Access-Control-Allow-Headers", "*, Authorization");
+    headers.emplace_back("Access-Control-Max-Age", "600");
+    return reply->send({.status = 204, .content_type = "", .body = "", .headers = std::move(headers)});
+  }
+  const Route& route = *find_route(route_table(), request.method, request.path).route;
+  const std::string id = request_id();
+  headers.emplace_back("X-Request-Id", id);
+  const Right right = access.right_of(request);
+  const auto exchange = std::make_shared<Exchange>(std::move(request), std::move(reply),
+                                                   Exchange::Origin{.id = id,
+                                                                    .route = std::string(route.path),
+                                                                    .family = route.family,
+                                                                    .right = right,
+                                                                    .headers = std::move(headers),
+                                                                    .slot = route.answers ? take_slot() : nullptr},
+                                                   metrics);
+  if (route.quick) return handle(route, exchange);
+  workers.post([this, &route, exchange] { handle(route, exchange); });
+}
+
+// The one place where what a route throws becomes an answer.
+void Server::Impl::handle(const Route& route, const std::shared_ptr<Exchange>& exchange) {
+  try {
+    route.handler(services, exchange);
+  } catch (const ApiError& error) {
+    exchange->fail(error);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInternal) fmt::print(stderr, "puna: {} {}: {}\n", exchange->id(), route.path, error.what());
+    exchange->fail(ApiError::from(error));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "puna: {} {}: {}\n", exchange->id(), route.path, error.what());
+    exchange->fail(ApiError(500, "internal_error", "", "the server met a defect of its own; its log says more"));
+  }
+}
+
+Server::Server(const ServerOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+
+Server::~Server() { impl_->listener.stop(); }
+
+std::string Server::url() const { return impl_->listener.url(); }
+
+void Server::start() { impl_->listener.start(); }
+
+std::int64_t Server::run(const std::function<bool()>& asked_to_stop, const std::function<bool()>& asked_twice) {
+  while (!asked_to_stop() && !impl_->services.asked_to_stop) {
+    std::this_thread::sleep_for(kTick);
+    impl_->models.unload_idle();
+  }
+  impl_->services.draining = true;
+  impl_->listener.drain();
+  const auto end = std::chrono::steady_clock::now() + impl_->options.drain_time;
+  while (std::chrono::steady_clock::now() < end && !asked_twice()) {
+    if (impl_->services.in_flight == 0 && impl_->listener.connections() == 0) break;
+    std::this_thread::sleep_for(kTick);
+  }
+  return impl_->services.in_flight;
+}
+
+}  // namespace puna

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// What routes work with.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "server/metrics.h"
+#include "server/model_registry.h"
+
+namespace puna {
+
+struct Services {
+  ModelRegistry& models;
+  Metrics& metrics;
+  SamplerOptions sampler;       // what a request that says nothing is answered with
+  std::filesystem::path runs;   // a folder of training runs; empty: none are shown
+  std::filesystem::path votes;  // a file of preference pairs; empty: none are kept
+  std::string version;
+  std::function<std::size_t()> connections;
+  std::atomic<std::int64_t> in_flight{0};  // requests for answers
+  std::atomic<bool> draining{false};
+  std::atomic<bool> asked_to_stop{false};  // by a request
+};
+
+}  // namespace puna
