@@ -75,6 +75,31 @@ puna_@name@_end:
   target_sources(${target} PRIVATE ${source})
 endfunction()
 
+# The page of web/, where npm has fetched what it is built with (scripts/setup does), else a line that says how to get it.
+function(puna_embed_page target)
+  find_program(PUNA_NPM npm)
+  set(web ${PROJECT_SOURCE_DIR}/web)
+  if(PUNA_NPM AND EXISTS ${web}/node_modules/.package-lock.json)
+    set(page ${web}/dist/page.html.gz)
+    set(policy ${web}/dist/page.csp)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${web}/src/* ${web}/*.json ${web}/*.ts ${web}/*.js ${web}/*.html)
+    list(FILTER sources EXCLUDE REGEX "/(node_modules|dist)/")
+    add_custom_command(OUTPUT ${page} ${policy} COMMAND ${PUNA_NPM} run --silent build WORKING_DIRECTORY ${web} DEPENDS ${sources}
+                       COMMENT "Building the page" VERBATIM)
+    add_custom_target(puna_page DEPENDS ${page} ${policy})
+    add_dependencies(${target} puna_page)
+  else()
+    set(page ${CMAKE_CURRENT_BINARY_DIR}/no_page.html.gz)
+    set(policy ${CMAKE_CURRENT_BINARY_DIR}/no_page.csp)
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/no_page.html "<!doctype html><title>Puna</title><p>This build of Puna has no page: it was \
+built without npm. The API is here all the same.")
+    file(ARCHIVE_CREATE OUTPUT ${page} PATHS ${CMAKE_CURRENT_BINARY_DIR}/no_page.html FORMAT raw COMPRESSION GZip)
+    file(WRITE ${policy} "default-src 'none'")
+  endif()
+  puna_embed_file(${target} page ${page})
+  puna_embed_file(${target} policy ${policy})
+endfunction()
+
 # tests/<folder>/*_test.cc become one program test_<folder>.
 function(puna_tests name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)

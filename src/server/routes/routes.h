@@ -30,4 +30,12 @@ void props(Services& services, Asked exchange);
 void stop(Services& services, Asked exchange);
 void unload(Services& services, Asked exchange);
 
+// page_routes.cc
+void page(Services& services, Asked exchange);
+void list_runs(Services& services, Asked exchange);
+void run_metrics(Services& services, Asked exchange);
+void run_recipe(Services& services, Asked exchange);
+void list_votes(Services& services, Asked exchange);
+void add_vote(Services& services, Asked exchange);
+
 }  // namespace puna::routes
