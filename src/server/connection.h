@@ -72,10 +72,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     hub_.open.insert(this);
     ++hub_.count;
   }
-  ~Connection() override {
-    hub_.open.erase(this);
-    --hub_.count;
-  }
+  ~Connection() override { close(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -99,6 +96,8 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void close() override {
     if (phase_ == Phase::kClosed) return;
     phase_ = Phase::kClosed;
+    hub_.open.erase(this);
+    --hub_.count;
     timer_.cancel();
     ErrorCode ignored;
     stream_.lowest_layer().shutdown(asio::socket_base::shutdown_both, ignored);
@@ -141,7 +140,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
       if (part.empty()) return;  // an empty chunk would end the answer
       ticket_->backlog += part.size();
       asio::post(connection_->hub_.io, [c = connection_, t = ticket_, p = std::move(part)] {
-        if (c->holds(t)) c->write(p);
+        c->holds(t) ? c->write(p) : void(t->backlog = 0);
       });
     }
     void end() override {

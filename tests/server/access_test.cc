@@ -12,7 +12,8 @@ const std::string kKey = "a key of enough letters";
 const std::string kManageKey = "another key of enough letters";
 
 HttpRequest request(HttpHeaders headers) {
-  HttpRequest asked{.method = "GET", .path = "/v1/models", .query = "", .headers = std::move(headers), .body = "", .peer = "127.0.0.1"};
+  HttpRequest asked{
+      .method = "GET", .path = "/v1/models", .query = "", .headers = std::move(headers), .body = "", .peer = "127.0.0.1"};
   if (asked.header("host").empty()) asked.headers.emplace_back("host", "localhost:8080");
   return asked;
 }
@@ -60,8 +61,8 @@ TEST(Access, AnswersToItsOwnNamesOnly) {
   Access access({.hosts = {"box.lan"}}, "127.0.0.1", true);
   for (const char* host : {"localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "box.lan", "BOX.LAN:80"})
     EXPECT_EQ(status(access, {{"host", host}}), 200) << host;
-  for (const char* host : {"evil.org", "evil.org:8080", "localhost.evil.org", "127.0.0.1.evil.org", "box.lan.evil.org", "box.lan@evil.org",
-                           "10.0.0.1", "[::2]", "localhost:8080:1", "localhost,evil.org"})
+  for (const char* host : {"evil.org", "evil.org:8080", "localhost.evil.org", "127.0.0.1.evil.org", "box.lan.evil.org",
+                           "box.lan@evil.org", "10.0.0.1", "[::2]", "localhost:8080:1", "localhost,evil.org"})
     EXPECT_EQ(status(access, {{"host", host}}), 403) << host;
   EXPECT_EQ(status(access, {{"host", "evil.org"}}, Right::kNone), 403);
 }
@@ -70,8 +71,8 @@ TEST(Access, PagesFromElsewhereMayNotCall) {
   Access access({.origins = {"https://app.example"}}, "127.0.0.1", true);
   for (const char* origin : {"http://localhost:8080", "http://127.0.0.1:3000", "http://[::1]:1", "https://app.example"})
     EXPECT_EQ(status(access, {{"origin", origin}}), 200) << origin;
-  for (const char* origin : {"null", "https://evil.org", "http://localhost.evil.org", "https://app.example.evil.org", "http://app.example",
-                             "https://app.example:444", "file://"})
+  for (const char* origin : {"null", "https://evil.org", "http://localhost.evil.org", "https://app.example.evil.org",
+                             "http://app.example", "https://app.example:444", "file://"})
     EXPECT_EQ(status(access, {{"origin", origin}}), 403) << origin;
   EXPECT_EQ(access.allowed_origin(request({{"origin", "https://app.example"}})), "https://app.example");
   EXPECT_EQ(access.allowed_origin(request({{"origin", "https://evil.org"}})), "");

@@ -44,7 +44,8 @@ TEST(AnswerFilter, WithoutToolsEveryByteIsShownAtOnce) {
 }
 
 TEST(AnswerFilter, ACallIsNotShown) {
-  for (const char* call : {R"({"name": "look", "parameters": {"at": 1}})", R"(<|python_tag|>{"type": "function", "name": "look", "parameters": {"at": 1}})",
+  for (const char* call : {R"({"name": "look", "parameters": {"at": 1}})",
+                           R"(<|python_tag|>{"type": "function", "name": "look", "parameters": {"at": 1}})",
                            R"(<function=look>{"at": 1}</function>)", R"(  {"name": "look", "parameters": {"at": 1}})"}) {
     const Shown shown = show(call, kTools);
     EXPECT_EQ(all(shown), "") << call;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <condition_variable>
+#include <fstream>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -28,13 +29,14 @@ class ListenerTest : public ::testing::Test {
  protected:
   void start(ListenerOptions options = {}) {
     options.port = 0;
-    listener_.emplace(options, ListenerEvents{.head = [this](const HttpRequest& request) { return head(request); },
-                                              .request = [this](HttpRequest request, std::shared_ptr<HttpReply> reply) {
-                                                take(std::move(request), std::move(reply));
-                                              },
-                                              .malformed = [](int status, const std::string& message) {
-                                                return HttpResponse{.status = status, .content_type = "text/plain", .body = message};
-                                              }});
+    listener_.emplace(
+        options, ListenerEvents{.head = [this](const HttpRequest& request) { return head(request); },
+                                .request = [this](HttpRequest request,
+                                                  std::shared_ptr<HttpReply> reply) { take(std::move(request), std::move(reply)); },
+                                .malformed =
+                                    [](int status, const std::string& message) {
+                                      return HttpResponse{.status = status, .content_type = "text/plain", .body = message};
+                                    }});
     listener_->start();
     port_ = std::stoi(listener_->url().substr(listener_->url().rfind(':') + 1));
   }
@@ -125,22 +127,28 @@ TEST_F(ListenerTest, HeadHasNoBody) {
 
 TEST_F(ListenerTest, RefusesBytesThatAreNoRequest) {
   start();
-  for (const char* bytes :
-       {"\r\n\r\nhello\r\n\r\n", "GET\r\n\r\n", "GET /a HTTP/2.0\r\nHost: x\r\n\r\n", "GET /a HTTP/1.1\r\nHost x\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHo st: x\r\n\r\n", "GET /a HTTP/1.1\nHost: x\n\n", "G\x01T /a HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!",
-        "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
-        "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "GET /a HTTP/1.1\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "GET /a HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"}) {
+  for (const char* bytes : {"\r\n\r\nhello\r\n\r\n",
+                            "GET\r\n\r\n",
+                            "GET /a HTTP/2.0\r\nHost: x\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost x\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHo st: x\r\n\r\n",
+                            "GET /a HTTP/1.1\nHost: x\n\n",
+                            "G\x01T /a HTTP/1.1\r\nHost: x\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                            "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+                            "GET /a HTTP/1.1\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+                            "GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"}) {
     RawClient client(port_);
     client.send(bytes);
     EXPECT_TRUE(client.is_closed()) << bytes;
@@ -158,8 +166,10 @@ TEST_F(ListenerTest, RefusesWhatIsTooLong) {
   EXPECT_THAT(ask(get("/" + std::string(2000, 'x')), "\r\n"), StartsWith("HTTP/1.1 431 "));
   // By its announced length, before a byte of it was sent; or as it comes.
   EXPECT_THAT(ask("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", "\r\n"), StartsWith("HTTP/1.1 413 "));
-  EXPECT_THAT(ask("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + std::string(1001, 'x') + "\r\n0\r\n\r\n", "\r\n"),
-              StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(
+      ask("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + std::string(1001, 'x') + "\r\n0\r\n\r\n",
+          "\r\n"),
+      StartsWith("HTTP/1.1 413 "));
   EXPECT_THAT(ask("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + std::string(1000, 'x'), "xxx"),
               StartsWith("HTTP/1.1 200 "));
 }
@@ -176,7 +186,9 @@ TEST_F(ListenerTest, RefusesBeforeTheBodyIsSent) {
 }
 
 TEST_F(ListenerTest, GivesARequestSoMuchTime) {
-  start({.header_time = std::chrono::milliseconds(200), .body_time = std::chrono::milliseconds(200), .idle_time = std::chrono::milliseconds(200)});
+  start({.header_time = std::chrono::milliseconds(200),
+         .body_time = std::chrono::milliseconds(200),
+         .idle_time = std::chrono::milliseconds(200)});
   RawClient head(port_), body(port_), idle(port_);
   head.send("GET /a HT");
   body.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhi");
@@ -266,7 +278,7 @@ TEST_F(ListenerTest, AUnixSocketIsItsOwnersOnly) {
   const TempFolder folder;
   const std::string path = (folder.path() / "s").string();
   Listener listener({.unix_path = path}, {});
-  struct stat found{};
+  struct stat found {};
   ASSERT_EQ(::stat(path.c_str(), &found), 0);
   EXPECT_EQ(found.st_mode & 0777, 0600u);
   EXPECT_EQ(listener.url(), "unix:" + path);
@@ -277,7 +289,8 @@ TEST_F(ListenerTest, SaysWhyItCannotListen) {
   expect_error(ErrorKind::kNoRoom, "the address is taken", [&] { Listener({.port = port_}, {}); });
   expect_error(ErrorKind::kUsage, "no address of this machine", [] { Listener({.host = "no such host.invalid"}, {}); });
   expect_error(ErrorKind::kUsage, "given together", [] { Listener({.port = 0, .certificate = "x"}, {}); });
-  expect_error(ErrorKind::kUsage, "is no certificate", [] { Listener({.port = 0, .certificate = "/dev/null", .key = "/dev/null"}, {}); });
+  expect_error(ErrorKind::kUsage, "is no certificate",
+               [] { Listener({.port = 0, .certificate = "/dev/null", .key = "/dev/null"}, {}); });
   const TempFolder folder;
   std::ofstream(folder.path() / "file") << "x";
   expect_error(ErrorKind::kBadInput, "is no socket", [&] { Listener({.unix_path = (folder.path() / "file").string()}, {}); });

@@ -34,9 +34,9 @@ TEST(ParseRequest, ReadsAnObject) {
 
 TEST(ParseRequest, RefusesWhatIsNoObjectOfJson) {
   const std::pair<std::string, std::string> invalid = {"body", "invalid_json"};
-  for (const char* body : {"", "[]", "1", "null", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\":1e999}", "{'a':1}", "{\"a\":NaN}", "{\"a\":01}",
-                           "{\"a\":\"\\ud800\"}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc0\x80\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\t\"}",
-                           "{\"a\":1,}", "{\"a\":1 \"b\":2}", "\xef\xbb\xbf"}) {
+  for (const char* body : {"", "[]", "1", "null", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\":1e999}", "{'a':1}", "{\"a\":NaN}",
+                           "{\"a\":01}", "{\"a\":\"\\ud800\"}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc0\x80\"}",
+                           "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\t\"}", "{\"a\":1,}", "{\"a\":1 \"b\":2}", "\xef\xbb\xbf"}) {
     EXPECT_EQ(refused_body(body), invalid) << body;
   }
 }
@@ -48,9 +48,7 @@ TEST(ParseRequest, RefusesAKeyThatStandsTwice) {
 }
 
 TEST(ParseRequest, RefusesDeepNestingWithoutGoingDeep) {
-  const auto nested = [](std::size_t levels) {
-    return "{\"a\":" + std::string(levels, '[') + std::string(levels, ']') + "}";
-  };
+  const auto nested = [](std::size_t levels) { return "{\"a\":" + std::string(levels, '[') + std::string(levels, ']') + "}"; };
   EXPECT_NO_THROW(parse_request(nested(63)));
   EXPECT_EQ(refused_body(nested(64)).second, "invalid_json");
   EXPECT_EQ(refused_body(nested(1'000'000)).second, "invalid_json");
@@ -70,14 +68,13 @@ constexpr std::array<FieldRule, 6> kRules = {{{"size", FieldKind::kInteger, 1, 1
                                               {"strict", FieldKind::kObject, 0, 0, false, false}}};
 
 TEST(CheckFields, TakesWhatTheRulesAllow) {
-  EXPECT_NO_THROW(check_fields(parse_request(R"({"name":"abc","size":10,"share":0.5,"list":[1,2],"flag":true,"strict":{}})"), kRules));
+  EXPECT_NO_THROW(
+      check_fields(parse_request(R"({"name":"abc","size":10,"share":0.5,"list":[1,2],"flag":true,"strict":{}})"), kRules));
   EXPECT_NO_THROW(check_fields(parse_request(R"({"name":"abc","size":null,"flag":null})"), kRules));
 }
 
 TEST(CheckFields, NamesTheFieldThatIsWrong) {
-  const auto check = [](std::string_view body) {
-    return refused([&] { check_fields(parse_request(body), kRules, "x."); });
-  };
+  const auto check = [](std::string_view body) { return refused([&] { check_fields(parse_request(body), kRules, "x."); }); };
   using Refusal = std::pair<std::string, std::string>;
   EXPECT_EQ(check(R"({"name":"a","size":11})"), Refusal("x.size", "invalid_value"));
   EXPECT_EQ(check(R"({"name":"a","size":0})"), Refusal("x.size", "invalid_value"));
