@@ -24,7 +24,7 @@ Session::~Session() { engine_.cache().remove_sequence(sequence_); }
 
 Generation Session::generate(std::span<const Token> prompt, const GenerateOptions& options,
                              const std::function<void(std::string_view)>& on_text, const std::atomic<bool>* interrupted) {
-  TokenWriter writer(engine_.checkpoint(), prompt, options, on_text);
+  TokenWriter writer(engine_.checkpoint(), prompt, options, {.text = on_text});
   std::span<const float> logits = prefill(prompt, interrupted, writer.result());
   const Clock::time_point start = Clock::now();
   FinishReason reason = FinishReason::kInterrupted;

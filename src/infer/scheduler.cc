@@ -24,7 +24,9 @@ enum class Scheduler::Phase { kWaiting, kReading, kWriting, kEnded };
 
 struct Scheduler::Task {
   Task(const Checkpoint& checkpoint, std::vector<Token> prompt, const GenerateOptions& options, Events its_events)
-      : tokens(std::move(prompt)), events(std::move(its_events)), writer(checkpoint, tokens, options, events.text) {}
+      : tokens(std::move(prompt)),
+        events(std::move(its_events)),
+        writer(checkpoint, tokens, options, {events.token, events.text}) {}
 
   std::int64_t left() const { return static_cast<std::int64_t>(tokens.size()) - length; }  // tokens that are not in the cache
 
@@ -68,6 +70,7 @@ void Scheduler::cancel(Id id) {
   const auto task = std::ranges::find(*tasks_, id, &Task::id);
   if (task == tasks_->end()) return;
   drop_pages(*task);
+  task->writer.silence();
   task->phase = Phase::kEnded;  // removed by the next step: this may be called from within one
 }
 
@@ -102,6 +105,7 @@ std::vector<Scheduler::Task*> Scheduler::in_phase(Phase phase) const {
 void Scheduler::admit() {
   for (Task* const task : in_phase(Phase::kWaiting)) {
     if (running() == options_.most_running) return;
+    if (task->phase != Phase::kWaiting) continue;  // cancelled by what another one told
     if (!is_being_read(*task) && !give_pages(*task)) return;
   }
 }
@@ -140,6 +144,8 @@ bool Scheduler::give_pages(Task& task) {
   if (task.writer.empty()) {
     task.admitted = Clock::now();
     task.writer.result().cached_tokens = task.length;
+    counters_.cached_tokens += task.length;
+    tell_progress(task);
   }
   return true;
 }
@@ -153,6 +159,7 @@ void Scheduler::make_room(Wanted wanted) {
     if (running() == 1) return finish(last, FinishReason::kContextFull);
     drop_pages(last);
     last.phase = Phase::kWaiting;
+    ++counters_.preemptions;
   }
 }
 
@@ -229,19 +236,29 @@ std::span<const float> Scheduler::forward(std::span<Task* const> group) {
 
 void Scheduler::read(std::span<Task* const> group) {
   const std::span<const float> logits = forward(group);
-  std::vector<Task*> complete;
+  std::vector<Task*> complete, readers;
   for (Task* const task : group) {
     task->length += task->rows;
     const std::span<const Token> cached = std::span(task->tokens).first(static_cast<std::size_t>(task->length));
-    if (task->phase == Phase::kReading) prefixes_.keep(cached, engine_.cache().pages(task->sequence));
+    if (task->phase == Phase::kReading) {
+      prefixes_.keep(cached, engine_.cache().pages(task->sequence));
+      counters_.prefilled_tokens += task->rows;
+      readers.push_back(task);
+    }
     if (task->left() > 0) continue;
     task->phase = Phase::kWriting;
     complete.push_back(task);
   }
+  for (const Task* const task : readers) tell_progress(*task);
   const auto vocabulary = static_cast<std::size_t>(engine_.config().vocabulary);
   for (std::size_t i = 0; i < complete.size(); ++i) {
     if (complete[i]->phase == Phase::kWriting) draw(*complete[i], logits.subspan(i * vocabulary, vocabulary));
   }
+}
+
+void Scheduler::tell_progress(const Task& task) {
+  if (task.phase == Phase::kEnded || !task.writer.empty() || !task.events.progress) return;
+  task.events.progress(task.length, static_cast<std::int64_t>(task.tokens.size()));
 }
 
 void Scheduler::draw(Task& task, std::span<const float> logits) {
@@ -253,6 +270,7 @@ void Scheduler::draw(Task& task, std::span<const float> logits) {
       task.phase = Phase::kEnded;
       return task.events.failed(error);
     }
+    ++counters_.drawn_tokens;
     if (task.phase == Phase::kEnded) return;  // cancelled by its own text
   }
   Generation& result = task.writer.result();

@@ -40,6 +40,16 @@ class Scheduler {
     std::function<void(std::string_view)> text;   // whole characters, as they come
     std::function<void(const Generation&)> done;  // the last event, or:
     std::function<void(const Error&)> failed;
+    std::function<void(const SampledToken&, std::string_view piece)> token = {};  // each of the answer's, before its text
+    // Tokens of the prompt that are in the cache: first when it has its place, with what was known already; then after each chunk.
+    std::function<void(std::int64_t read, std::int64_t total)> progress = {};
+  };
+  // Since the scheduler was made.
+  struct Counters {
+    std::int64_t prefilled_tokens = 0;  // read into the cache, those that were read again too
+    std::int64_t cached_tokens = 0;     // at the beginning of prompts, not computed again
+    std::int64_t drawn_tokens = 0;      // end tokens too
+    std::int64_t preemptions = 0;       // answers that lost their pages
   };
 
   Scheduler(Engine& engine, const SchedulerOptions& options);
@@ -57,6 +67,9 @@ class Scheduler {
   std::int64_t waiting() const;  // without pages
   std::int64_t running() const;  // with pages
   const PrefixCache& prefixes() const { return prefixes_; }
+  const Counters& counters() const { return counters_; }
+  std::int64_t pages() const { return engine_.cache().capacity() / kPagePositions; }
+  std::int64_t free_pages() const { return engine_.cache().free_pages(); }  // those of prefixes() are not
 
  private:
   struct Task;
@@ -75,6 +88,7 @@ class Scheduler {
   void make_room(Wanted wanted);
   std::span<const float> forward(std::span<Task* const> group);
   void read(std::span<Task* const> group);
+  static void tell_progress(const Task& task);
   void draw(Task& task, std::span<const float> logits);
   void finish(Task& task, FinishReason reason);
   void drop_pages(Task& task);
@@ -82,6 +96,7 @@ class Scheduler {
   Engine& engine_;
   SchedulerOptions options_;
   PrefixCache prefixes_;
+  Counters counters_;
   std::unique_ptr<Tasks> tasks_;
   Id next_id_ = 1;
   std::vector<Token> batch_tokens_;  // [T] of the pass that is prepared

@@ -63,10 +63,10 @@ std::string_view name(FinishReason reason) {
 }
 
 TokenWriter::TokenWriter(const Checkpoint& checkpoint, std::span<const Token> prompt, const GenerateOptions& options,
-                         std::function<void(std::string_view)> on_text)
+                         WriterEvents events)
     : tokenizer_(checkpoint.tokenizer.get()),
       options_(options),
-      on_text_(std::move(on_text)),
+      events_(std::make_shared<const WriterEvents>(std::move(events))),
       known_tokens_(known_tokens(checkpoint)),
       sampler_(options.sampler),
       stream_(options.stop) {
@@ -103,7 +103,9 @@ std::optional<FinishReason> TokenWriter::take(SampledToken sampled) {
     return reason;
   }
   result_.tokens.push_back(sampled.token);
-  if (tokenizer_ != nullptr) emit(stream_.push(text_of(sampled.token)));
+  const std::string piece = tokenizer_ != nullptr ? text_of(sampled.token) : std::string();
+  if (const auto events = events_; events != nullptr && events->token) events->token(sampled, piece);
+  emit(stream_.push(piece));
   if (options_.top_logprobs >= 0) result_.logprobs.push_back(std::move(sampled));
   if (stream_.stopped()) return FinishReason::kStopString;
   return std::nullopt;
@@ -126,7 +128,7 @@ std::string TokenWriter::text_of(Token token) {
 void TokenWriter::emit(std::string_view text) {
   if (text.empty()) return;
   result_.text += text;
-  if (on_text_) on_text_(text);
+  if (const auto events = events_; events != nullptr && events->text) events->text(text);
 }
 
 Generation TokenWriter::finish(FinishReason reason) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -15,11 +16,16 @@
 
 namespace puna {
 
+// What is told of an answer while it is written, in this order for each token.
+struct WriterEvents {
+  std::function<void(const SampledToken&, std::string_view piece)> token = {};  // piece: its bytes, perhaps half a character
+  std::function<void(std::string_view)> text = {};                              // whole characters, no part of a stop string
+};
+
 class TokenWriter {
  public:
   // The checkpoint outlives it. Throws kUsage for an empty prompt or an option out of range.
-  TokenWriter(const Checkpoint& checkpoint, std::span<const Token> prompt, const GenerateOptions& options,
-              std::function<void(std::string_view)> on_text);
+  TokenWriter(const Checkpoint& checkpoint, std::span<const Token> prompt, const GenerateOptions& options, WriterEvents events);
 
   // Draws the next token from logits [V]. Ids that the tokenizer does not know are never drawn.
   void draw(std::span<const float> logits);
@@ -31,6 +37,7 @@ class TokenWriter {
 
   // Ends it, for ended()'s reason or this one, and lets out the text that was held back.
   Generation finish(FinishReason reason);
+  void silence() { events_ = nullptr; }     // no more events; may be called from within one
   Generation& result() { return result_; }  // whoever feeds it fills in what it knows: times, cached tokens
 
  private:
@@ -41,7 +48,7 @@ class TokenWriter {
 
   const Tokenizer* tokenizer_;
   GenerateOptions options_;
-  std::function<void(std::string_view)> on_text_;
+  std::shared_ptr<const WriterEvents> events_;  // null: nothing is told
   std::size_t known_tokens_;
   Sampler sampler_;
   TextStream stream_;

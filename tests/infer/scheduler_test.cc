@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "expect_error.h"
 #include "infer/generate.h"
+#include "infer/scripted_model.h"
 #include "model/tiny_checkpoint.h"
 
 namespace puna {
@@ -163,6 +164,10 @@ TEST(Scheduler, WhenPagesRunOutTheLastLosesItsOwnAndNobodyIsLost) {
     EXPECT_EQ(generation.reason, FinishReason::kLength);
   }
   expect_same(desk.done.at(0), alone(tokens_of(0, 60), sampled(150, 0), Format::kF32));  // the first is never taken from
+  EXPECT_GT(desk.scheduler.counters().preemptions, 0);
+  EXPECT_EQ(desk.scheduler.counters().drawn_tokens, 6 * 150);
+  EXPECT_EQ(desk.scheduler.pages(), 8);
+  EXPECT_EQ(desk.scheduler.free_pages(), 8 - desk.pages_in_use());
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
 }
 
@@ -224,6 +229,97 @@ TEST(Scheduler, OneOfALaterGroupMayBeCancelledByAnEarlierOne) {
   while (scheduler.step()) {
   }
   EXPECT_EQ(ended, 8);
+}
+
+TEST(Scheduler, EachTokenIsToldWithItsPieceBeforeItsText) {
+  const auto checkpoint = scripted_checkpoint({"a", "b\xC3", "\xA9", "c", "d", "<eos>"});
+  Engine engine(checkpoint, {.threads = 1, .context = 128, .logit_rows = 1});
+  Scheduler scheduler(engine, {.most_running = 1});
+  GenerateOptions options;
+  options.sampler.temperature = 0;
+  options.top_logprobs = 2;
+  std::vector<std::string> told;
+  std::vector<SampledToken> sampled;
+  Generation result;
+  scheduler.add({Token{5}, Token{0}}, options,
+                {.text = [&](std::string_view text) { told.push_back("text " + std::string(text)); },
+                 .done = [&](const Generation& generation) { result = generation; },
+                 .failed = {},
+                 .token =
+                     [&](const SampledToken& token, std::string_view piece) {
+                       sampled.push_back(token);
+                       told.push_back("token " + std::string(piece));
+                     }});
+  while (scheduler.step()) {
+  }
+  EXPECT_THAT(told, ElementsAre("token b\xC3", "text b", "token \xA9", "text \xC3\xA9", "token c", "text c", "token d", "text d"));
+  ASSERT_EQ(sampled.size(), result.logprobs.size());
+  for (std::size_t i = 0; i < sampled.size(); ++i) {
+    EXPECT_EQ(sampled[i].token, result.tokens[i]);
+    EXPECT_EQ(sampled[i].logprob, result.logprobs[i].logprob);
+    EXPECT_EQ(sampled[i].top.size(), 2u);
+  }
+  EXPECT_EQ(scheduler.counters().drawn_tokens, 5) << "the end token too";
+}
+
+TEST(Scheduler, WhoIsCancelledByItsOwnTokenIsSilent) {
+  const auto checkpoint = scripted_checkpoint({"a", "b", "c", "<eos>"});
+  Engine engine(checkpoint, {.threads = 1, .context = 128, .logit_rows = 1});
+  Scheduler scheduler(engine, {.most_running = 1});
+  std::string told;
+  Scheduler::Id self = 0;
+  self = scheduler.add({Token{0}}, sampled(5, 1),
+                       {.text = [&](std::string_view) { told += "text "; },
+                        .done = [&](const Generation&) { told += "done "; },
+                        .failed = {},
+                        .token =
+                            [&](const SampledToken&, std::string_view) {
+                              told += "token ";
+                              scheduler.cancel(self);
+                            }});
+  while (scheduler.step()) {
+  }
+  EXPECT_EQ(told, "token ");
+}
+
+TEST(Scheduler, ProgressIsToldFromTheFirstPlaceToTheLastToken) {
+  Desk desk(room(kMost));
+  const std::vector<Token> prompt = tokens_of(1, 300);
+  std::vector<std::int64_t> first, again;
+  for (std::vector<std::int64_t>* const seen : {&first, &again}) {
+    desk.scheduler.add(prompt, sampled(2, 1),
+                       {.text = {},
+                        .done = [](const Generation&) {},
+                        .failed = {},
+                        .token = {},
+                        .progress =
+                            [seen](std::int64_t read, std::int64_t total) {
+                              EXPECT_EQ(total, 300);
+                              seen->push_back(read);
+                            }});
+    desk.run();
+  }
+  EXPECT_THAT(first, ElementsAre(0, 64, 128, 192, 256, 300));
+  EXPECT_THAT(again, ElementsAre(256, 300));
+  EXPECT_EQ(desk.scheduler.counters().prefilled_tokens, 300 + 44);
+  EXPECT_EQ(desk.scheduler.counters().cached_tokens, 256);
+}
+
+TEST(Scheduler, OneMayBeCancelledByAnothersProgress) {
+  Desk desk(room(kMost));
+  Scheduler::Id other = 0, waiting = 0;
+  desk.scheduler.add(tokens_of(1, 20), sampled(2, 1),
+                     {.text = {},
+                      .done = [](const Generation&) {},
+                      .failed = {},
+                      .token = {},
+                      .progress = [&](std::int64_t read, std::int64_t) { desk.scheduler.cancel(read == 0 ? waiting : other); }});
+  other = desk.ask(tokens_of(2, 20), sampled(2, 2));
+  waiting = desk.ask(tokens_of(3, 20), sampled(2, 3));
+  desk.ask(tokens_of(4, 20), sampled(2, 4));
+  desk.run();
+  EXPECT_THAT(desk.order, ElementsAre(2u));
+  EXPECT_EQ(desk.pages_in_use(), 0);
 }
 
 TEST(Scheduler, ARequestThatFailsStopsNobody) {
