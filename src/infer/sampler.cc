@@ -50,20 +50,6 @@ void forbid(std::span<const std::uint32_t> mask, std::span<float> logits) {
   }
 }
 
-void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled) {
-  const double log_sum = log_sum_exp(logits);
-  sampled.logprob = static_cast<double>(logits[static_cast<std::size_t>(id(sampled.token))]) - log_sum;
-  std::vector<std::int32_t> best(std::min(static_cast<std::size_t>(top), logits.size()));
-  const auto larger = [&](std::int32_t a, std::int32_t b) {
-    const float la = logits[static_cast<std::size_t>(a)], lb = logits[static_cast<std::size_t>(b)];
-    return la > lb || (la == lb && a < b);
-  };
-  std::ranges::partial_sort_copy(std::views::iota(0, static_cast<std::int32_t>(logits.size())), best, larger);
-  for (const std::int32_t token : best) {
-    sampled.top.emplace_back(Token{token}, static_cast<double>(logits[static_cast<std::size_t>(token)]) - log_sum);
-  }
-}
-
 }  // namespace
 
 void check_sampler_options(const SamplerOptions& options) {
@@ -79,6 +65,20 @@ void check_sampler_options(const SamplerOptions& options) {
   for (const auto& [token, bias] : options.logit_bias) {
     check_range("logit_bias", bias, -100, 100);
     if (id(token) < 0) fail(ErrorKind::kUsage, "logit_bias", "token {} is not a token: ids start at 0", id(token));
+  }
+}
+
+void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled) {
+  const double log_sum = log_sum_exp(logits);
+  sampled.logprob = static_cast<double>(logits[static_cast<std::size_t>(id(sampled.token))]) - log_sum;
+  std::vector<std::int32_t> best(std::min(static_cast<std::size_t>(top), logits.size()));
+  const auto larger = [&](std::int32_t a, std::int32_t b) {
+    const float la = logits[static_cast<std::size_t>(a)], lb = logits[static_cast<std::size_t>(b)];
+    return la > lb || (la == lb && a < b);
+  };
+  std::ranges::partial_sort_copy(std::views::iota(0, static_cast<std::int32_t>(logits.size())), best, larger);
+  for (const std::int32_t token : best) {
+    sampled.top.emplace_back(Token{token}, static_cast<double>(logits[static_cast<std::size_t>(token)]) - log_sum);
   }
 }
 

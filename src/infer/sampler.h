@@ -46,6 +46,9 @@ struct SampledToken {
   std::vector<std::pair<Token, double>> top;  // the most likely tokens and their log-probabilities, as many as asked
 };
 
+// Fills in a token's log-probability under logits [V], and the `top` likeliest tokens with theirs.
+void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled);
+
 class Sampler {
  public:
   // Throws what check_sampler_options throws.

@@ -22,12 +22,13 @@
 #include "base/error.h"
 #include "infer/engine.h"
 #include "infer/prefix_cache.h"
+#include "infer/state_reader.h"
 #include "infer/token_writer.h"
 
 namespace puna {
 
 struct SchedulerOptions {
-  int most_running = 7;            // answers in the cache at once; the engine's logit_rows must be as many
+  int most_running = 7;            // requests in the cache at once; the engine's logit_rows must be as many
   std::int64_t rows_beside = 128;  // of prompts in a step in which answers are written too
   bool large_groups = false;       // write all answers in one pass: faster from kPanelRows on, and then company shows in rounding
 };
@@ -57,8 +58,13 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Throws kUsage for an empty prompt or an option out of range, kNoRoom with the figures for a prompt longer than the context.
+  // Throws kUsage for an empty prompt or an option out of range, kBadInput for a token outside the vocabulary, kNoRoom with the
+  // figures for a prompt longer than the context.
   Id add(std::vector<Token> prompt, const GenerateOptions& options, Events events);
+  // Texts that are only read (infer/state_reader.h), beside the answers and under the same rules: their figures are bit for bit
+  // what they are alone. Throw as add() does.
+  Id add_embedding(EmbeddingRequest request, EmbeddingEvents events);
+  Id add_score(ScoreRequest request, ScoreEvents events);
   // No more events; its pages are free at once. Nothing happens where it has ended already.
   void cancel(Id id);
   // False where there is nothing to do.
@@ -76,22 +82,30 @@ class Scheduler {
   using Tasks = std::list<Task>;  // in the order they were added
   enum class Phase;
 
+  void check_tokens(std::span<const Token> tokens) const;
+  Id add_reader(std::vector<Token> tokens, std::unique_ptr<StateReader> reader,
+                std::function<void(std::int64_t, std::int64_t)> progress);
   std::vector<Task*> in_phase(Phase phase) const;
   void admit();
   static std::int64_t most_shared(const Task& task);
+  static bool keeps_pages(const Task& task);
   bool is_being_read(const Task& task);
   bool give_pages(Task& task);
-  void write_step();
-  void read_step();
-  std::vector<Task*> choose_readers(std::int64_t most_rows);
-  template <typename Wanted>
-  void make_room(Wanted wanted);
-  std::span<const float> forward(std::span<Task* const> group);
-  void read(std::span<Task* const> group);
-  static void tell_progress(const Task& task);
-  void draw(Task& task, std::span<const float> logits);
+  void make_room(const std::function<std::int64_t()>& wanted);
+  void give_up(Task& task);
   void finish(Task& task, FinishReason reason);
   void drop_pages(Task& task);
+  static void tell_progress(const Task& task);
+
+  void write_step();
+  void write_group(std::span<Task* const> group);
+  void read_step();
+  std::vector<Task*> choose_readers(std::int64_t most_rows);
+  void read_group(std::vector<Task*> group);
+  void begin_answers(std::span<Task* const> group, std::span<const float> logits);
+  void take_states(std::span<Task* const> group);
+  std::span<const float> forward(std::span<Task* const> group);
+  void draw(Task& task, std::span<const float> logits);
 
   Engine& engine_;
   SchedulerOptions options_;

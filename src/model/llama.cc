@@ -198,7 +198,8 @@ std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   Growth growth(batch, cache, buffers_->sequences);
   embed(batch.tokens);
   run_blocks(batch, cache);
-  const std::span<const float> logits = project_logits(static_cast<std::int64_t>(batch.logit_rows.size()));
+  normalise_states(static_cast<std::int64_t>(batch.all_states ? batch.tokens.size() : batch.logit_rows.size()));
+  const std::span<const float> logits = logits_of_states(0, static_cast<std::int64_t>(batch.logit_rows.size()));
   growth.keep();
   return logits;
 }
@@ -207,6 +208,7 @@ void Llama::check(const Batch& batch) const {
   const auto rows = static_cast<std::int64_t>(batch.tokens.size()), wanted = static_cast<std::int64_t>(batch.logit_rows.size());
   PUNA_CHECK(rows >= 1 && rows <= max_rows(), "llama", "a batch of {} rows, expected 1 to {}", rows, max_rows());
   PUNA_CHECK(wanted <= max_logit_rows(), "llama", "{} rows of logits wanted, planned for {}", wanted, max_logit_rows());
+  PUNA_CHECK(wanted == 0 || !batch.all_states, "llama", "{} rows of logits wanted beside all states: ask for one of them", wanted);
   std::int64_t sum = 0;
   for (const Batch::Part& part : batch.parts) {
     PUNA_CHECK(part.rows >= 1, "llama", "sequence {} has {} rows in the batch, expected 1 or more", part.sequence, part.rows);
@@ -236,7 +238,7 @@ void Llama::embed(std::span<const Token> tokens) {
   });
 }
 
-// x [T, D] -> x [R, D], the rows whose logits are wanted
+// x [T, D] -> x [R, D], the rows whose logits are wanted; all of them where states are
 void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   Buffers& buffers = *buffers_;
   buffers.positions.clear();
@@ -254,7 +256,7 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
     const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width,
                                checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[size(l)]};
     const PagedKv kv{cache.layer(l), buffers.sequences};
-    if (l + 1 < config().layers) {
+    if (l + 1 < config().layers || batch.all_states) {
       block_forward(run, weights, block_batch, kv, buffers.block());
     } else {
       last_block_forward(run, weights, block_batch, kv, buffers.block(), {batch.logit_rows, buffers.runs});
@@ -264,16 +266,24 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
 
 std::span<const float> Llama::states() const { return {buffers_->floats.norm, size(buffers_->state_rows * config().width)}; }
 
-// logits [R, V] of x [R, D]
-std::span<const float> Llama::project_logits(std::int64_t rows) {
+// norm [R, D] of x [R, D]
+void Llama::normalise_states(std::int64_t rows) {
   buffers_->state_rows = rows;
-  if (rows == 0) return {};
+  if (rows == 0) return;
   const Floats& floats = buffers_->floats;
-  const Tensor& output = checkpoint_->weights.output;
   const std::int64_t width = config().width;
   rms_norm_forward(device_, floats.x, floats.norms + 2 * config().layers * width, static_cast<float>(config().norm_eps), rows,
                    width, floats.norm);
-  Activations x = buffers_->activations.prepare(floats.norm, rows, width);
+}
+
+std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t rows) {
+  PUNA_CHECK(first >= 0 && rows >= 0 && first + rows <= buffers_->state_rows && rows <= max_logit_rows(), "llama",
+             "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, buffers_->state_rows,
+             max_logit_rows());
+  if (rows == 0) return {};
+  const Floats& floats = buffers_->floats;
+  const Tensor& output = checkpoint_->weights.output;
+  Activations x = buffers_->activations.prepare(floats.norm + first * config().width, rows, config().width);
   const std::array<Product, 1> products{{{&output, floats.logits, config().vocabulary}}};
   matmul_forward(device_, x, products);
   return {floats.logits, size(rows * config().vocabulary)};

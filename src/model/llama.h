@@ -26,6 +26,7 @@ struct Batch {
   std::span<const Token> tokens;             // [T]
   std::span<const Part> parts;               // rows sum to T
   std::span<const std::int32_t> logit_rows;  // ascending rows of the batch whose logits are wanted; may be empty
+  bool all_states = false;                   // instead: the states of all rows, and no logits; logit_rows is empty
 };
 
 class Llama {
@@ -40,8 +41,10 @@ class Llama {
   // on). Throws kBadInput for a token outside the vocabulary, kNoRoom when the cache is full; the cache is as before then.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
 
-  // The states behind the output norm [logit_rows, D] that the last forward() made its logits of, valid until the next.
+  // The states behind the output norm [logit_rows, D], or [T, D] of all rows, that the last forward() left, valid until the next.
   std::span<const float> states() const;
+  // Logits [rows, V] of rows [first, first + rows) of states(), valid until the next call or forward().
+  std::span<const float> logits_of_states(std::int64_t first, std::int64_t rows);
 
   const ModelConfig& config() const;
   std::int64_t max_rows() const;
@@ -53,7 +56,7 @@ class Llama {
   void check(const Batch& batch) const;
   void embed(std::span<const Token> tokens);
   void run_blocks(const Batch& batch, KvCache& cache);
-  std::span<const float> project_logits(std::int64_t rows);
+  void normalise_states(std::int64_t rows);
 
   struct Buffers;
   std::shared_ptr<const Checkpoint> checkpoint_;
