@@ -56,6 +56,19 @@ install_packages() {
     -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null || die "apt-get could not install: ${missing[*]}"
 }
 
+# What the folders with a package-lock.json need, from npm; nothing where it is there already. Without npm they are left out: the
+# page says so in its place, and the tests that need them are skipped.
+fetch_node_packages() {
+  local folder
+  command -v npm >/dev/null || install_packages node
+  for folder in "$@"; do
+    [[ $folder/node_modules/.package-lock.json -nt $folder/package-lock.json ]] && continue
+    say "Fetching what $folder is built with"
+    (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json) ||
+      say "npm could not fetch the packages of $folder: it is left out"
+  done
+}
+
 # Configures build/PRESET and builds it with every processor: build PRESET [targets]
 build() {
   local preset=$1 log
