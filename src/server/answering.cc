@@ -48,9 +48,21 @@ class Asking : public std::enable_shared_from_this<Asking> {
  private:
   Scheduler::Events events_of(int index) {
     const auto self = shared_from_this();
-    return {.text = [self, index](std::string_view text) { self->text(index, text); },
-            .done = [self, index](const Generation& generation) { self->finish(index, generation); },
+    return {.text = [self, index](std::string_view text) { self->guarded([&] { self->text(index, text); }); },
+            .done = [self, index](const Generation& generation) { self->guarded([&] { self->finish(index, generation); }); },
             .failed = [self](const Error& error) { self->fail(error); }};
+  }
+
+  // What is thrown here must not reach the scheduler, which writes others' answers too.
+  template <typename Action>
+  void guarded(Action action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      fail(error);
+    } catch (const std::exception& error) {
+      fail(Error(ErrorKind::kInternal, "", error.what()));
+    }
   }
 
   void text(int index, std::string_view text) {

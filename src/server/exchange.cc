@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/exchange.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -56,7 +57,10 @@ std::string Exchange::query(std::string_view name) const {
 void Exchange::send(HttpResponse response) {
   if (finished_) return;
   const int status = response.status;
-  response.headers.insert(response.headers.end(), origin_.headers.begin(), origin_.headers.end());
+  for (const auto& header : origin_.headers) {
+    const bool own = std::ranges::find(response.headers, header.first, &HttpHeaders::value_type::first) != response.headers.end();
+    if (!own) response.headers.push_back(header);
+  }
   reply_->send(std::move(response));
   finished(status);
 }

@@ -103,6 +103,7 @@ void page(Services&, Asked exchange) {
   response.headers.emplace_back("Content-Security-Policy", page_policy());
   response.headers.emplace_back("Referrer-Policy", "no-referrer");
   response.headers.emplace_back("Vary", "Accept-Encoding");
+  response.headers.emplace_back("Cache-Control", "no-cache");
   if (request.header("if-none-match").find(page_etag()) != std::string_view::npos) {
     response.status = 304;
   } else if (request.header("accept-encoding").find("gzip") != std::string_view::npos) {
