@@ -9,9 +9,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/config.h"
 #include "model/weights.h"
@@ -44,6 +47,14 @@ struct LayerAdapters {
   std::array<LowRank, kAdaptedRoleCount> matrices;
   const LowRank& at(WeightRole role) const { return matrices[adapter_index(role)]; }
   LowRank& at(WeightRole role) { return matrices[adapter_index(role)]; }
+};
+
+// The adapters of a whole network, to be chosen for a request beside the weights they were made for (model/adapter_file.h).
+struct AdapterSet {
+  std::string name;
+  std::vector<LayerAdapters> layers;  // [L]
+  std::int64_t rank = 0, bytes = 0;   // the largest r; memory
+  std::shared_ptr<void> owner;
 };
 
 // Memory for the adapters of one layer's forward.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products that read the same activations are one call: one rounding to 8 bits, one pass over the threads. The narrow halves of
-// adapters go along in that call.
+// adapters that all rows have go along in that call; rows that have their own get them added afterwards.
 #include "model/block.h"
 
 #include <algorithm>
@@ -31,31 +31,51 @@ void add_rows(Device& device, const RoleProduct& product, const float* delta, st
   });
 }
 
+// The narrow halves of adapters, s X A^T before the scale, to be computed with other products of the same X.
+std::size_t add_inner_products(const LayerAdapters& adapters, const BlockBuffers& buffers, std::span<const RoleProduct> matrices,
+                               std::span<Product> products) {
+  std::size_t count = 0;
+  for (const RoleProduct& matrix : matrices) {
+    const LowRank& adapter = adapters.at(matrix.role);
+    if (adapter) products[count++] = {&adapter.a, buffers.low_rank.inner[adapter_index(matrix.role)], adapter.rank()};
+  }
+  return count;
+}
+
+// y[t] += (s X A^T) B^T of rows [first, first + rows), whose narrow halves lie at the beginning of their buffers.
+void add_outer_products(const BlockRun& run, const AdaptedRows& adapted, const BlockBuffers& buffers,
+                        std::span<const RoleProduct> matrices) {
+  for (const RoleProduct& matrix : matrices) {
+    const LowRank& adapter = adapted.adapters->at(matrix.role);
+    if (!adapter) continue;
+    float* const inner = buffers.low_rank.inner[adapter_index(matrix.role)];
+    scale_inner(run.device, inner, adapted.rows * adapter.rank(), adapter.scale);
+    const std::array<Product, 1> outer{{{&adapter.b, buffers.low_rank.delta, adapter.b.shape[0]}}};
+    Activations narrow = run.activations.prepare(inner, adapted.rows, adapter.rank());
+    matmul_forward(run.device, narrow, outer);
+    const RoleProduct rows{matrix.role, matrix.y + adapted.first * matrix.stride, matrix.stride};
+    add_rows(run.device, rows, buffers.low_rank.delta, adapted.rows, adapter.b.shape[0]);
+  }
+}
+
 // Y = X W^T, with adapters + (s X A^T) B^T, for up to three matrices of one X [rows, width].
 void multiply(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, const float* x, std::int64_t rows,
               std::int64_t width, std::span<const RoleProduct> matrices) {
   std::array<Product, 6> products;
   std::size_t count = 0;
   for (const RoleProduct& matrix : matrices) products[count++] = {&weights.matrices.at(matrix.role), matrix.y, matrix.stride};
-  if (weights.adapters != nullptr) {
-    for (const RoleProduct& matrix : matrices) {
-      const LowRank& adapter = weights.adapters->at(matrix.role);
-      if (adapter) products[count++] = {&adapter.a, buffers.low_rank.inner[adapter_index(matrix.role)], adapter.rank()};
-    }
-  }
+  if (weights.adapters != nullptr)
+    count += add_inner_products(*weights.adapters, buffers, matrices, std::span(products).subspan(count));
   Activations activations = run.activations.prepare(x, rows, width);
   matmul_forward(run.device, activations, std::span(products).first(count));
-  if (count == matrices.size()) return;
+  if (weights.adapters != nullptr) add_outer_products(run, {0, rows, weights.adapters}, buffers, matrices);
 
-  for (const RoleProduct& matrix : matrices) {
-    const LowRank& adapter = weights.adapters->at(matrix.role);
-    if (!adapter) continue;
-    float* const inner = buffers.low_rank.inner[adapter_index(matrix.role)];
-    scale_inner(run.device, inner, rows * adapter.rank(), adapter.scale);
-    const std::array<Product, 1> outer{{{&adapter.b, buffers.low_rank.delta, adapter.b.shape[0]}}};
-    Activations narrow = run.activations.prepare(inner, rows, adapter.rank());
-    matmul_forward(run.device, narrow, outer);
-    add_rows(run.device, matrix, buffers.low_rank.delta, rows, adapter.b.shape[0]);
+  for (const AdaptedRows& adapted : weights.row_adapters) {
+    count = add_inner_products(*adapted.adapters, buffers, matrices, products);
+    if (count == 0) continue;
+    Activations own = run.activations.prepare(x + adapted.first * width, adapted.rows, width);
+    matmul_forward(run.device, own, std::span(products).first(count));
+    add_outer_products(run, adapted, buffers, matrices);
   }
 }
 
@@ -183,7 +203,9 @@ void last_block_forward(const BlockRun& run, const BlockWeights& weights, const 
   attend(run, kv.layer, wanted.sequences, buffers);
   gather_rows(buffers.attention, wanted.rows, run.config.heads * run.config.head_width);
   gather_rows(buffers.x, wanted.rows, run.config.width);
-  finish(run, weights, buffers, static_cast<std::int64_t>(wanted.rows.size()));
+  BlockWeights of_wanted = weights;
+  of_wanted.row_adapters = wanted.row_adapters;
+  finish(run, of_wanted, buffers, static_cast<std::int64_t>(wanted.rows.size()));
 }
 
 }  // namespace puna

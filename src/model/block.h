@@ -20,11 +20,18 @@
 
 namespace puna {
 
+// Adapters that some rows of a batch have and others have not.
+struct AdaptedRows {
+  std::int64_t first, rows;
+  const LayerAdapters* adapters;
+};
+
 struct BlockWeights {
   const LayerWeights& matrices;
-  const float* attention_norm;     // [D]
-  const float* feed_forward_norm;  // [D]
-  const LayerAdapters* adapters = nullptr;
+  const float* attention_norm;                     // [D]
+  const float* feed_forward_norm;                  // [D]
+  const LayerAdapters* adapters = nullptr;         // of all rows
+  std::span<const AdaptedRows> row_adapters = {};  // or of some, ascending; only in inference
 };
 
 // What all blocks of one batch share.
@@ -47,8 +54,9 @@ using KvView = std::variant<PagedKv, PackedKv>;
 
 // The rows behind which logits are wanted: all that the last block has to finish.
 struct WantedRows {
-  std::span<const std::int32_t> rows;        // [R] ascending
-  std::span<const BatchSequence> sequences;  // the same rows as runs of positions
+  std::span<const std::int32_t> rows;              // [R] ascending
+  std::span<const BatchSequence> sequences;        // the same rows as runs of positions
+  std::span<const AdaptedRows> row_adapters = {};  // of the wanted rows alone, numbered 0 to R - 1
 };
 
 struct BlockBuffers {

@@ -106,6 +106,14 @@ std::vector<double> rope_frequencies(const ModelConfig& config) {
   return frequencies;
 }
 
+std::int64_t paired_row(std::int64_t n, std::int64_t head_width, RopePairing from, RopePairing to) {
+  if (from == to) return n;
+  const std::int64_t half = head_width / 2, start = n / head_width * head_width, inside = n % head_width;
+  const std::int64_t pair = to == RopePairing::kNeighbours ? inside / 2 : inside % half;
+  const std::int64_t side = to == RopePairing::kNeighbours ? inside % 2 : inside / half;
+  return start + (from == RopePairing::kNeighbours ? 2 * pair + side : side * half + pair);
+}
+
 std::optional<ModelConfig> known_shape(std::string_view name) {
   struct Row {
     std::string_view name, title;

@@ -48,6 +48,10 @@ void check_config(const ModelConfig& config, const std::string& where);
 // frequencies [E / 2] in radians per position, scaling applied.
 std::vector<double> rope_frequencies(const ModelConfig& config);
 
+// The row of the source that becomes row n, where heads of `head_width` rows go from one pairing to another: the pair p of a head
+// is the rows 2p, 2p + 1 as neighbours and p, E / 2 + p as halves.
+std::int64_t paired_row(std::int64_t n, std::int64_t head_width, RopePairing from, RopePairing to);
+
 // Llama shapes by name: "1b", "3b", "8b", "70b", "405b" (3.1/3.2 figures); nullopt for another name.
 std::optional<ModelConfig> known_shape(std::string_view name);
 

@@ -105,6 +105,12 @@ class Growth {
   bool kept_ = false;
 };
 
+// Adapters of all layers and the rows that have them: of the batch, and among the wanted rows.
+struct RowAdapters {
+  const AdapterSet* set;
+  std::int64_t first, rows, first_wanted, wanted;
+};
+
 // The wanted rows as runs of following positions of one sequence, at most one run per row.
 void find_runs(std::span<const BatchSequence> sequences, std::span<const std::int32_t> rows, std::vector<BatchSequence>& runs) {
   runs.clear();
@@ -127,6 +133,7 @@ struct Llama::Buffers {
   Buffers(const ModelConfig& config, std::int64_t rank, std::int64_t rows, std::int64_t wanted_rows)
       : max_rows(rows),
         max_logit_rows(wanted_rows),
+        adapter_rank(rank),
         arena(size(arena_bytes(config, rows, wanted_rows)), "the activations"),
         low_rank_arena(size(low_rank_bytes(config, rank, rows)), "the adapters' activations"),
         activations(rows, std::max(widest(config), rank)),
@@ -137,6 +144,9 @@ struct Llama::Buffers {
     positions.reserve(size(rows));
     sequences.reserve(size(rows));
     runs.reserve(size(wanted_rows));
+    row_adapters.reserve(size(rows));
+    layer_adapters.reserve(size(rows));
+    wanted_adapters.reserve(size(rows));
   }
 
   BlockBuffers block() const {
@@ -153,24 +163,28 @@ struct Llama::Buffers {
             .low_rank = low_rank};
   }
 
-  std::int64_t max_rows, max_logit_rows;  // T and R at most
-  std::int64_t state_rows = 0;            // of the last forward()
+  std::int64_t max_rows, max_logit_rows, adapter_rank;  // T, R and r at most
+  std::int64_t state_rows = 0;                          // of the last forward()
   Arena arena;
   Floats floats;
   Arena low_rank_arena;
   LowRankBuffers low_rank;
-  ActivationBuffer activations;          // of the widest input
-  std::vector<double> frequencies;       // [E / 2]
-  std::vector<std::int32_t> positions;   // [T]
-  std::vector<BatchSequence> sequences;  // one per part of the batch
-  std::vector<BatchSequence> runs;       // of wanted rows, [<= R]
+  ActivationBuffer activations;                              // of the widest input
+  std::vector<double> frequencies;                           // [E / 2]
+  std::vector<std::int32_t> positions;                       // [T]
+  std::vector<BatchSequence> sequences;                      // one per part of the batch
+  std::vector<BatchSequence> runs;                           // of wanted rows, [<= R]
+  std::vector<RowAdapters> row_adapters;                     // of the batch
+  std::vector<AdaptedRows> layer_adapters, wanted_adapters;  // the same in the layer that is run
 };
 
-Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows)
+Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
+             std::int64_t adapter_rank)
     : checkpoint_(std::move(checkpoint)), device_(device) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
-  buffers_ = std::make_unique<Buffers>(config(), largest_rank(checkpoint_->adapters), max_rows, max_logit_rows);
+  buffers_ =
+      std::make_unique<Buffers>(config(), std::max(adapter_rank, largest_rank(checkpoint_->adapters)), max_rows, max_logit_rows);
   const ModelWeights& weights = checkpoint_->weights;
   float* norm = buffers_->floats.norms;
   const auto decode = [&](const Tensor& tensor) { decode_row(tensor, 0, std::exchange(norm, norm + config().width)); };
@@ -215,6 +229,10 @@ void Llama::check(const Batch& batch) const {
     const auto same = [&](const Batch::Part& other) { return other.sequence == part.sequence; };
     PUNA_CHECK(std::ranges::count_if(batch.parts, same) == 1, "llama", "sequence {} is twice in the batch", part.sequence);
     sum += part.rows;
+    if (part.adapters == nullptr) continue;
+    PUNA_CHECK(checkpoint_->adapters.empty(), "llama", "sequence {} has adapters beside the checkpoint's own", part.sequence);
+    PUNA_CHECK(part.adapters->rank <= buffers_->adapter_rank, "llama", "sequence {} has adapters of rank {}, planned for {}",
+               part.sequence, part.adapters->rank, buffers_->adapter_rank);
   }
   PUNA_CHECK(sum == rows, "llama", "the parts have {} rows, the batch has {} tokens", sum, rows);
   std::int64_t last = -1;
@@ -238,6 +256,22 @@ void Llama::embed(std::span<const Token> tokens) {
   });
 }
 
+// Parts side by side that have the same adapters are one run of rows.
+void Llama::find_adapters(const Batch& batch) {
+  std::vector<RowAdapters>& found = buffers_->row_adapters;
+  found.clear();
+  std::int64_t row = 0, wanted = 0;
+  for (const Batch::Part& part : batch.parts) {
+    const std::int64_t first = std::exchange(row, row + part.rows), first_wanted = wanted;
+    while (size(wanted) < batch.logit_rows.size() && batch.logit_rows[size(wanted)] < row) ++wanted;
+    if (part.adapters == nullptr) continue;
+    const bool follows = !found.empty() && found.back().set == part.adapters && found.back().first + found.back().rows == first;
+    if (!follows) found.push_back({part.adapters, first, 0, first_wanted, 0});
+    found.back().rows += part.rows;
+    found.back().wanted += wanted - first_wanted;
+  }
+}
+
 // x [T, D] -> x [R, D], the rows whose logits are wanted; all of them where states are
 void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   Buffers& buffers = *buffers_;
@@ -248,18 +282,25 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   }
   rope_table(device_, buffers.frequencies, buffers.positions, buffers.floats.rope_table);
   find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
+  find_adapters(batch);
 
   const BlockRun run{device_, config(), buffers.activations};
   const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.floats.rope_table};
   for (std::int64_t l = 0; l < config().layers; ++l) {
     const float* const norms = buffers.floats.norms + 2 * l * config().width;
+    buffers.layer_adapters.clear();
+    buffers.wanted_adapters.clear();
+    for (const RowAdapters& rows : buffers.row_adapters) {
+      buffers.layer_adapters.push_back({rows.first, rows.rows, &rows.set->layers[size(l)]});
+      if (rows.wanted > 0) buffers.wanted_adapters.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[size(l)]});
+    }
     const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width,
-                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[size(l)]};
+                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[size(l)], buffers.layer_adapters};
     const PagedKv kv{cache.layer(l), buffers.sequences};
     if (l + 1 < config().layers || batch.all_states) {
       block_forward(run, weights, block_batch, kv, buffers.block());
     } else {
-      last_block_forward(run, weights, block_batch, kv, buffers.block(), {batch.logit_rows, buffers.runs});
+      last_block_forward(run, weights, block_batch, kv, buffers.block(), {batch.logit_rows, buffers.runs, buffers.wanted_adapters});
     }
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Llama network (llama-models, models/llama3/model.py) over a ragged batch, forward:
 //   x = embedding[token];  x = block(x) for every layer (model/block.h);  logits = Wout rms_norm(x)
-// A checkpoint's adapters take part in every row.
+// A checkpoint's adapters take part in every row; where it has none, every part of a batch may bring some of its own.
 // Buffers are planned once for `max_rows` rows and do not move; nothing is allocated in forward() after construction.
 #pragma once
 
@@ -22,6 +22,7 @@ struct Batch {
   struct Part {
     int sequence;       // of the cache
     std::int64_t rows;  // how many of the tokens are its own
+    const AdapterSet* adapters = nullptr;
   };
   std::span<const Token> tokens;             // [T]
   std::span<const Part> parts;               // rows sum to T
@@ -32,7 +33,9 @@ struct Batch {
 class Llama {
  public:
   // max_rows: largest T; max_logit_rows: largest number of rows of logits from one forward().
-  Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows);
+  // adapter_rank: the largest of any adapters that parts bring.
+  Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
+        std::int64_t adapter_rank = 0);
   ~Llama();
 
   // Runs the batch, appends its keys and values to the cache, and returns logits [logit_rows, V], valid until the next call.
@@ -56,6 +59,7 @@ class Llama {
   void check(const Batch& batch) const;
   void embed(std::span<const Token> tokens);
   void run_blocks(const Batch& batch, KvCache& cache);
+  void find_adapters(const Batch& batch);
   void normalise_states(std::int64_t rows);
 
   struct Buffers;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "model/adapters.h"
 #include "model/kv_cache.h"
 #include "model/llama.h"
 
@@ -92,7 +93,8 @@ MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, con
   plan.kv = KvCache::bytes(config, run.kv_format, run.context);
   if (config.head_width % info(Format::kQ8_0).block_values == 0) plan.kv_q8_0 = KvCache::bytes(config, Format::kQ8_0, run.context);
   plan.logits = run.logit_rows * config.vocabulary * static_cast<std::int64_t>(sizeof(float));
-  plan.activations = Llama::activation_bytes(config, run.rows, run.logit_rows) - plan.logits;
+  plan.activations =
+      Llama::activation_bytes(config, run.rows, run.logit_rows) - plan.logits + low_rank_bytes(config, run.adapter_rank, run.rows);
   plan.available = available_memory();
   const std::int64_t room = plan.available - (plan.total() - plan.kv), page = KvCache::bytes(config, run.kv_format, kPagePositions);
   plan.largest_context = room > 0 ? room / page * kPagePositions : 0;

@@ -26,9 +26,10 @@ struct MemoryPlan {
 
 struct RunShape {
   Format kv_format = Format::kF16;
-  std::int64_t context = 0;     // positions of KV over all sequences
-  std::int64_t rows = 512;      // rows of the largest batch (prefill chunk)
-  std::int64_t logit_rows = 1;  // rows of logits kept at once
+  std::int64_t context = 0;       // positions of KV over all sequences
+  std::int64_t rows = 512;        // rows of the largest batch (prefill chunk)
+  std::int64_t logit_rows = 1;    // rows of logits kept at once
+  std::int64_t adapter_rank = 0;  // the largest of adapters that requests choose; their own bytes count among the weights'
 };
 
 // weight_bytes: what the files hold. Mapped files count in full: a run that pages weights in and out is no run.

@@ -31,10 +31,6 @@ std::vector<WeightPlan> plan_weights(
 // Bytes of the planned weights, row scales included.
 std::int64_t planned_bytes(const Checkpoint& in, std::span<const WeightPlan> plan);
 
-// The row of the source that becomes row n, where heads of `head_width` rows go from one pairing to another: the pair p of a head
-// is the rows 2p, 2p + 1 as neighbours and p, E / 2 + p as halves.
-std::int64_t paired_row(std::int64_t n, std::int64_t head_width, RopePairing from, RopePairing to);
-
 class WeightEncoder {
  public:
   // `target` is the pairing of the file to be written; `label` stands before the progress bar. Where `interrupted` comes true,

@@ -32,15 +32,12 @@ void merge_matrix(const Tensor& weight, const AdapterFile::Matrix& matrix, const
   const std::int64_t outputs = weight.shape[0], inputs = weight.shape[1], rank = matrix.a.shape[0];
   std::vector<float> a(static_cast<std::size_t>(rank * inputs));  // [r, K]
   for (std::int64_t r = 0; r < rank; ++r) decode_row(matrix.a, r, a.data() + r * inputs);
-  const bool reorders = is_rotary(matrix.slot.role) && config.rope_pairing == RopePairing::kNeighbours;
   const std::int64_t row_bytes = format_bytes(format, inputs);
   pool.split(outputs, 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<float> row(static_cast<std::size_t>(inputs)), b(static_cast<std::size_t>(rank));
     for (std::int64_t n = begin; n < end; ++n) {
-      // Row n of the base is row `file_row` of a file in Hugging Face's order.
-      const std::int64_t file_row = reorders ? paired_row(n, config.head_width, RopePairing::kHalves, RopePairing::kNeighbours) : n;
       decode_row(weight, n, row.data());
-      decode_row(matrix.b, file_row, b.data());
+      decode_row(matrix.b, file_row(matrix.slot.role, config, n), b.data());
       for (std::int64_t r = 0; r < rank; ++r) {
         const float factor = static_cast<float>(matrix.scale) * b[static_cast<std::size_t>(r)];
         const float* const source = a.data() + r * inputs;
@@ -91,14 +88,10 @@ std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base
     merged->reward_head = adapter.reward_head;
     merged->owners.insert(merged->owners.end(), adapter.owners.begin(), adapter.owners.end());
   }
+  check_adapter(adapter, *base);
   std::size_t bytes = 0;
   for (const AdapterFile::Matrix& matrix : adapter.matrices) {
-    if (matrix.slot.layer >= base->config.layers)
-      fail(ErrorKind::kBadInput, "adapter", "is for layer {}, the base has {}", matrix.slot.layer, base->config.layers);
     const Tensor& weight = base->weights.at(matrix.slot.role, matrix.slot.layer);
-    if (matrix.b.shape[0] != weight.shape[0] || matrix.a.shape[1] != weight.shape[1])
-      fail(ErrorKind::kBadInput, "adapter", "{} is {} × {}, the base has {}: it was made for another model", matrix.b.name,
-           matrix.b.shape.text(), matrix.a.shape.text(), weight.shape.text());
     bytes += Arena::padded(tensor_bytes(weight, stored_format(weight.format, format)));
   }
   const auto arena = std::make_shared<Arena>(bytes, "the merged weights");

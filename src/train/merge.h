@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "model/adapter_file.h"
 #include "model/checkpoint.h"
-#include "train/model_files.h"
 
 namespace puna {
 

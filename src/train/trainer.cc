@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "infer/engine.h"
 #include "infer/generate.h"
+#include "model/adapter_file.h"
 #include "tensor/atomic_file.h"
 #include "train/checkpoint_store.h"
 #include "train/held_out.h"

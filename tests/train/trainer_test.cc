@@ -8,9 +8,9 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/adapter_file.h"
 #include "tensor/safetensors.h"
 #include "train/checkpoint_store.h"
-#include "train/model_files.h"
 #include "train/spike_watch.h"
 #include "train/trainer_fixture.h"
 
