@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -14,6 +15,19 @@ namespace puna {
 namespace {
 
 constexpr std::int64_t kDefaultContext = 8192;  // a 128K cache of an 8B model is 16 GiB: only for those who ask
+
+// What requests may choose lies beside the weights.
+std::int64_t weight_bytes(const Checkpoint& checkpoint, const EngineOptions& options) {
+  std::int64_t bytes = checkpoint.weight_bytes;
+  for (const auto& adapters : options.adapters) bytes += adapters->bytes;
+  return bytes;
+}
+
+std::int64_t adapter_rank(const EngineOptions& options) {
+  std::int64_t rank = 0;
+  for (const auto& adapters : options.adapters) rank = std::max(rank, adapters->rank);
+  return rank;
+}
 
 void check_options(const EngineOptions& options, const ModelConfig& config) {
   const auto check = [](const char* option, std::int64_t value, std::int64_t least) {
@@ -34,9 +48,12 @@ std::int64_t choose_context(const Checkpoint& checkpoint, const EngineOptions& o
   check_options(options, checkpoint.config);
   if (options.context > 0) return options.context;
   const std::int64_t context = std::min(checkpoint.config.context, kDefaultContext);
-  const RunShape run{
-      .kv_format = options.kv_format, .context = context, .rows = options.chunk_rows, .logit_rows = options.logit_rows};
-  const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
+  const RunShape run{.kv_format = options.kv_format,
+                     .context = context,
+                     .rows = options.chunk_rows,
+                     .logit_rows = options.logit_rows,
+                     .adapter_rank = adapter_rank(options)};
+  const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run).largest_context;
   return largest >= kPagePositions ? std::min(context, largest) : context;  // below a page: the plan says why it is refused
 }
 
@@ -45,17 +62,20 @@ RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, 
   RunShape run{.kv_format = options.kv_format,
                .context = context * options.sequences,
                .rows = std::min(options.chunk_rows, context),
-               .logit_rows = options.logit_rows};
+               .logit_rows = options.logit_rows,
+               .adapter_rank = adapter_rank(options)};
   run.logit_rows = std::min(run.logit_rows, run.rows);
   if (options.sequences > 1) {
-    const std::int64_t largest = plan_memory(checkpoint.config, checkpoint.weight_bytes, run).largest_context;
+    const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run).largest_context;
     run.context = std::clamp(run.context, context, std::max(context, largest));
   }
   return run;
 }
 
-MemoryPlan checked_plan(const Checkpoint& checkpoint, const RunShape& run) {
-  MemoryPlan plan = plan_memory(checkpoint.config, checkpoint.weight_bytes, run);
+MemoryPlan checked_plan(const Checkpoint& checkpoint, const EngineOptions& options, const RunShape& run) {
+  if (!options.adapters.empty() && !checkpoint.adapters.empty())
+    fail(ErrorKind::kUsage, "adapters", "{} has adapters of its own: merge them first", checkpoint.where);
+  MemoryPlan plan = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run);
   check_fits(plan, checkpoint.where);
   return plan;
 }
@@ -64,13 +84,22 @@ MemoryPlan checked_plan(const Checkpoint& checkpoint, const RunShape& run) {
 
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options)
     : checkpoint_(std::move(checkpoint)),
+      adapters_(options.adapters),
       context_(choose_context(*checkpoint_, options)),
       run_(choose_run(*checkpoint_, options, context_)),
-      plan_(checked_plan(*checkpoint_, run_)),
+      plan_(checked_plan(*checkpoint_, options, run_)),
       pool_(options.threads),
       cache_(checkpoint_->config, run_.kv_format, run_.context),
-      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows) {
+      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows, run_.adapter_rank) {
   instruction_set();  // refuses a processor that no kernel was built for
+}
+
+int Engine::adapter_number(const AdapterSet* adapters) const {
+  if (adapters == nullptr) return 0;
+  const auto place = std::ranges::find(adapters_, adapters, &std::shared_ptr<const AdapterSet>::get);
+  if (place == adapters_.end())
+    fail(ErrorKind::kUsage, "adapters", "{} was not loaded with this model: give it when the engine is made", adapters->name);
+  return static_cast<int>(place - adapters_.begin()) + 1;
 }
 
 std::int64_t Engine::chunk(std::int64_t left, std::int64_t most) {
@@ -78,7 +107,8 @@ std::int64_t Engine::chunk(std::int64_t left, std::int64_t most) {
   return std::max(std::min(most, left - kPanelRows), std::min(most, kPanelRows));
 }
 
-std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress) {
+std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress,
+                                      const AdapterSet* adapters) {
   PUNA_CHECK(!tokens.empty(), "engine", "append() got no tokens");
   const std::int64_t cached = cache_.length(sequence), total = static_cast<std::int64_t>(tokens.size());
   if (cached + total > context()) {
@@ -91,7 +121,7 @@ std::span<const float> Engine::append(int sequence, std::span<const Token> token
   for (std::int64_t done = 0; done < total;) {
     const std::int64_t rows = chunk(total - done, model_.max_rows());
     const bool last = done + rows == total;
-    const std::array<Batch::Part, 1> parts{{{sequence, rows}}};
+    const std::array<Batch::Part, 1> parts{{{sequence, rows, adapters}}};
     const std::array<std::int32_t, 1> last_row{static_cast<std::int32_t>(rows - 1)};
     const auto chunk = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(rows));
     logits = model_.forward({.tokens = chunk, .parts = parts, .logit_rows = std::span(last_row).first(last ? 1 : 0)}, cache_);
@@ -99,6 +129,15 @@ std::span<const float> Engine::append(int sequence, std::span<const Token> token
     if (progress && !progress(done, total)) break;  // no logits yet, unless this was the last chunk
   }
   return logits;
+}
+
+std::span<const float> Engine::append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters) {
+  std::array<std::int32_t, kPanelRows - 1> rows;
+  PUNA_CHECK(!tokens.empty() && tokens.size() <= rows.size(), "engine", "append_few() got {} tokens, expected 1 to {}",
+             tokens.size(), rows.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  const std::array<Batch::Part, 1> parts{{{sequence, static_cast<std::int64_t>(tokens.size()), adapters}}};
+  return model_.forward({.tokens = tokens, .parts = parts, .logit_rows = std::span(rows).first(tokens.size())}, cache_);
 }
 
 }  // namespace puna

@@ -6,8 +6,10 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/thread_pool.h"
+#include "model/adapters.h"
 #include "model/checkpoint.h"
 #include "model/kv_cache.h"
 #include "model/llama.h"
@@ -22,6 +24,7 @@ struct EngineOptions {
   int sequences = 1;              // room for so many whole contexts, or as many as fit; at least one
   std::int64_t chunk_rows = 512;  // rows of one prefill step
   std::int64_t logit_rows = 1;    // rows of logits one step may ask for
+  std::vector<std::shared_ptr<const AdapterSet>> adapters = {};  // that requests may choose, made for this checkpoint
 };
 
 // progress(done, total) in tokens, between chunks of a long prompt; returning false stops early.
@@ -39,6 +42,8 @@ class Engine {
   int threads() const { return pool_.size(); }
   KvCache& cache() { return cache_; }
   Llama& model() { return model_; }
+  // 0 without adapters, else their place among those of the options, from 1. Throws kUsage for others.
+  int adapter_number(const AdapterSet* adapters) const;
 
   // Rows of the next chunk of at most `most`, where `left` rows are left of a prompt: none leaves a rest of fewer than kPanelRows,
   // which products would sum in another order. So the size of chunks does not show in the logits.
@@ -47,10 +52,14 @@ class Engine {
   // Appends tokens (at least one) to a sequence in chunks; returns the last token's logits [V], valid until the next call, or
   // nothing where `progress` stopped early: the sequence then holds the chunks that were done.
   // Throws kNoRoom naming both figures when the tokens do not fit the context: nothing is cut silently.
-  std::span<const float> append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress = {});
+  std::span<const float> append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress = {},
+                                const AdapterSet* adapters = nullptr);
+  // The same for few tokens that are read at once: logits [tokens, V] of all, as many as logit_rows at most.
+  std::span<const float> append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters = nullptr);
 
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
+  std::vector<std::shared_ptr<const AdapterSet>> adapters_;
   std::int64_t context_;
   RunShape run_;
   MemoryPlan plan_;

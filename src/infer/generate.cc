@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
+#include "infer/drafter.h"
 
 namespace puna {
 namespace {
@@ -25,25 +27,26 @@ Session::~Session() { engine_.cache().remove_sequence(sequence_); }
 Generation Session::generate(std::span<const Token> prompt, const GenerateOptions& options,
                              const std::function<void(std::string_view)>& on_text, const std::atomic<bool>* interrupted) {
   TokenWriter writer(engine_.checkpoint(), prompt, options, {.text = on_text});
-  std::span<const float> logits = prefill(prompt, interrupted, writer.result());
+  std::span<const float> logits = prefill(prompt, options, interrupted, writer.result());
   const Clock::time_point start = Clock::now();
   FinishReason reason = FinishReason::kInterrupted;
-  while (!writer.ended() && !is_set(interrupted)) {
-    if (!writer.empty()) logits = feed(writer.last());
-    if (logits.empty()) {
-      if (!writer.empty()) reason = FinishReason::kContextFull;
-      break;
-    }
-    writer.draw(logits);
+  if (!logits.empty() && !writer.ended() && !is_set(interrupted)) writer.draw(logits);
+  while (!logits.empty() && !writer.ended() && !is_set(interrupted)) {
+    if (extend(writer, options)) continue;
+    reason = FinishReason::kContextFull;
+    break;
   }
   writer.result().decode_seconds = seconds_since(start);
   return writer.finish(reason);
 }
 
 // Makes the cache hold the prompt and returns the logits behind it; nothing where it was interrupted.
-std::span<const float> Session::prefill(std::span<const Token> prompt, const std::atomic<bool>* interrupted, Generation& result) {
+std::span<const float> Session::prefill(std::span<const Token> prompt, const GenerateOptions& options,
+                                        const std::atomic<bool>* interrupted, Generation& result) {
+  engine_.adapter_number(options.adapters.get());  // refuses those it does not have
   const Clock::time_point start = Clock::now();
   std::size_t common = static_cast<std::size_t>(std::ranges::mismatch(tokens_, prompt).in1 - tokens_.begin());
+  if (std::exchange(adapters_, options.adapters) != options.adapters) common = 0;
   common = std::min(common, prompt.size() - 1);  // logits come only from a token that is computed
   engine_.cache().truncate(sequence_, static_cast<std::int64_t>(common));
   tokens_.resize(common);
@@ -54,7 +57,8 @@ std::span<const float> Session::prefill(std::span<const Token> prompt, const std
   };
   std::span<const float> logits;
   try {
-    logits = engine_.append(sequence_, prompt.subspan(common), [&](std::int64_t, std::int64_t) { return !is_set(interrupted); });
+    logits = engine_.append(
+        sequence_, prompt.subspan(common), [&](std::int64_t, std::int64_t) { return !is_set(interrupted); }, adapters_.get());
   } catch (...) {
     remember();
     throw;
@@ -64,17 +68,30 @@ std::span<const float> Session::prefill(std::span<const Token> prompt, const std
   return logits;
 }
 
-// Nothing where the context, or the pool that other sequences share, is full.
-std::span<const float> Session::feed(Token token) {
-  if (static_cast<std::int64_t>(tokens_.size()) >= engine_.context()) return {};
+// Feeds the last token, with what is proposed behind it, and draws. False where the context, or the pool that other sequences
+// share, is full.
+bool Session::extend(TokenWriter& writer, const GenerateOptions& options) {
+  const auto length = static_cast<std::int64_t>(tokens_.size());
+  if (length >= engine_.context() || engine_.cache().pages_to_grow(sequence_, length + 1) > engine_.cache().free_pages())
+    return false;
+  const auto kept = [&](std::int64_t rows) {  // what the cache holds from now on
+    tokens_.resize(static_cast<std::size_t>(length + rows));
+    engine_.cache().truncate(sequence_, length + rows);
+  };
+  tokens_.push_back(writer.last());
+  std::span<const Token> proposals;
+  const std::int64_t most =
+      std::min(writer.most_proposals(), most_proposals(engine_, sequence_, kMostDraftTokens + 1, engine_.cache().free_pages()));
   try {
-    const std::span<const float> logits = engine_.append(sequence_, std::span(&token, 1));
-    tokens_.push_back(token);
-    return logits;
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kNoRoom) return {};
+    if (most > 0) proposals = options.drafter->propose(tokens_, most, writer.sampler());
+    tokens_.insert(tokens_.end(), proposals.begin(), proposals.end());
+    const std::span<const Token> fed = std::span<const Token>(tokens_).subspan(static_cast<std::size_t>(length));
+    kept(writer.draw_along(engine_.append_few(sequence_, fed, adapters_.get()), proposals));
+  } catch (...) {
+    kept(0);
     throw;
   }
+  return true;
 }
 
 }  // namespace puna

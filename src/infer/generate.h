@@ -34,12 +34,14 @@ class Session {
   std::span<const Token> tokens() const { return tokens_; }  // in the cache
 
  private:
-  std::span<const float> prefill(std::span<const Token> prompt, const std::atomic<bool>* interrupted, Generation& result);
-  std::span<const float> feed(Token token);
+  std::span<const float> prefill(std::span<const Token> prompt, const GenerateOptions& options,
+                                 const std::atomic<bool>* interrupted, Generation& result);
+  bool extend(TokenWriter& writer, const GenerateOptions& options);
 
   Engine& engine_;
   int sequence_;
   std::vector<Token> tokens_;
+  std::shared_ptr<const AdapterSet> adapters_;  // that the cached tokens were read with
 };
 
 }  // namespace puna

@@ -10,9 +10,12 @@
 
 #include "grammar/constraint.h"
 #include "infer/sampler.h"
+#include "model/adapters.h"
 #include "text/token.h"
 
 namespace puna {
+
+class Drafter;
 
 struct GenerateOptions {
   SamplerOptions sampler;
@@ -26,6 +29,11 @@ struct GenerateOptions {
   // drawn, and end and stop tokens only where it may end. The text may still be cut short by a stop string, by max_tokens or a full
   // context. Not with ignore_end.
   std::shared_ptr<Constraint> constraint;
+  std::shared_ptr<const AdapterSet> adapters = nullptr;  // one of the engine's
+  // Proposes tokens of this answer, and of no other meanwhile, up to so many at once (infer/drafter.h): the same answer in fewer
+  // passes. Where logit_rows of the engine are fewer than one more, those are the bound.
+  std::shared_ptr<Drafter> drafter = nullptr;
+  std::int64_t draft_tokens = 4;
 };
 
 // kGrammarEnd: nothing may follow, and the vocabulary has no token that says so.
@@ -40,6 +48,7 @@ struct Generation {
   Token last{-1};                                     // the end or stop token that ended it, if one did
   std::int64_t prompt_tokens = 0, cached_tokens = 0;  // cached: at the prompt's beginning, not computed again
   double prefill_seconds = 0, decode_seconds = 0;
+  std::int64_t drafted = 0, accepted = 0;  // tokens that were proposed, and those of them that are in the answer
 };
 
 }  // namespace puna

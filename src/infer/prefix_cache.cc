@@ -32,16 +32,16 @@ std::int32_t PrefixCache::child(std::int32_t parent, std::span<const Token> toke
     const Node& node = nodes_[static_cast<std::size_t>(at->second)];
     if (node.parent == parent && std::ranges::equal(node.tokens, tokens)) return at->second;
   }
-  return kRoot;
+  return kNone;
 }
 
-std::span<const std::int32_t> PrefixCache::find(std::span<const Token> tokens) {
+std::span<const std::int32_t> PrefixCache::find(std::span<const Token> tokens, int tree) {
   ++calls_;
   found_.clear();
-  std::int32_t at = kRoot;
+  std::int32_t at = root(tree);
   for (; tokens.size() >= kPagePositions; tokens = tokens.subspan(kPagePositions)) {
     at = child(at, tokens.first(kPagePositions));
-    if (at == kRoot) break;
+    if (at == kNone) break;
     Node& node = nodes_[static_cast<std::size_t>(at)];
     node.used = calls_;
     found_.push_back(node.page);
@@ -49,13 +49,13 @@ std::span<const std::int32_t> PrefixCache::find(std::span<const Token> tokens) {
   return found_;
 }
 
-void PrefixCache::keep(std::span<const Token> tokens, std::span<const std::int32_t> pages) {
+void PrefixCache::keep(std::span<const Token> tokens, std::span<const std::int32_t> pages, int tree) {
   ++calls_;
-  std::int32_t parent = kRoot;
+  std::int32_t parent = root(tree);
   for (const std::int32_t page : pages) {
     if (tokens.size() < kPagePositions) return;
     const std::span<const Token> own = tokens.first(kPagePositions);
-    if (child(parent, own) == kRoot) add(parent, own, page);
+    if (child(parent, own) == kNone) add(parent, own, page);
     parent = child(parent, own);
     nodes_[static_cast<std::size_t>(parent)].used = calls_;
     tokens = tokens.subspan(kPagePositions);
@@ -74,7 +74,7 @@ void PrefixCache::add(std::int32_t parent, std::span<const Token> tokens, std::i
   node.parent = parent;
   node.page = page;
   node.children = 0;
-  if (parent != kRoot) ++nodes_[static_cast<std::size_t>(parent)].children;
+  if (parent >= 0) ++nodes_[static_cast<std::size_t>(parent)].children;
   cache_.hold(page);
   by_key_.emplace(key(parent, tokens), index);
 }
@@ -83,7 +83,7 @@ void PrefixCache::remove(std::int32_t index) {
   Node& node = nodes_[static_cast<std::size_t>(index)];
   const auto [begin, end] = by_key_.equal_range(key(node.parent, node.tokens));
   by_key_.erase(std::find_if(begin, end, [&](const auto& entry) { return entry.second == index; }));
-  if (node.parent != kRoot) --nodes_[static_cast<std::size_t>(node.parent)].children;
+  if (node.parent >= 0) --nodes_[static_cast<std::size_t>(node.parent)].children;
   cache_.release(node.page);
   node.page = -1;
   free_nodes_.push_back(index);
@@ -92,13 +92,13 @@ void PrefixCache::remove(std::int32_t index) {
 // A scan for each page: some thousand nodes, where the step that asks for the page reads every weight of a model.
 bool PrefixCache::make_room(std::int64_t pages) {
   while (cache_.free_pages() < pages) {
-    std::int32_t oldest = kRoot;
+    std::int32_t oldest = kNone;
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
       const Node& node = nodes_[i];
       if (node.page < 0 || node.children > 0 || cache_.owners(node.page) > 1) continue;
-      if (oldest == kRoot || node.used < nodes_[static_cast<std::size_t>(oldest)].used) oldest = static_cast<std::int32_t>(i);
+      if (oldest == kNone || node.used < nodes_[static_cast<std::size_t>(oldest)].used) oldest = static_cast<std::int32_t>(i);
     }
-    if (oldest == kRoot) return false;
+    if (oldest == kNone) return false;
     remove(oldest);
   }
   return true;

@@ -23,27 +23,29 @@ class PrefixCache {
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
 
+  // What was read with other adapters is another text: each of those, numbered from 0, has a tree of its own.
   // The pages of the longest known beginning of `tokens`, valid until the next call. They count as used now.
-  std::span<const std::int32_t> find(std::span<const Token> tokens);
+  std::span<const std::int32_t> find(std::span<const Token> tokens, int tree = 0);
   // Owns the pages of a sequence that hold `tokens`, as far as these fill them, from now on. Where a beginning is known already,
   // the pages that hold it stay.
-  void keep(std::span<const Token> tokens, std::span<const std::int32_t> pages);
+  void keep(std::span<const Token> tokens, std::span<const std::int32_t> pages, int tree = 0);
   // Gives pages back until `pages` of the cache are free. False where that cannot be: then as many as could be are.
   bool make_room(std::int64_t pages);
 
   std::int64_t size() const { return static_cast<std::int64_t>(nodes_.size() - free_nodes_.size()); }  // pages
 
  private:
-  static constexpr std::int32_t kRoot = -1;
+  static constexpr std::int32_t kNone = -1;
+  static std::int32_t root(int tree) { return -1 - tree; }  // the parent of a tree's first pages
   using PageTokens = std::array<Token, kPagePositions>;
   struct Node {
     PageTokens tokens;
-    std::int32_t parent = kRoot, page = -1;  // page -1: the node is free
+    std::int32_t parent = root(0), page = -1;  // a negative parent is a root; page -1: the node is free
     int children = 0;
     std::uint64_t used = 0;  // the call that used it last
   };
   std::uint64_t key(std::int32_t parent, std::span<const Token> tokens) const;
-  std::int32_t child(std::int32_t parent, std::span<const Token> tokens) const;  // kRoot: there is none
+  std::int32_t child(std::int32_t parent, std::span<const Token> tokens) const;  // kNone: there is none
   void add(std::int32_t parent, std::span<const Token> tokens, std::int32_t page);
   void remove(std::int32_t node);
 

@@ -32,35 +32,42 @@ Scheduler::~Scheduler() {
 Scheduler::Id Scheduler::add(std::vector<Token> prompt, const GenerateOptions& options, Events events) {
   check_tokens(prompt);
   TokenWriter writer(engine_.checkpoint(), prompt, options, {.token = std::move(events.token), .text = std::move(events.text)});
-  Task& task = tasks_->emplace_back();
-  task.id = next_id_++;
-  task.tokens = std::move(prompt);
+  Task& task = add_task(std::move(prompt), options.adapters, std::move(events.progress));
   task.writer.emplace(std::move(writer));
+  task.drafter = options.drafter;
   task.done = std::move(events.done);
   task.failed = std::move(events.failed);
-  task.progress = std::move(events.progress);
   return task.id;
 }
 
 Scheduler::Id Scheduler::add_embedding(EmbeddingRequest request, EmbeddingEvents events) {
-  const auto progress = events.progress;
-  return add_reader(request.tokens, embedding_reader(request, std::move(events)), progress);
+  check_tokens(request.tokens);
+  auto progress = std::exchange(events.progress, {});
+  auto reader = embedding_reader(request, std::move(events));
+  Task& task = add_task(std::move(request.tokens), std::move(request.adapters), std::move(progress));
+  task.reader = std::move(reader);
+  return task.id;
 }
 
 Scheduler::Id Scheduler::add_score(ScoreRequest request, ScoreEvents events) {
-  const auto progress = events.progress;
-  return add_reader(request.tokens, score_reader(request, std::move(events)), progress);
+  check_tokens(request.tokens);
+  auto progress = std::exchange(events.progress, {});
+  auto reader = score_reader(request, std::move(events));
+  Task& task = add_task(std::move(request.tokens), std::move(request.adapters), std::move(progress));
+  task.reader = std::move(reader);
+  return task.id;
 }
 
-Scheduler::Id Scheduler::add_reader(std::vector<Token> tokens, std::unique_ptr<StateReader> reader,
-                                    std::function<void(std::int64_t, std::int64_t)> progress) {
-  check_tokens(tokens);
+Scheduler::Task& Scheduler::add_task(std::vector<Token> tokens, std::shared_ptr<const AdapterSet> adapters,
+                                     std::function<void(std::int64_t, std::int64_t)> progress) {
+  const int number = engine_.adapter_number(adapters.get());
   Task& task = tasks_->emplace_back();
   task.id = next_id_++;
   task.tokens = std::move(tokens);
-  task.reader = std::move(reader);
+  task.adapters = std::move(adapters);
+  task.tree = number;
   task.progress = std::move(progress);
-  return task.id;
+  return task;
 }
 
 void Scheduler::check_tokens(std::span<const Token> tokens) const {
@@ -112,9 +119,9 @@ std::int64_t Scheduler::most_shared(const Task& task) {
 }
 
 bool Scheduler::is_being_read(const Task& task) {
-  const auto known = static_cast<std::int64_t>(prefixes_.find(task.tokens).size());
+  const auto known = static_cast<std::int64_t>(prefixes_.find(task.tokens, task.tree).size());
   return std::ranges::any_of(in_phase(Phase::kReading), [&](const Task* reader) {
-    if (!keeps_pages(*reader)) return false;
+    if (!keeps_pages(*reader) || reader->tree != task.tree) return false;
     const std::int64_t common = std::ranges::mismatch(task.tokens, reader->tokens).in1 - task.tokens.begin();
     return std::min(common / kPagePositions, most_shared(task)) > known;
   });
@@ -128,7 +135,7 @@ bool Scheduler::give_pages(Task& task) {
   KvCache& cache = engine_.cache();
   task.sequence = cache.add_sequence();
   const auto tokens = static_cast<std::int64_t>(task.tokens.size());
-  const std::span<const std::int32_t> known = prefixes_.find(task.tokens);
+  const std::span<const std::int32_t> known = prefixes_.find(task.tokens, task.tree);
   cache.begin_with(task.sequence, known.first(std::min(known.size(), static_cast<std::size_t>(most_shared(task)))));
   // A page more for everybody who runs, so that pages are not taken away again at once.
   std::int64_t wanted = running() + cache.pages_to_grow(task.sequence, tokens);
@@ -172,12 +179,15 @@ void Scheduler::finish(Task& task, FinishReason reason) {
   Generation& result = task.writer->result();
   if (result.prefill_seconds > 0) result.decode_seconds = Task::seconds_since(task.first_token);
   const Generation generation = task.writer->finish(reason);
+  counters_.drafted_tokens += generation.drafted;
+  counters_.accepted_tokens += generation.accepted;
   drop_pages(task);
   if (std::exchange(task.phase, Phase::kEnded) != Phase::kEnded) task.done(generation);
 }
 
 void Scheduler::drop_pages(Task& task) {
   if (task.sequence >= 0) engine_.cache().remove_sequence(std::exchange(task.sequence, -1));
+  if (task.drafter) task.drafter->end();
   task.length = 0;
 }
 

@@ -47,10 +47,11 @@ class Scheduler {
   };
   // Since the scheduler was made.
   struct Counters {
-    std::int64_t prefilled_tokens = 0;  // read into the cache, those that were read again too
-    std::int64_t cached_tokens = 0;     // at the beginning of prompts, not computed again
-    std::int64_t drawn_tokens = 0;      // end tokens too
-    std::int64_t preemptions = 0;       // answers that lost their pages
+    std::int64_t prefilled_tokens = 0;                     // read into the cache, those that were read again too
+    std::int64_t cached_tokens = 0;                        // at the beginning of prompts, not computed again
+    std::int64_t drawn_tokens = 0;                         // end tokens too
+    std::int64_t preemptions = 0;                          // requests that lost their pages
+    std::int64_t drafted_tokens = 0, accepted_tokens = 0;  // proposed for answers that have ended, and of those in them
   };
 
   Scheduler(Engine& engine, const SchedulerOptions& options);
@@ -83,8 +84,8 @@ class Scheduler {
   enum class Phase;
 
   void check_tokens(std::span<const Token> tokens) const;
-  Id add_reader(std::vector<Token> tokens, std::unique_ptr<StateReader> reader,
-                std::function<void(std::int64_t, std::int64_t)> progress);
+  Task& add_task(std::vector<Token> tokens, std::shared_ptr<const AdapterSet> adapters,
+                 std::function<void(std::int64_t, std::int64_t)> progress);
   std::vector<Task*> in_phase(Phase phase) const;
   void admit();
   static std::int64_t most_shared(const Task& task);
@@ -98,6 +99,7 @@ class Scheduler {
   static void tell_progress(const Task& task);
 
   void write_step();
+  void propose(std::span<Task* const> group, std::int64_t& spare_pages);
   void write_group(std::span<Task* const> group);
   void read_step();
   std::vector<Task*> choose_readers(std::int64_t most_rows);
@@ -105,7 +107,8 @@ class Scheduler {
   void begin_answers(std::span<Task* const> group, std::span<const float> logits);
   void take_states(std::span<Task* const> group);
   std::span<const float> forward(std::span<Task* const> group);
-  void draw(Task& task, std::span<const float> logits);
+  std::int64_t draw(Task& task, std::span<const float> logits);
+  void fail_answer(Task& task, const Error& error);
 
   Engine& engine_;
   SchedulerOptions options_;

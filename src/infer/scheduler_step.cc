@@ -26,20 +26,51 @@ void Scheduler::write_step() {
   for (Task* const task : in_phase(Phase::kWriting)) {
     if (task->length == engine_.context()) finish(*task, FinishReason::kContextFull);
   }
-  make_room([&] {
+  const auto wanted = [&] {
     std::int64_t pages = 0;
     for (const Task* const task : in_phase(Phase::kWriting))
       pages += engine_.cache().pages_to_grow(task->sequence, task->length + 1);
     return pages;
-  });
+  };
+  make_room(wanted);
+  std::int64_t spare_pages = engine_.cache().free_pages() - wanted();
   const std::vector<Task*> writers = in_phase(Phase::kWriting);
   const std::size_t most = options_.large_groups ? writers.size() : kPanelRows - 1;
   for (std::size_t first = 0; first < writers.size(); first += most) {
     std::vector<Task*> group(writers.begin() + static_cast<std::ptrdiff_t>(first),
                              writers.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, writers.size())));
-    std::erase_if(group, [](const Task* task) { return task->phase != Phase::kWriting; });  // cancelled by what a group before told
-    for (Task* const task : group) task->rows = 1;
+    const auto ended = [](const Task* task) { return task->phase != Phase::kWriting; };  // by what a group before told
+    std::erase_if(group, ended);
+    propose(group, spare_pages);
+    std::erase_if(group, ended);  // or because its drafter failed
     if (!group.empty()) write_group(group);
+  }
+}
+
+// Rows that a group leaves free below kPanelRows go to proposals, as equal parts as whole rows allow. Nobody loses pages for them.
+void Scheduler::propose(std::span<Task* const> group, std::int64_t& spare_pages) {
+  const KvCache& cache = engine_.cache();
+  std::int64_t free_rows = std::min(kPanelRows - 1, engine_.model().max_logit_rows()) - static_cast<std::int64_t>(group.size());
+  std::int64_t left = std::ranges::count_if(group, [](const Task* task) { return task->writer->most_proposals() > 0; });
+  for (Task* const task : group) {
+    task->proposals.clear();
+    task->rows = 1;
+    if (task->writer->most_proposals() <= 0) continue;
+    const std::int64_t share = free_rows / left--, owed = cache.pages_to_grow(task->sequence, task->length + 1);
+    const std::int64_t most =
+        std::min(task->writer->most_proposals(), most_proposals(engine_, task->sequence, 1 + share, owed + spare_pages));
+    if (most <= 0) continue;
+    try {
+      const std::span<const Token> proposals = task->drafter->propose(task->tokens, most, task->writer->sampler());
+      task->proposals.assign(proposals.begin(), proposals.end());
+    } catch (const Error& error) {
+      fail_answer(*task, error);
+      continue;
+    }
+    const auto proposed = static_cast<std::int64_t>(task->proposals.size());
+    task->rows += proposed;
+    free_rows -= proposed;
+    spare_pages -= cache.pages_to_grow(task->sequence, task->length + task->rows) - owed;
   }
 }
 
@@ -120,18 +151,22 @@ void Scheduler::take_states(std::span<Task* const> group) {
   }
 }
 
-// `rows` tokens of each go into the cache -> the logits of those that are then complete, in this order.
+// `rows` tokens of each go into the cache -> the logits of all rows of those that write, and of the last one of prompts that are
+// then complete, in this order.
 std::span<const float> Scheduler::forward(std::span<Task* const> group) {
   batch_tokens_.clear();
   batch_parts_.clear();
   batch_logit_rows_.clear();
   const bool states = group.front()->reader != nullptr;
   for (Task* const task : group) {
-    task->complete = task->rows == task->left();
+    task->complete = task->rows >= task->left();
     const auto begin = task->tokens.begin() + task->length;
-    batch_tokens_.insert(batch_tokens_.end(), begin, begin + task->rows);
-    batch_parts_.push_back({task->sequence, task->rows});
-    if (!states && task->complete) batch_logit_rows_.push_back(static_cast<std::int32_t>(batch_tokens_.size()) - 1);
+    batch_tokens_.insert(batch_tokens_.end(), begin, begin + std::min(task->rows, task->left()));
+    batch_tokens_.insert(batch_tokens_.end(), task->proposals.begin(), task->proposals.end());
+    batch_parts_.push_back({task->sequence, task->rows, task->adapters.get()});
+    const std::int64_t wanted = states || !task->complete ? 0 : task->phase == Phase::kWriting ? task->rows : 1;
+    const auto rows = static_cast<std::int32_t>(batch_tokens_.size());
+    for (std::int64_t row = rows - wanted; row < rows; ++row) batch_logit_rows_.push_back(static_cast<std::int32_t>(row));
   }
   const std::span<const float> logits = engine_.model().forward(
       {.tokens = batch_tokens_, .parts = batch_parts_, .logit_rows = batch_logit_rows_, .all_states = states}, engine_.cache());
@@ -140,41 +175,58 @@ std::span<const float> Scheduler::forward(std::span<Task* const> group) {
     if (task->phase != Phase::kReading) continue;
     counters_.prefilled_tokens += task->rows;
     const std::span<const Token> cached = std::span(task->tokens).first(static_cast<std::size_t>(task->length));
-    if (keeps_pages(*task)) prefixes_.keep(cached, engine_.cache().pages(task->sequence));
+    if (keeps_pages(*task)) prefixes_.keep(cached, engine_.cache().pages(task->sequence), task->tree);
   }
   return logits;
 }
 
-// The next token of each.
+// The next token of each, or several where they are as proposed.
 void Scheduler::write_group(std::span<Task* const> group) {
   std::span<const float> logits = forward(group);
   const auto vocabulary = static_cast<std::size_t>(engine_.config().vocabulary);
   for (Task* const task : group) {
-    if (task->phase == Phase::kWriting) draw(*task, logits.first(vocabulary));
-    logits = logits.subspan(vocabulary);
+    const std::size_t own = static_cast<std::size_t>(task->rows) * vocabulary;
+    const std::int64_t right = task->phase == Phase::kWriting ? draw(*task, logits.first(own)) : 0;
+    task->proposals.clear();
+    logits = logits.subspan(own);
+    if (task->phase != Phase::kWriting || right == task->rows) continue;
+    task->length -= task->rows - right;
+    engine_.cache().truncate(task->sequence, task->length);
   }
 }
 
-void Scheduler::draw(Task& task, std::span<const float> logits) {
+// From the logits behind its last token and its proposals; how many of those rows were right.
+std::int64_t Scheduler::draw(Task& task, std::span<const float> logits) {
   TokenWriter& writer = *task.writer;
+  const std::size_t before = writer.result().tokens.size();
+  std::int64_t right = 0;
   if (!writer.ended()) {
     try {
-      writer.draw(logits);
+      right = writer.draw_along(logits, task.proposals);
     } catch (const Error& error) {
-      drop_pages(task);
-      task.phase = Phase::kEnded;
-      return task.failed(error);
+      fail_answer(task, error);
+      return 0;
     }
-    ++counters_.drawn_tokens;
-    if (task.phase == Phase::kEnded) return;  // cancelled by its own text
+    counters_.drawn_tokens += right;
+    if (task.phase == Phase::kEnded) return right;  // cancelled by its own text
   }
   Generation& result = writer.result();
   if (result.prefill_seconds == 0) {
     task.first_token = Task::Clock::now();
     result.prefill_seconds = Task::seconds_since(task.admitted);
   }
-  if (writer.ended()) return finish(task, *writer.ended());
-  task.tokens.push_back(writer.last());
+  if (writer.ended()) {
+    finish(task, *writer.ended());
+  } else {
+    task.tokens.insert(task.tokens.end(), result.tokens.begin() + static_cast<std::ptrdiff_t>(before), result.tokens.end());
+  }
+  return right;
+}
+
+void Scheduler::fail_answer(Task& task, const Error& error) {
+  drop_pages(task);
+  task.phase = Phase::kEnded;
+  task.failed(error);
 }
 
 }  // namespace puna

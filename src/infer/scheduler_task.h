@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "infer/drafter.h"
 #include "infer/scheduler.h"
 #include "infer/state_reader.h"
 #include "infer/token_writer.h"
@@ -38,9 +39,14 @@ struct Scheduler::Task {
 
   // Of an answer:
   std::optional<TokenWriter> writer = {};
+  std::shared_ptr<Drafter> drafter = {};
+  std::vector<Token> proposals = {};  // that the next, or last, pass feeds behind its token
   std::function<void(const Generation&)> done = {};
   std::function<void(const Error&)> failed = {};
   Clock::time_point admitted = {}, first_token = {};
+
+  std::shared_ptr<const AdapterSet> adapters = {};
+  int tree = 0;  // of the prefix cache: the adapters' number
 
   std::unique_ptr<StateReader> reader = {};  // of a text that is only read
 };

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "infer/sampler.h"
+#include "model/adapters.h"
 #include "model/llama.h"
 #include "text/token.h"
 
@@ -22,7 +23,8 @@ enum class Pooling { kMean, kLast };
 struct EmbeddingRequest {
   std::vector<Token> tokens;
   Pooling pooling = Pooling::kMean;
-  bool normalise = true;  // to length 1, where it is not 0
+  bool normalise = true;                                 // to length 1, where it is not 0
+  std::shared_ptr<const AdapterSet> adapters = nullptr;  // one of the engine's
 };
 struct EmbeddingEvents {
   std::function<void(std::vector<float> state)> done = {};  // [D]; the last event, or:
@@ -34,6 +36,7 @@ struct ScoreRequest {
   std::vector<Token> tokens;
   std::int64_t from = 1;  // positions before it are read only; where it is 0, the first token's log-probability is NaN
   int top = 0;            // how many of the likeliest tokens are given beside each
+  std::shared_ptr<const AdapterSet> adapters = nullptr;  // one of the engine's
 };
 struct ScoreEvents {
   std::function<void(std::vector<SampledToken> scores)> done = {};  // of positions [from, T); the last event, or:

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "infer/drafter.h"
 
 namespace puna {
 namespace {
@@ -34,6 +35,9 @@ void check_options(std::span<const Token> prompt, const GenerateOptions& options
     fail(ErrorKind::kUsage, "constraint", "{}",
          tokenizer == nullptr ? "a grammar needs a tokenizer and this checkpoint has none: leave it out"
                               : "a text that must follow a grammar ends where that does: do not ignore end tokens");
+  }
+  if (options.drafter != nullptr && (options.draft_tokens < 1 || options.draft_tokens > kMostDraftTokens)) {
+    fail(ErrorKind::kUsage, "draft_tokens", "{} is outside the range: give 1 to {}", options.draft_tokens, kMostDraftTokens);
   }
   if (!options.stop.empty() && tokenizer == nullptr) {
     fail(ErrorKind::kUsage, "stop", "stop strings need a tokenizer and this checkpoint has none: give stop tokens");
@@ -95,6 +99,24 @@ void TokenWriter::draw(std::span<const float> logits) {
   }
   ended_ = take(std::move(sampled));
   if (!ended_ && static_cast<std::int64_t>(result_.tokens.size()) == options_.max_tokens) ended_ = FinishReason::kLength;
+}
+
+std::int64_t TokenWriter::draw_along(std::span<const float> logits, std::span<const Token> proposals) {
+  const std::size_t vocabulary = logits.size() / (proposals.size() + 1);
+  result_.drafted += static_cast<std::int64_t>(proposals.size());
+  for (std::size_t row = 0;; ++row) {
+    const std::size_t before = result_.tokens.size();
+    draw(logits.subspan(row * vocabulary, vocabulary));
+    const bool proposed = row < proposals.size() && result_.tokens.size() > before && last() == proposals[row];
+    result_.accepted += proposed ? 1 : 0;
+    if (!proposed || ended_ || events_ == nullptr) return static_cast<std::int64_t>(row) + 1;
+  }
+}
+
+std::int64_t TokenWriter::most_proposals() const {
+  if (options_.drafter == nullptr) return 0;
+  const std::int64_t left = options_.max_tokens - static_cast<std::int64_t>(result_.tokens.size());
+  return options_.max_tokens < 0 ? options_.draft_tokens : std::min(options_.draft_tokens, left - 1);
 }
 
 std::optional<FinishReason> TokenWriter::take(SampledToken sampled) {

@@ -29,11 +29,17 @@ class TokenWriter {
 
   // Draws the next token from logits [V]. Ids that the tokenizer does not know are never drawn.
   void draw(std::span<const float> logits);
+  // Draws from rows of logits [R, V] as long as what is drawn goes on as proposed: row 0 is behind the last token, row i + 1 behind
+  // proposals[i]; R is one more than they are. Returns how many rows were right, so that their keys and values stand.
+  std::int64_t draw_along(std::span<const float> logits, std::span<const Token> proposals);
+  // How many proposals are of use: with them all drawn, one more token may be.
+  std::int64_t most_proposals() const;
   // Why nothing more is to be drawn, once that is so.
   std::optional<FinishReason> ended() const { return ended_; }
   // The token drawn last, to be fed for the next one.
   Token last() const { return result_.tokens.back(); }
   bool empty() const { return result_.tokens.empty(); }
+  const Sampler& sampler() const { return sampler_; }
 
   // Ends it, for ended()'s reason or this one, and lets out the text that was held back.
   Generation finish(FinishReason reason);

@@ -91,5 +91,21 @@ TEST_F(PrefixCacheTest, UsesFreedPlacesAgain) {
   EXPECT_LE(prefixes_.size(), 6);
 }
 
+TEST_F(PrefixCacheTest, TreesShareNothing) {
+  remember({1, 2});
+  const int sequence = cache_.add_sequence();
+  const std::vector<Token> tokens = pages_of({1, 2});
+  EXPECT_THAT(prefixes_.find(tokens, 1), IsEmpty());
+  cache_.grow(sequence, static_cast<std::int64_t>(tokens.size()));
+  prefixes_.keep(tokens, cache_.pages(sequence), 1);
+  cache_.remove_sequence(sequence);
+  EXPECT_EQ(prefixes_.size(), 4);
+  EXPECT_THAT(prefixes_.find(tokens, 1), ElementsAre(2, 3));
+  EXPECT_THAT(prefixes_.find(tokens, 2), IsEmpty());
+  EXPECT_THAT(find({1, 2}), ElementsAre(0, 1));
+  EXPECT_TRUE(prefixes_.make_room(6)) << "roots of other trees are no pages";
+  EXPECT_EQ(prefixes_.size(), 0);
+}
+
 }  // namespace
 }  // namespace puna
