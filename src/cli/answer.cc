@@ -36,15 +36,19 @@ Json generation_to_json(const Generation& generation, const Tokenizer* tokenizer
   value["cached_tokens"] = generation.cached_tokens;
   value["prefill_seconds"] = generation.prefill_seconds;
   value["decode_seconds"] = generation.decode_seconds;
+  if (generation.drafted > 0) value["drafted"] = generation.drafted, value["accepted"] = generation.accepted;
   if (!generation.logprobs.empty()) value["logprobs"] = logprobs_to_json(generation.logprobs, tokenizer);
   return value;
 }
 
 std::string stats_line(const Generation& generation) {
   const auto fresh = static_cast<std::size_t>(generation.prompt_tokens - generation.cached_tokens);
-  return fmt::format("prompt {} tokens ({} from the cache), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; end: {}",
+  const std::string drafts =
+      generation.drafted > 0 ? fmt::format(" ({} of {} proposed tokens taken)", generation.accepted, generation.drafted) : "";
+  return fmt::format("prompt {} tokens ({} from the cache), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s{}; end: {}",
                      generation.prompt_tokens, generation.cached_tokens, rate(fresh, generation.prefill_seconds),
-                     generation.tokens.size(), rate(generation.tokens.size(), generation.decode_seconds), name(generation.reason));
+                     generation.tokens.size(), rate(generation.tokens.size(), generation.decode_seconds), drafts,
+                     name(generation.reason));
 }
 
 }  // namespace puna

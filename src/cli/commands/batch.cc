@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "base/progress.h"
+#include "cli/draft_flags.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
@@ -26,6 +28,7 @@
 #include "grammar/answer_shape.h"
 #include "infer/scheduler.h"
 #include "kernels/activations.h"
+#include "model/adapter_file.h"
 #include "text/conversation.h"
 
 namespace puna {
@@ -40,6 +43,8 @@ struct Flags {
   bool strict = false, force = false, json = false;
   EngineFlags engine;
   SamplerFlags sampler;
+  DraftFlags draft;
+  std::vector<std::string> adapters;  // NAME=FOLDER
 };
 
 // A line's own name, else its number.
@@ -102,10 +107,35 @@ std::string_view finish_reason(FinishReason reason, const Message& message) {
   return message.tool_calls.empty() ? "stop" : "tool_calls";
 }
 
-EngineOptions batch_engine(const Flags& flags) {
+using AdapterList = std::vector<std::shared_ptr<const AdapterSet>>;
+
+AdapterList open_adapters(const std::vector<std::string>& given, const Checkpoint& checkpoint) {
+  AdapterList list;
+  for (const std::string& text : given) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      fail(ErrorKind::kUsage, "--adapter", "'{}': expected NAME=FOLDER, for example sql=runs/sql", text);
+    list.push_back(load_adapters(read_adapter(text.substr(equals + 1)), checkpoint, text.substr(0, equals)));
+  }
+  return list;
+}
+
+// Those that the request names; none where it names none.
+std::shared_ptr<const AdapterSet> adapters_of(const Json& body, const AdapterList& list, const std::string& where) {
+  const auto name = json_or<std::string>(body, "adapter", "", where);
+  if (name.empty()) return nullptr;
+  const auto place = std::ranges::find(list, name, [](const auto& adapters) { return adapters->name; });
+  if (place != list.end()) return *place;
+  std::vector<std::string> names;
+  for (const auto& adapters : list) names.push_back(adapters->name);
+  fail(ErrorKind::kBadInput, where, "\"adapter\" is '{}', which --adapter does not name{}", name, did_you_mean(name, names));
+}
+
+EngineOptions batch_engine(const Flags& flags, const AdapterList& adapters) {
   EngineOptions options = engine_options(flags.engine);
   options.sequences = flags.parallel;
-  options.logit_rows = flags.parallel;
+  options.logit_rows = flags.draft.given() ? std::max<std::int64_t>(flags.parallel, kPanelRows - 1) : flags.parallel;
+  options.adapters = adapters;
   return options;
 }
 
@@ -119,7 +149,9 @@ class Answerer {
         format_(choose_prompt_format(*checkpoint_, flags.format)),
         date_(flags.date.empty() ? today() : flags.date),
         constraints_(checkpoint_->need_tokenizer()),
-        engine_(checkpoint_, batch_engine(flags)),
+        adapters_(open_adapters(flags.adapters, *checkpoint_)),
+        drafts_(flags.draft, *checkpoint_, flags.engine, flags.parallel),
+        engine_(checkpoint_, batch_engine(flags, adapters_)),
         scheduler_(engine_, {.most_running = flags.parallel, .large_groups = flags.parallel >= kPanelRows}) {}
 
   // Whether there are enough requests in hand to keep the engine busy.
@@ -179,6 +211,8 @@ class Answerer {
     if (body.contains("tools") && !body.at("tools").is_null()) pending->prompt.tools = tools_from_json(body.at("tools"), where);
     GenerateOptions options = generate_options(body, flags_, sampler_, where);
     if (const auto shape = answer_shape(body, format_, pending->prompt.tools, where)) options.constraint = constraints_.get(*shape);
+    options.adapters = adapters_of(body, adapters_, where);
+    drafts_.give(options);
     pending->plain = options.constraint != nullptr && pending->prompt.tools.empty();
     scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)), options,
                    {.text = {},
@@ -209,6 +243,8 @@ class Answerer {
   PromptFormat format_;
   std::string date_;
   ConstraintPool constraints_;
+  AdapterList adapters_;
+  DraftSource drafts_;
   Engine engine_;
   Scheduler scheduler_;
   std::deque<std::shared_ptr<Pending>> pending_;  // in the order they were asked
@@ -298,6 +334,8 @@ VerbAction declare_batch(Command& command) {
   command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");
   add_sampler_flags(command, flags->sampler);
   add_json(command, flags->json);
+  command.flag("--adapter", "NAME=FOLDER", &flags->adapters, "adapters that requests may name in \"adapter\"; may be repeated");
+  add_draft_flags(command, flags->draft);
   add_engine_flags(command, flags->engine);
   return [flags] { batch(*flags); };
 }

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "cli/answer.h"
 #include "cli/chat_loop.h"
+#include "cli/draft_flags.h"
 #include "cli/flags.h"
 #include "cli/grammar_flags.h"
 #include "cli/input.h"
@@ -19,6 +20,7 @@
 #include "cli/output.h"
 #include "cli/prompt_choice.h"
 #include "cli/verb.h"
+#include "model/adapter_file.h"
 #include "model/built_in.h"
 #include "text/conversation.h"
 
@@ -26,7 +28,7 @@ namespace puna {
 namespace {
 
 struct Flags {
-  std::string model = kBuiltInName, tokens, system, tools, format, date;
+  std::string model = kBuiltInName, adapter, tokens, system, tools, format, date;
   TextSource prompt;
   std::vector<std::string> stop, stop_tokens;
   std::int64_t max_tokens = -1;
@@ -35,6 +37,7 @@ struct Flags {
   GrammarFlags grammar;
   EngineFlags engine;
   SamplerFlags sampler;
+  DraftFlags draft;
 };
 
 void check_combinations(const Flags& flags) {
@@ -93,6 +96,29 @@ std::vector<Token> raw_tokens(const Checkpoint& checkpoint, const Flags& flags) 
   return tokens;
 }
 
+// The generation's options with what must be opened for them: adapters, a draft model.
+class Helpers {
+ public:
+  Helpers(const Checkpoint& checkpoint, const Flags& flags) : flags_(flags), drafts_(flags.draft, checkpoint, flags.engine, 1) {
+    if (!flags.adapter.empty()) adapters_ = load_adapters(read_adapter(flags.adapter), checkpoint, flags.adapter);
+  }
+  EngineOptions engine() const {
+    EngineOptions options = engine_options(flags_.engine);
+    options.logit_rows = flags_.draft.logit_rows();
+    if (adapters_) options.adapters = {adapters_};
+    return options;
+  }
+  void give(GenerateOptions& options) const {
+    options.adapters = adapters_;
+    drafts_.give(options);
+  }
+
+ private:
+  const Flags& flags_;
+  DraftSource drafts_;
+  std::shared_ptr<const AdapterSet> adapters_;
+};
+
 ChatSetup chat_setup(const Checkpoint& checkpoint, const Flags& flags) {
   ChatSetup setup;
   setup.format = choose_prompt_format(checkpoint, flags.format);
@@ -138,19 +164,22 @@ void finish(const Generation& generation, const std::optional<ChatSetup>& chat, 
 void run(const Flags& flags) {
   check_combinations(flags);
   const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
+  const Helpers helpers(*checkpoint, flags);
   const bool plain = flags.raw || !flags.tokens.empty();
   std::optional<ChatSetup> chat;
   if (!plain) chat = chat_setup(*checkpoint, flags);
   const bool asked = flags.prompt.given || !flags.prompt.file.empty() || flags.json;
   if (chat && !asked && input_is_terminal() && output_is_terminal()) {
-    Engine engine(checkpoint, engine_options(flags.engine));
+    helpers.give(chat->generate);
+    Engine engine(checkpoint, helpers.engine());
     return ChatLoop(engine, std::move(*chat)).run();
   }
   const std::vector<Token> prompt = chat                   ? chat_tokens(*checkpoint, *chat, flags)
                                     : flags.tokens.empty() ? raw_tokens(*checkpoint, flags)
                                                            : tokens_from_json(read_json_file(flags.tokens), flags.tokens);
-  const GenerateOptions options = chat ? chat->generate : generate_options(flags, *checkpoint);
-  Engine engine(checkpoint, engine_options(flags.engine));
+  GenerateOptions options = chat ? chat->generate : generate_options(flags, *checkpoint);
+  helpers.give(options);
+  Engine engine(checkpoint, helpers.engine());
   Session session(engine);
   const bool stream = !flags.json && flags.tools.empty();
   const auto show = [&](std::string_view piece) {
@@ -193,6 +222,8 @@ VerbAction declare_run(Command& command) {
       .range = {0, 100};
   command.flag("--stats", &flags->stats, "a line on speed on standard error");
   add_json(command, flags->json);
+  command.flag("--adapter", "FOLDER", &flags->adapter, "answer with these adapters: a folder with adapter_model.safetensors");
+  add_draft_flags(command, flags->draft);
   add_engine_flags(command, flags->engine);
   return [flags] { run(*flags); };
 }
