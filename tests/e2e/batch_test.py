@@ -84,6 +84,34 @@ class BatchTest(unittest.TestCase):
         self.batch(rows, "--parallel", "7", "--force")
         self.assertEqual(self.read(), alone)
 
+    def test_proposals_change_nothing(self):
+        rows = [{"messages": [{"role": "user", "content": "the cat sees a dog and " * n}], "max_tokens": 30, "temperature": n % 2, "seed": n}
+                for n in range(1, 5)]
+        self.batch(rows)
+        plain = self.read()
+        for flags in (["--lookup"], ["--draft", self.model, "--draft-tokens", "6"]):
+            for parallel in ("1", "3"):
+                self.batch(rows, "--force", "--parallel", parallel, *flags)
+                self.assertEqual(self.read(), plain)
+
+    def test_requests_name_their_adapters(self):
+        recipe, run = os.path.join(self.folder, "recipe.yaml"), os.path.join(self.folder, "tuned")
+        corpus = os.path.join(self.folder, "corpus.txt")
+        with open(corpus, "w") as file:
+            file.write("a dog likes the cat\n" * 60)
+        with open(recipe, "w") as file:
+            json.dump({"model": self.model, "data": [corpus], "out": run, "sequence_length": 32, "step_tokens": 64, "batch_tokens": 64,
+                       "steps": 10, "lora": {"rank": 4}, "optimizer": {"learning_rate": 0.1}}, file)
+        self.puna("train", recipe)
+        adapter = os.path.join(run, "latest")
+        self.batch([{**QUESTION, "adapter": "tuned"}, QUESTION, {**QUESTION, "adapter": "tune"}], "--adapter", "tuned=" + adapter)
+        answers = self.read()
+        ask = ["run", self.model, "-p", "the cat", "-n", "6", "--temp", "0", "--date", "26 Jul 2024", "--json"]
+        for answer, flags in zip(answers, (["--adapter", adapter], [])):
+            self.assertEqual(answer["message"], json.loads(self.puna(*ask, *flags).stdout)["message"])
+        self.assertNotEqual(answers[0]["message"], answers[1]["message"])
+        self.assertIn("\"adapter\" is 'tune', which --adapter does not name: did you mean tuned?", answers[2]["error"]["message"])
+
     def test_tools_stand_in_the_prompt(self):
         self.batch([QUESTION, {**QUESTION, "tools": [TOOL]}])
         plain, with_tools = (answer["usage"]["prompt_tokens"] for answer in self.read())

@@ -336,6 +336,20 @@ class Stories(CliTest):
         self.assertEqual(stopped["text"], answer["text"][:answer["text"].index("little girl")])
         self.assertEqual(self.json(*run, "--stop-token", str(answer["tokens"][9]))["finish_reason"], "stop token")
 
+    def test_proposals_change_nothing(self):
+        for sampling in (["--temp", "0"], ["--temp", "0.8", "--seed", "4"]):
+            run = ["run", STORIES_GGUF, "--raw", "-p", "Once upon a time", "-n", "120", "--json", "--logprobs", "1", *sampling]
+            plain = self.json(*run)
+            for flags in (["--lookup"], ["--draft", STORIES_GGUF], ["--draft", STORIES_GGUF, "--draft-tokens", "1"]):
+                answer = self.json(*run, *flags)
+                for key in ("tokens", "text", "finish_reason", "logprobs"):
+                    self.assertEqual(answer[key], plain[key])
+                if "--draft" in flags:
+                    self.assertGreater(answer["accepted"], 50)
+                    self.assertEqual(answer["accepted"], answer["drafted"])  # a model is always right about itself
+        self.assert_fails(2, "run", STORIES_GGUF, "-p", "x", "--raw", "--draft", "nano", says="give a draft model with the same vocabulary")
+        self.assert_fails(2, "run", STORIES_GGUF, "-p", "x", "--raw", "--draft", STORIES_GGUF, "--lookup", says="--lookup")
+
     def test_answers_of_a_given_shape(self):
         run = ["run", STORIES_GGUF, "--raw", "-p", "Lily said", "--seed", "3", "-n", "200"]
         schema = {"type": "object", "properties": {"who": {"enum": ["Lily", "Tom"]}, "sad": {"type": "boolean"}}, "required": ["who", "sad"]}

@@ -253,6 +253,11 @@ class TrainTest(unittest.TestCase):
             self.puna("merge", base, out + "/latest", merged, "--type", "f32")
             text = self.puna("run", merged, "--raw", "-p", "the", "-n", "30", "--temp", "0").stdout
             self.assertRegex(text, r"(cat|dog|bird)")  # it has learned the corpus
+            beside = self.puna("run", base, "--adapter", out + "/latest", "--raw", "-p", "the", "-n", "30", "--temp", "0").stdout
+            self.assertRegex(beside, r"(cat|dog|bird)")
+            if base == STORIES_GGUF:  # the other one rounds activations where the merged one, in F32, does not
+                self.assertEqual(beside, text)
+        self.assertIn("made for another model", self.puna("run", self.make_small_model(), "--adapter", out + "/latest", code=3).stderr)
         self.assertIn("made for another model", self.puna("merge", self.make_small_model(), out + "/latest", "x", code=3).stderr)
 
     def make_small_model(self):
