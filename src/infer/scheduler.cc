@@ -41,18 +41,16 @@ Scheduler::Id Scheduler::add(std::vector<Token> prompt, const GenerateOptions& o
 }
 
 Scheduler::Id Scheduler::add_embedding(EmbeddingRequest request, EmbeddingEvents events) {
-  check_tokens(request.tokens);
-  auto progress = std::exchange(events.progress, {});
-  auto reader = embedding_reader(request, std::move(events));
-  Task& task = add_task(std::move(request.tokens), std::move(request.adapters), std::move(progress));
-  task.reader = std::move(reader);
-  return task.id;
+  return add_text(request, events, embedding_reader);
 }
 
-Scheduler::Id Scheduler::add_score(ScoreRequest request, ScoreEvents events) {
+Scheduler::Id Scheduler::add_score(ScoreRequest request, ScoreEvents events) { return add_text(request, events, score_reader); }
+
+template <typename Request, typename TextEvents>
+Scheduler::Id Scheduler::add_text(Request& request, TextEvents& events, ReaderMaker<Request, TextEvents>* make_reader) {
   check_tokens(request.tokens);
   auto progress = std::exchange(events.progress, {});
-  auto reader = score_reader(request, std::move(events));
+  std::unique_ptr<StateReader> reader = make_reader(request, std::move(events));
   Task& task = add_task(std::move(request.tokens), std::move(request.adapters), std::move(progress));
   task.reader = std::move(reader);
   return task.id;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many answers at once on one engine: continuous batching (Yu et al., 2022) over shared pages (Kwon et al., 2023).
-// A step is one forward pass over the next token of every answer that is being written, then one over the next rows of the prompts
-// that are being read: so nobody who writes waits for more than a chunk of somebody else's prompt, and a short prompt does not wait
-// for all of a long one. When pages run out, the answer that was asked for last loses its own and is read again later.
+// A step is one forward pass over the next token of every answer that is being written, with what is proposed behind it where rows
+// are free (infer/drafter.h), then one over the next rows of the prompts that are being read, and one of texts that are only read:
+// so nobody who writes waits for more than a chunk of somebody else's prompt, and a short prompt does not wait for all of a long
+// one. When pages run out, the answer that was asked for last loses its own and is read again later.
 //
 // What an answer says does not depend on its company: prompts are read by products of kPanelRows rows or more (those that have
 // fewer by themselves), answers in groups of fewer (kernels/matmul.h tells why), and what is known of a prompt's beginning was read
@@ -26,6 +27,9 @@
 #include "infer/token_writer.h"
 
 namespace puna {
+
+struct SchedulerTask;
+enum class TaskPhase;
 
 struct SchedulerOptions {
   int most_running = 7;            // requests in the cache at once; the engine's logit_rows must be as many
@@ -79,11 +83,15 @@ class Scheduler {
   std::int64_t free_pages() const { return engine_.cache().free_pages(); }  // those of prefixes() are not
 
  private:
-  struct Task;
+  using Task = SchedulerTask;  // scheduler_task.h
+  using Phase = TaskPhase;
   using Tasks = std::list<Task>;  // in the order they were added
-  enum class Phase;
 
   void check_tokens(std::span<const Token> tokens) const;
+  template <typename Request, typename TextEvents>
+  using ReaderMaker = std::unique_ptr<StateReader>(const Request&, TextEvents);
+  template <typename Request, typename TextEvents>
+  Id add_text(Request& request, TextEvents& events, ReaderMaker<Request, TextEvents>* make_reader);
   Task& add_task(std::vector<Token> tokens, std::shared_ptr<const AdapterSet> adapters,
                  std::function<void(std::int64_t, std::int64_t)> progress);
   std::vector<Task*> in_phase(Phase phase) const;

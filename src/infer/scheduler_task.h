@@ -10,27 +10,26 @@
 #include <vector>
 
 #include "infer/drafter.h"
-#include "infer/scheduler.h"
 #include "infer/state_reader.h"
 #include "infer/token_writer.h"
 
 namespace puna {
 
 // Waiting: without pages. Reading: its tokens are on their way into the cache. Writing: all but the token drawn last are there.
-enum class Scheduler::Phase { kWaiting, kReading, kWriting, kEnded };
+enum class TaskPhase { kWaiting, kReading, kWriting, kEnded };
 
-struct Scheduler::Task {
+struct SchedulerTask {
   using Clock = std::chrono::steady_clock;
   static double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
   std::int64_t left() const { return static_cast<std::int64_t>(tokens.size()) - length; }  // tokens that are not in the cache
-  bool runs() const { return phase == Phase::kReading || phase == Phase::kWriting; }
+  bool runs() const { return phase == TaskPhase::kReading || phase == TaskPhase::kWriting; }
   bool is_new() const { return !writer || writer->empty(); }  // nothing is written yet
 
-  Id id = 0;
+  std::uint64_t id = 0;
   std::vector<Token> tokens;  // the prompt and what was drawn
   std::function<void(std::int64_t read, std::int64_t total)> progress = {};
-  Phase phase = Phase::kWaiting;
+  TaskPhase phase = TaskPhase::kWaiting;
   int sequence = -1;        // of the cache, from its first admission on
   std::int64_t length = 0;  // of the tokens in the cache
   std::int64_t rows = 0;    // of the next, or last, pass
