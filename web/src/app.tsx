@@ -48,10 +48,10 @@ const kGlobal = [
   { keys: 'Alt+3', text: 'shortcut.train', act: () => go('train') },
   { keys: '?', text: 'shortcut.sheet', act: () => show('shortcuts') },
 ] as const;
+offerShortcuts([...kGlobal]);
 
 export function App() {
   const { view } = route.value;
-  useEffect(() => offerShortcuts([...kGlobal]), []);
   useEffect(() => {
     document.title = view === 'chat' ? 'Puna' : `${t(`view.${view}`)} – Puna`;
   }, [view]);

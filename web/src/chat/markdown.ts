@@ -56,7 +56,13 @@ const kTags = ['a', 'b', 'blockquote', 'br', 'button', 'code', 'del', 'div', 'em
 const kAttributes = ['align', 'aria-label', 'class', 'href', 'rel', 'role', 'start', 'tabindex', 'target', 'title', 'type'];
 
 const purified = (html: string) =>
-  DOMPurify.sanitize(html, { ALLOWED_TAGS: kTags, ALLOWED_ATTR: kAttributes, ALLOWED_URI_REGEXP: /^(https?:|mailto:)/i, ALLOW_DATA_ATTR: false });
+  DOMPurify.sanitize(html, {
+    ALLOWED_TAGS: kTags,
+    ALLOWED_ATTR: kAttributes,
+    ALLOWED_URI_REGEXP: /^(https?:|mailto:)/i,
+    ADD_URI_SAFE_ATTR: kAttributes.filter((name) => name !== 'href'),
+    ALLOW_DATA_ATTR: false,
+  });
 
 // DOMPurify drops target to be safe of window.opener; our links carry rel=noopener.
 DOMPurify.addHook('afterSanitizeAttributes', (node) => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One message with what a person can do to it.
+import { modelEntry } from '../api/server_state';
 import { copyText } from '../interface/files';
 import { IconButton } from '../interface/icons';
 import { showToast } from '../interface/toasts';
@@ -36,7 +37,7 @@ export function MessageView({ chat, message, path, editing, onEdit }: MessagePro
       {editing ? (
         <MessageEditor message={message} onCancel={() => onEdit('')} onSave={(text) => keepEdit(chat, message, text, onEdit)} />
       ) : isLive ? (
-        <LiveBody live={live} />
+        <LiveBody live={live} model={message.model ?? ''} />
       ) : (
         <Body chat={chat} message={message} path={path} />
       )}
@@ -51,7 +52,8 @@ function keepEdit(chat: Conversation, message: Message, text: string, onEdit: (i
   else update(chat.id, (now) => tree.changeMessage(now, message.id, { text, edited: true }));
 }
 
-function LiveBody({ live }: { live: Live }) {
+function LiveBody({ live, model }: { live: Live; model: string }) {
+  const state = modelEntry(model)?.puna?.state;
   const { text, reasoning, toolCalls } = live.answer.value;
   const begun = text || reasoning || toolCalls.length;
   return (
@@ -59,7 +61,7 @@ function LiveBody({ live }: { live: Live }) {
       {reasoning && <Reasoning text={reasoning} open={!text} />}
       {text && <MarkdownView text={text} growing />}
       {toolCalls.length > 0 && <ToolCallsView calls={toolCalls.filter(Boolean)} waiting={[]} onResults={() => {}} />}
-      {!begun && <p class="waiting">{t('chat.waiting')}</p>}
+      {!begun && <p class="waiting">{t(!state || state === 'loaded' ? 'chat.waiting' : 'chat.loadingModel', { model })}</p>}
     </>
   );
 }

@@ -24,6 +24,11 @@ export function Dialog({ title, onClose, children, kind = 'centre' }: DialogProp
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
+  // Closed at once, not with the next rendering: a shortcut pressed right after belongs to the page again.
+  const leave = () => {
+    element.current?.close();
+    onClose();
+  };
   return (
     <dialog
       ref={element}
@@ -32,14 +37,14 @@ export function Dialog({ title, onClose, children, kind = 'centre' }: DialogProp
       onCancel={(event) => {
         if (event.target !== element.current) return;
         event.preventDefault();
-        onClose();
+        leave();
       }}
-      onMouseDown={(event) => event.target === element.current && onClose()}
+      onMouseDown={(event) => event.target === element.current && leave()}
     >
       <div class="dialog-inside">
         <header class="dialog-head">
           <h2 id={heading}>{title}</h2>
-          <IconButton icon="close" label={t('action.close')} onClick={onClose} />
+          <IconButton icon="close" label={t('action.close')} onClick={leave} />
         </header>
         <div class="dialog-body">{children}</div>
       </div>

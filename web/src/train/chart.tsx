@@ -8,7 +8,7 @@ import { isDark } from '../interface/preferences';
 import { formatFigure, formatNumber, language, t } from '../text/language';
 import { overOneAxis, thinned, type Line } from './run_metrics';
 
-const kHeight = 230;
+const kHeight = 220;
 const kPoints = 1500;
 
 export interface ChartLine {
@@ -40,7 +40,7 @@ function optionsFor(lines: ChartLine[], logarithmic: boolean, width: number, onC
     cursor: { sync: { key: 'train' }, points: { size: 7 }, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((tick) => formatNumber(tick, { notation: 'compact' })) },
+      { ...axis, size: 34, values: (_, ticks) => ticks.map((tick) => formatNumber(tick, { notation: 'compact' })) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : formatFigure(tick))) },
     ],
     series: [
@@ -106,13 +106,13 @@ export function Chart({ title, lines, logarithmic }: ChartProps) {
   );
 }
 
+/** The values under the cursor; without one, the last value of each run. */
 function readingAt(data: uPlot.AlignedData, lines: ChartLine[], index: number | null): string {
-  const at = index ?? data[0].length - 1;
-  const step = data[0][at];
-  if (step === undefined) return '';
-  const values = lines.flatMap(({ label }, line) => {
-    const value = data[line + 1]?.[at];
+  const step = index === null ? undefined : data[0][index];
+  const values = lines.flatMap(({ label, dashed }, line) => {
+    const column = data[line + 1] as (number | null)[] | undefined;
+    const value = index === null ? !dashed && column?.findLast((found) => typeof found === 'number') : column?.[index];
     return typeof value === 'number' ? [`${label} ${formatFigure(value)}`] : [];
   });
-  return [t('train.atStep', { step: formatNumber(step) }), ...values].join(' · ');
+  return [step === undefined ? '' : t('train.atStep', { step: formatNumber(step) }), ...values].filter(Boolean).join(' · ');
 }
