@@ -4,7 +4,7 @@ import { kRuns, metricsOf, recipeOf, runEntry } from './stand_in_runs.mjs';
 
 const models = [
   { id: 'nano', object: 'model', created: 1, owned_by: 'puna', puna: { state: 'loaded', context: 1024, parameters: 4600000, format: 'Q8_0' } },
-  { id: 'llama-3.2-1b', object: 'model', created: 1, owned_by: 'puna', puna: { state: 'available', context: 131072, parameters: 1236000000, format: 'Q4_K' } },
+  { id: 'llama-3.2-1b', object: 'model', created: 1, owned_by: 'puna', puna: { state: 'available', bytes: 807694464 } },
 ];
 const votes = [];
 
@@ -85,6 +85,8 @@ const routes = {
       default_model: 'nano',
       defaults: { temperature: 0.7, top_p: 0.95, top_k: 40, min_p: 0 },
       roles: ['infer', 'manage'],
+      runs: true,
+      votes: true,
     }),
   'GET /puna/runs': (send) => send({ runs: kRuns.map(runEntry) }),
   'GET /puna/votes': (send) => send({ votes }),

@@ -4,7 +4,7 @@
 export interface ModelEntry {
   id: string;
   created?: number;
-  puna?: { state?: 'loaded' | 'available' | 'loading'; context?: number; parameters?: number; format?: string };
+  puna?: { state?: 'loaded' | 'available' | 'loading'; context?: number; parameters?: number; format?: string; bytes?: number };
 }
 
 export interface ServerProps {
@@ -12,6 +12,8 @@ export interface ServerProps {
   default_model?: string;
   defaults?: { temperature?: number; top_p?: number; top_k?: number; min_p?: number };
   roles?: string[];
+  /** Whether the server keeps votes; one that does not say so is taken to. */
+  votes?: boolean;
 }
 
 export interface ToolCall {

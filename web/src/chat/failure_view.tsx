@@ -10,6 +10,7 @@ function adviceFor({ status, code }: Failure): Key {
   if (status === 0) return code === 'connection_lost' ? 'advice.lost' : 'advice.unreachable';
   if (status === 401) return 'advice.key';
   if (status === 403) return 'advice.role';
+  if (code === 'votes_not_kept') return 'advice.votes';
   if (status === 404) return 'advice.model';
   if (status === 429 || status === 503) return 'advice.busy';
   if (status === 400 || status === 422) return 'advice.request';

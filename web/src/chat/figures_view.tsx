@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // An answer's figures: tokens per second, time to the first token, and how full the context is.
+import { modelEntry } from '../api/server_state';
 import { formatNumber, t } from '../text/language';
 import type { Figures } from './conversation';
 
-export function FiguresView({ figures, finish }: { figures: Figures; finish?: string }) {
-  const { tokensPerSecond, firstTokenMs, usage, context } = figures;
+interface FiguresProps {
+  figures: Figures;
+  model?: string;
+  finish?: string;
+}
+
+export function FiguresView({ figures, model = '', finish }: FiguresProps) {
+  const { tokensPerSecond, firstTokenMs, usage } = figures;
+  // A model that was loaded for this answer told its context only afterwards.
+  const context = figures.context ?? modelEntry(model)?.puna?.context;
   const used = usage && (usage.total_tokens ?? (usage.prompt_tokens ?? 0) + (usage.completion_tokens ?? 0));
   const parts = [
     finish === 'length' && t('finish.length'),

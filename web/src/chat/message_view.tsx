@@ -102,7 +102,7 @@ function Body({ chat, message, path }: Pick<MessageProps, 'chat' | 'message' | '
         />
       )}
       {failure && <FailureView failure={failure} onRetry={() => void answer(chat.id, message.parent)} />}
-      {figures && <FiguresView figures={figures} finish={finish} />}
+      {figures && <FiguresView figures={figures} model={message.model} finish={finish} />}
     </>
   );
 }

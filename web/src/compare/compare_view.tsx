@@ -3,7 +3,7 @@
 import { signal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { tokensPerSecond } from '../api/chat_stream';
-import { defaultModel, models } from '../api/server_state';
+import { defaultModel, models, props } from '../api/server_state';
 import type { Winner } from '../api/types';
 import { FailureView } from '../chat/failure_view';
 import { FiguresView } from '../chat/figures_view';
@@ -153,6 +153,7 @@ function VoteBar() {
           <kbd aria-hidden="true">{key}</kbd>
         </button>
       ))}
+      {props.value.votes === false && <p class="note">{t('compare.notKept')}</p>}
       {voteFailure.value && <FailureView failure={voteFailure.value} onRetry={() => void keepVoteAgain()} />}
     </section>
   );

@@ -3,7 +3,7 @@
 import { computed, signal, type Signal } from '@preact/signals';
 import { emptyAnswer, streamChat, type Answer } from '../api/chat_stream';
 import { ApiError, fetchVotes, postVote } from '../api/client';
-import { refreshServer } from '../api/server_state';
+import { props, refreshServer } from '../api/server_state';
 import type { Vote, Winner, WireMessage } from '../api/types';
 import type { Failure } from '../chat/conversation';
 import { failureOf } from '../chat/session';
@@ -95,6 +95,11 @@ let unkept: Vote | undefined;
 
 async function keepVote(made: Vote) {
   unkept = made;
+  if (props.value.votes === false) {
+    votes.value = [...votes.value, made];
+    announce(t('compare.keptHere'));
+    return;
+  }
   try {
     await postVote(made);
     unkept = undefined;
@@ -108,7 +113,9 @@ async function keepVote(made: Vote) {
 
 export const keepVoteAgain = () => unkept && keepVote(unkept);
 
+/** Where the server keeps none, those of this visit stay in the page. */
 export async function readVotes(): Promise<void> {
+  if (props.value.votes === false) return;
   try {
     votes.value = await fetchVotes();
   } catch {

@@ -159,6 +159,19 @@ test('Compare takes votes by key, with a system prompt, and offers a failed vote
   expect(votes[0]).toMatchObject({ winner: 'tie' });
 });
 
+test('Compare keeps votes in the page where the server keeps none', async () => {
+  const page = await openPage();
+  const votes = await cannedModels(page);
+  await answerJson(page, '**/puna/props', () => ({ votes: false }));
+  await page.reload();
+  await answerWith(page, () => textEvents('same'));
+  await askBoth(page, 'Q');
+  await page.getByText('This server keeps no votes.').waitFor();
+  await button(page, /B is better/).click();
+  await page.getByRole('heading', { name: 'Votes (1)' }).waitFor();
+  expect(votes).toEqual([]);
+});
+
 test('Compare works on the server there is', async () => {
   const page = await openPage('#/compare');
   await expect.poll(() => page.locator('.pickers option').count()).toBeGreaterThan(0);
