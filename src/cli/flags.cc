@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "cli/hub_cache.h"
+#include "hub/hub_cache.h"
 
 namespace puna {
 namespace {

@@ -12,10 +12,10 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/flags.h"
-#include "cli/hub_cache.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "hub/hub_cache.h"
 #include "train/recipe.h"
 #include "train/run_start.h"
 

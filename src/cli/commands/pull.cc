@@ -7,10 +7,10 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/flags.h"
-#include "cli/hub_cache.h"
-#include "cli/hub_pull.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "hub/hub_cache.h"
+#include "hub/hub_pull.h"
 
 namespace puna {
 namespace {

@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/flags.h"
-#include "cli/hub_cache.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "hub/hub_cache.h"
 #include "model/built_in.h"
 
 namespace puna {

@@ -13,11 +13,11 @@
 
 #include "base/error.h"
 #include "cli/flags.h"
-#include "cli/hub_cache.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/train_report.h"
 #include "cli/verb.h"
+#include "hub/hub_cache.h"
 #include "tensor/atomic_file.h"
 #include "train/checkpoint_store.h"
 #include "train/trainer.h"

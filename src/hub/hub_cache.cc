@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_cache.h"
+#include "hub/hub_cache.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "cli/hub_files.h"
+#include "hub/hub_files.h"
 #include "model/built_in.h"
 
 namespace puna {

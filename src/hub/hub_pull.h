@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/hub_client.h"
-#include "cli/hub_files.h"
+#include "hub/hub_client.h"
+#include "hub/hub_files.h"
 
 namespace puna {
 

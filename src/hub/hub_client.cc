@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_client.h"
+#include "hub/hub_client.h"
 
 #include <charconv>
 #include <chrono>
@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "cli/hub_cache.h"
+#include "hub/hub_cache.h"
 
 namespace puna {
 namespace {

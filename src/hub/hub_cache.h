@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/hub_name.h"
+#include "hub/hub_name.h"
 
 namespace puna {
 

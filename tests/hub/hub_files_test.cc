@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_files.h"
+#include "hub/hub_files.h"
 
 #include <gtest/gtest.h>
 

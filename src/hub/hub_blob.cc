@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_blob.h"
+#include "hub/hub_blob.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -13,7 +13,6 @@
 #include <system_error>
 
 #include "base/error.h"
-#include "cli/output.h"
 
 namespace puna {
 
@@ -125,7 +124,7 @@ FileLock::FileLock(const fs::path& path, const std::string& what) {
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail(ErrorKind::kBadInput, path.string(), "cannot write here: {}", std::strerror(errno));
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
-  write_note("puna: another program is downloading " + what + "; waiting for it");
+  fmt::print(stderr, "puna: another program is downloading {}; waiting for it\n", what);
   while (::flock(descriptor_, LOCK_EX) != 0) {
     if (errno == EINTR) continue;
     const int code = errno;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_http.h"
+#include "hub/hub_http.h"
 
 #include <curl/curl.h>
 

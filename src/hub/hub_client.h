@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/hub_http.h"
-#include "cli/hub_name.h"
+#include "hub/hub_http.h"
+#include "hub/hub_name.h"
 
 namespace puna {
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses, ETags, blobs and messages; whole downloads are in tests/e2e/pull_test.py.
-#include "cli/hub_http.h"
+#include "hub/hub_http.h"
 
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
 
-#include "cli/hub_blob.h"
-#include "cli/hub_client.h"
 #include "expect_error.h"
+#include "hub/hub_blob.h"
+#include "hub/hub_client.h"
 #include "temp_folder.h"
 
 namespace puna {

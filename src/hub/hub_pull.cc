@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_pull.h"
+#include "hub/hub_pull.h"
 
 #include <unistd.h>
 #include <algorithm>
@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "cli/hub_blob.h"
-#include "cli/hub_cache.h"
+#include "hub/hub_blob.h"
+#include "hub/hub_cache.h"
 
 namespace puna {
 namespace {

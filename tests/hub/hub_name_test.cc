@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_name.h"
+#include "hub/hub_name.h"
 
 #include <gtest/gtest.h>
 

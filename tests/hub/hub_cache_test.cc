@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/hub_cache.h"
+#include "hub/hub_cache.h"
 
 #include <gtest/gtest.h>
 
