@@ -45,6 +45,7 @@ struct Generation {
   std::vector<SampledToken> logprobs;  // one per token, where asked for
   std::string text;                    // all that was let out; empty where the checkpoint has no tokenizer
   FinishReason reason = FinishReason::kLength;
+  std::string stop;                                   // the stop string that ended it, if one did
   Token last{-1};                                     // the end or stop token that ended it, if one did
   std::int64_t prompt_tokens = 0, cached_tokens = 0;  // cached: at the prompt's beginning, not computed again
   double prefill_seconds = 0, decode_seconds = 0;

@@ -44,16 +44,14 @@ TextStream::TextStream(std::vector<std::string> stop) : stop_(std::move(stop)) {
 
 std::string_view TextStream::push(std::string_view bytes) {
   ready_.clear();
-  if (stopped_) return ready_;
+  if (stopped()) return ready_;
   for (const char byte : bytes) {
     pending_ += byte;
-    std::size_t matched = 0;
     for (const std::string& stop : stop_) {
-      if (pending_.ends_with(stop)) matched = std::max(matched, stop.size());
+      if (stop.size() > found_.size() && pending_.ends_with(stop)) found_ = stop;
     }
-    if (matched > 0) {
-      stopped_ = true;
-      pending_.resize(pending_.size() - matched);
+    if (stopped()) {
+      pending_.resize(pending_.size() - found_.size());
       return finish();
     }
   }

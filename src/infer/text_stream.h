@@ -24,7 +24,8 @@ class TextStream {
   std::string_view push(std::string_view bytes);
   // The rest: what was held back as a possible stop string. A character whose last bytes never came is left out.
   std::string_view finish();
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return !found_.empty(); }
+  const std::string& found() const { return found_; }  // the stop string that ended it, or empty
 
  private:
   std::string_view release(std::size_t bytes);
@@ -32,7 +33,7 @@ class TextStream {
   std::vector<std::string> stop_;
   std::string pending_;  // not returned yet; its end may be the beginning of a stop string
   std::string ready_;
-  bool stopped_ = false;
+  std::string found_;
 };
 
 }  // namespace puna

@@ -155,6 +155,7 @@ void TokenWriter::emit(std::string_view text) {
 
 Generation TokenWriter::finish(FinishReason reason) {
   result_.reason = ended_.value_or(reason);
+  if (result_.reason == FinishReason::kStopString) result_.stop = stream_.found();
   emit(stream_.finish());
   return std::move(result_);
 }

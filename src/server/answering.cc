@@ -2,11 +2,11 @@
 #include "server/answering.h"
 
 #include <chrono>
-#include <mutex>
 #include <random>
 #include <utility>
 
 #include "base/error.h"
+#include "server/job_group.h"
 
 namespace puna {
 namespace {
@@ -23,34 +23,55 @@ class Asking : public std::enable_shared_from_this<Asking> {
   Asking(Services& services, std::shared_ptr<Exchange> exchange, const AnswerRequest& request, AnswerEvents events)
       : services_(services),
         exchange_(std::move(exchange)),
-        model_(request.model),
+        jobs_(request.model),
         events_(std::move(events)),
         answers_(static_cast<std::size_t>(request.count)),
-        left_(request.count) {
+        untold_(answers_.size()),
+        left_(request.count),
+        one_call_(request.one_call),
+        call_prefix_(request.call_prefix) {
     for (int i = 0; i < request.count; ++i) filters_.emplace_back(request.format, request.tools);
   }
 
   void start(AnswerRequest request) {
     exchange_->on_gone([weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->cancel();
+      if (const auto self = weak.lock()) self->jobs_.cancel();
     });
-    for (int i = 0; i < static_cast<int>(answers_.size()); ++i) {
-      GenerateOptions options = request.options;
-      options.sampler.seed += static_cast<std::uint64_t>(i);
-      if (i > 0 && request.shape) options.constraint = model_->constraints().get(*request.shape);
-      const ServedModel::Job job = model_->submit(request.prompt, options, events_of(i));
-      const std::scoped_lock lock(mutex_);
-      jobs_.push_back(job);
-      if (cancelled_) model_->cancel(job);
-    }
+    request.prompt_logprobs < 0 ? write(request) : score(std::move(request));
   }
 
  private:
-  Scheduler::Events events_of(int index) {
+  void score(AnswerRequest request) {
+    ScoreRequest prompt{.tokens = request.prompt, .from = 0, .top = request.prompt_logprobs};
     const auto self = shared_from_this();
-    return {.text = [self, index](std::string_view text) { self->guarded([&] { self->text(index, text); }); },
-            .done = [self, index](const Generation& generation) { self->guarded([&] { self->finish(index, generation); }); },
-            .failed = [self](const Error& error) { self->fail(error); }};
+    const auto done = [self, request = std::move(request)](const std::vector<SampledToken>& tokens) {
+      self->guarded([&] {
+        if (self->events_.prompt) self->events_.prompt(tokens);
+        self->write(request);
+      });
+    };
+    jobs_.hold(
+        jobs_.model().submit(std::move(prompt), {.done = done, .failed = [self](const Error& error) { self->fail(error); }}));
+  }
+
+  void write(const AnswerRequest& request) {
+    for (std::size_t i = 0; i < answers_.size(); ++i) {
+      GenerateOptions options = request.options;
+      options.sampler.seed += i;
+      if (i > 0 && request.shape) options.constraint = jobs_.model().constraints().get(*request.shape);
+      jobs_.hold(jobs_.model().submit(request.prompt, options, events_of(i, options.top_logprobs >= 0)));
+    }
+  }
+
+  Scheduler::Events events_of(std::size_t index, bool logprobs) {
+    const auto self = shared_from_this();
+    Scheduler::Events events{
+        .text = [self, index](std::string_view text) { self->guarded([&] { self->text(index, text); }); },
+        .done = [self, index](const Generation& generation) { self->guarded([&] { self->finish(index, generation); }); },
+        .failed = [self](const Error& error) { self->fail(error); }};
+    if (logprobs && events_.text)
+      events.token = [self, index](const SampledToken& token, std::string_view) { self->untold_[index].push_back(token); };
+    return events;
   }
 
   // What is thrown here must not reach the scheduler, which writes others' answers too.
@@ -65,48 +86,51 @@ class Asking : public std::enable_shared_from_this<Asking> {
     }
   }
 
-  void text(int index, std::string_view text) {
+  void text(std::size_t index, std::string_view text) {
     if (first_text_ < 0) first_text_ = exchange_->seconds();
-    const std::string shown = filters_[static_cast<std::size_t>(index)].push(text);
-    if (!shown.empty() && events_.text) events_.text(index, shown);
+    tell(index, filters_[index].push(text));
   }
 
-  void finish(int index, const Generation& generation) {
-    Answer& answer = answers_[static_cast<std::size_t>(index)];
-    AnswerFilter::Ended ended = filters_[static_cast<std::size_t>(index)].finish();
+  void tell(std::size_t index, std::string_view text) {
+    if (text.empty() || !events_.text) return;
+    events_.text(static_cast<int>(index), text, untold_[index]);
+    untold_[index].clear();
+  }
+
+  void finish(std::size_t index, const Generation& generation) {
+    Answer& answer = answers_[index];
+    AnswerFilter::Ended ended = filters_[index].finish();
     answer.message = std::move(ended.message);
+    if (one_call_ && answer.message.tool_calls.size() > 1) answer.message.tool_calls.resize(1);
     answer.generation = generation;
     answer.reason = reason_of(answer);
-    for (ToolCall& call : answer.message.tool_calls) call.id = random_id("call_");
+    answer.stop = generation.stop;
+    for (ToolCall& call : answer.message.tool_calls) call.id = random_id(call_prefix_);
     services_.metrics.count_answer(first_text_ < 0 ? exchange_->seconds() : first_text_, generation);
-    if (!ended.rest.empty() && events_.text) events_.text(index, ended.rest);
-    if (events_.finished) events_.finished(index, answer);
+    tell(index, ended.rest);
+    if (!untold_[index].empty()) events_.text(static_cast<int>(index), "", untold_[index]);
+    if (events_.finished) events_.finished(static_cast<int>(index), answer);
     if (--left_ == 0) events_.done(answers_);
   }
 
   void fail(const Error& error) {
-    if (error.kind() == ErrorKind::kInternal) fmt::print(stderr, "puna: {} {}: {}\n", exchange_->id(), model_->id(), error.what());
+    if (error.kind() == ErrorKind::kInternal)
+      fmt::print(stderr, "puna: {} {}: {}\n", exchange_->id(), jobs_.model().id(), error.what());
     exchange_->fail(ApiError::from(error));
-    cancel();
-  }
-
-  void cancel() {
-    const std::scoped_lock lock(mutex_);
-    cancelled_ = true;
-    for (const ServedModel::Job job : jobs_) model_->cancel(job);
+    jobs_.cancel();
   }
 
   Services& services_;
   std::shared_ptr<Exchange> exchange_;
-  std::shared_ptr<ServedModel> model_;
+  JobGroup jobs_;
   AnswerEvents events_;
   std::vector<AnswerFilter> filters_;
   std::vector<Answer> answers_;
+  std::vector<std::vector<SampledToken>> untold_;  // of each answer
   int left_;
+  bool one_call_;
+  std::string_view call_prefix_;
   double first_text_ = -1;
-  std::mutex mutex_;
-  std::vector<ServedModel::Job> jobs_;
-  bool cancelled_ = false;
 };
 
 // What the engine would refuse later, when the answer has begun.

@@ -24,7 +24,10 @@ struct AnswerRequest {
   PromptFormat format;      // that calls are read in
   std::vector<Tool> tools;  // that may be called; none: the text is what it is
   std::optional<AnswerShape> shape;
-  int count = 1;  // answer i has the seed + i
+  int count = 1;                           // answer i has the seed + i
+  bool one_call = false;                   // of several calls in an answer the first counts
+  std::string_view call_prefix = "call_";  // of the calls' ids
+  int prompt_logprobs = -1;                // the likeliest tokens beside each of the prompt's; -1: not even those of the prompt
 };
 
 struct Answer {
@@ -37,7 +40,10 @@ struct Answer {
 // Told on the engine's thread, one after the other; `begin` at once, on the caller's, when nothing can be refused any more.
 struct AnswerEvents {
   std::function<void()> begin;
-  std::function<void(int index, std::string_view text)> text;     // may be empty: then nothing is told before the end
+  std::function<void(std::span<const SampledToken> tokens)> prompt = {};  // its log-probabilities, where asked for
+  // May be empty: then nothing is told before the end. `tokens` were drawn since the last text, and are there where
+  // log-probabilities were asked for; a text that tokens have and may not show is empty.
+  std::function<void(int index, std::string_view text, std::span<const SampledToken> tokens)> text;
   std::function<void(int index, const Answer& answer)> finished;  // of one; texts that were held back were told before
   std::function<void(std::span<const Answer> answers)> done;      // of all
 };

@@ -105,6 +105,7 @@ void prepare_chat(const Json& body, const std::vector<Message>& messages, Answer
   const Checkpoint& checkpoint = request.model->checkpoint();
   request.format = checkpoint.need_prompt_format();
   request.tools = read_tools(body);
+  request.one_call = !field_or(body, "parallel_tool_calls", true);
   request.options.with_specials = !request.tools.empty();  // a call may begin with <|python_tag|>
   try {
     PromptOptions options{.tools = request.tools, .builtin_tools = {}, .date = today()};

@@ -52,11 +52,60 @@ void ServedModel::post(std::function<void(Scheduler&)> work) {
 }
 
 ServedModel::Job ServedModel::submit(std::vector<Token> prompt, const GenerateOptions& options, Scheduler::Events events) {
+  Failed failed = events.failed;
+  return enqueue(std::move(failed),
+                 [this, tokens = std::move(prompt), options, told = std::move(events)](Job job, const Failed& fail) {
+                   Scheduler::Events events_here = told;
+                   events_here.failed = fail;
+                   events_here.done = [this, job, done = told.done](const Generation& generation) {
+                     count(generation);
+                     finished(job);
+                     done(generation);
+                   };
+                   return scheduler_->add(tokens, options, std::move(events_here));
+                 });
+}
+
+ServedModel::Job ServedModel::submit(EmbeddingRequest request, EmbeddingEvents events) {
+  return submit_text(std::move(request), std::move(events), &Scheduler::add_embedding);
+}
+
+ServedModel::Job ServedModel::submit(ScoreRequest request, ScoreEvents events) {
+  return submit_text(std::move(request), std::move(events), &Scheduler::add_score);
+}
+
+template <typename Request, typename Events>
+ServedModel::Job ServedModel::submit_text(Request request, Events events, Scheduler::Id (Scheduler::*add)(Request, Events)) {
+  Failed failed = events.failed;
+  return enqueue(std::move(failed),
+                 [this, add, request = std::move(request), told = std::move(events)](Job job, const Failed& fail) {
+                   Events events_here = told;
+                   events_here.failed = fail;
+                   events_here.done = [this, job, tokens = request.tokens.size(), done = told.done](auto result) {
+                     counters_.prompt_tokens += tokens;
+                     finished(job);
+                     done(std::move(result));
+                   };
+                   return (*scheduler_.*add)(request, std::move(events_here));
+                 });
+}
+
+ServedModel::Job ServedModel::enqueue(Failed failed, std::function<Scheduler::Id(Job, const Failed&)> add) {
   const Job job = next_job_++;
   ++jobs_;
   last_used_ = now_ticks();
-  post([this, job, tokens = std::move(prompt), options, told = std::move(events)](Scheduler&) mutable {
-    start_job(job, std::move(tokens), options, std::move(told));
+  Failed fail = [this, job, tell = std::move(failed)](const Error& error) {
+    ++counters_.failures;
+    finished(job);
+    tell(error);
+  };
+  post([this, job, fail = std::move(fail), add = std::move(add)](Scheduler&) {
+    running_[job] = {0, fail};
+    try {
+      running_[job].id = add(job, fail);
+    } catch (const Error& error) {
+      fail(error);
+    }
   });
   return job;
 }
@@ -68,27 +117,6 @@ void ServedModel::cancel(Job job) {
     scheduler.cancel(found->second.id);
     finished(job);
   });
-}
-
-void ServedModel::start_job(Job job, std::vector<Token> prompt, const GenerateOptions& options, Scheduler::Events events) {
-  Scheduler::Events told = events;
-  told.done = [this, job, done = std::move(events.done)](const Generation& generation) {
-    count(generation);
-    finished(job);
-    done(generation);
-  };
-  const auto failed = [this, job, tell = std::move(events.failed)](const Error& error) {
-    ++counters_.failures;
-    finished(job);
-    tell(error);
-  };
-  told.failed = failed;
-  running_[job] = {0, failed};
-  try {
-    running_[job].id = scheduler_->add(std::move(prompt), options, std::move(told));
-  } catch (const Error& error) {
-    failed(error);
-  }
 }
 
 void ServedModel::finished(Job job) {

@@ -47,8 +47,11 @@ class ServedModel {
   ConstraintPool& constraints() { return constraints_; }
   const Counters& counters() const { return counters_; }
 
-  // The events are called on the engine's thread, the last of them once: done or failed. Never throws for what the request holds.
+  // An answer, or a text that is only read. The events are called on the engine's thread, the last of them once: done or failed.
+  // Never throws for what the request holds.
   Job submit(std::vector<Token> prompt, const GenerateOptions& options, Scheduler::Events events);
+  Job submit(EmbeddingRequest request, EmbeddingEvents events);
+  Job submit(ScoreRequest request, ScoreEvents events);
   // No more events from soon on.
   void cancel(Job job);
   // Runs `work` on the engine's thread, between two steps.
@@ -62,7 +65,11 @@ class ServedModel {
 
  private:
   void run();
-  void start_job(Job job, std::vector<Token> prompt, const GenerateOptions& options, Scheduler::Events events);
+  using Failed = std::function<void(const Error&)>;
+  // A job whose end `failed` may be: `add` gives it to the scheduler, with the `failed` that is told there.
+  Job enqueue(Failed failed, std::function<Scheduler::Id(Job, const Failed&)> add);
+  template <typename Request, typename Events>
+  Job submit_text(Request request, Events events, Scheduler::Id (Scheduler::*add)(Request, Events));
   void finished(Job job);
   void count(const Generation& generation);
   void observe();
@@ -87,7 +94,7 @@ class ServedModel {
   // Of the engine's thread alone.
   struct Running {
     Scheduler::Id id;
-    std::function<void(const Error&)> failed;
+    Failed failed;
   };
   std::unique_ptr<Scheduler> scheduler_;
   std::unordered_map<Job, Running> running_;

@@ -76,6 +76,13 @@ TEST(TextStream, LeavesOutACharacterThatNeverEnds) {
       {"X"}, "ab", true);  // cut off by the stop string
 }
 
+TEST(TextStream, NamesTheStopItFound) {
+  TextStream out({"c", "abc", "d"});
+  EXPECT_EQ(out.found(), "");
+  out.push("x abcd");
+  EXPECT_EQ(out.found(), "abc");
+}
+
 TEST(TextStream, PassesInvalidBytesOn) {
   expect_for_all_cuts("a\xff\x80z", {}, "a\xff\x80z", false);
   expect_for_all_cuts("\x80\x80\x80\x80", {}, "\x80\x80\x80\x80", false);
@@ -85,6 +92,7 @@ TEST(TextStream, NothingComesAfterAStop) {
   TextStream out({"."});
   EXPECT_EQ(out.push("one. two"), "one");
   EXPECT_TRUE(out.stopped());
+  EXPECT_EQ(out.found(), ".");
   EXPECT_EQ(out.push("three"), "");
   EXPECT_EQ(out.finish(), "");
 }

@@ -43,7 +43,7 @@ Json completion_logprobs(std::span<const SampledToken> tokens, const ServedModel
     for (const auto& [token, logprob] : sampled.top) top[tokenizer.piece(token, true)] = std::max(kLeast, logprob);
     tops.push_back(std::isnan(sampled.logprob) ? Json() : std::move(top));
     offsets.push_back(offset);
-    offset += piece.size();
+    offset += tokenizer.piece(sampled.token, false).size();  // special tokens are not in the text
   }
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(logprobs)},

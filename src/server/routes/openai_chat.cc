@@ -120,14 +120,16 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Na
                              bool logprobs, bool usage) {
   return {.begin = {},
           .text =
-              [exchange, naming](int index, std::string_view text) {
-                exchange->event(naming.chunk(index, {{"content", text}}));
+              [exchange, naming, model = std::move(model), logprobs](int index, std::string_view text,
+                                                                     std::span<const SampledToken> tokens) {
+                Json delta = Json::object();
+                if (!text.empty()) delta["content"] = text;
+                exchange->event(naming.chunk(index, std::move(delta), nullptr, logprobs ? chat_logprobs(tokens, *model) : Json()));
               },
           .finished =
-              [exchange, naming, model = std::move(model), logprobs](int index, const Answer& answer) {
+              [exchange, naming](int index, const Answer& answer) {
                 send_calls(*exchange, naming, index, answer);
-                exchange->event(naming.chunk(index, Json::object(), answer.reason,
-                                             logprobs ? chat_logprobs(answer.generation.logprobs, *model) : Json()));
+                exchange->event(naming.chunk(index, Json::object(), answer.reason));
               },
           .done =
               [exchange, naming, usage](std::span<const Answer> answers) {

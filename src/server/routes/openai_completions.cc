@@ -6,6 +6,7 @@
 #include "server/routes/open_ai_fields.h"
 #include "server/routes/open_ai_logprobs.h"
 #include "server/routes/routes.h"
+#include "server/routes/written_tokens.h"
 
 namespace puna::routes {
 namespace {
@@ -26,24 +27,6 @@ constexpr auto kCompletionFields = [] {
   std::copy(kWritingFields.begin(), kWritingFields.end(), std::copy(kOwn.begin(), kOwn.end(), all.begin()));
   return all;
 }();
-
-// A text, or token ids, as the API has both. Special tokens in a text are characters unless "parse_special" says otherwise.
-std::vector<Token> prompt_tokens(const Json& prompt, const Json& body, const Tokenizer& tokenizer) {
-  std::vector<Token> tokens;
-  if (prompt.is_string()) {
-    if (tokenizer.adds_bos() && tokenizer.bos()) tokens.push_back(*tokenizer.bos());
-    const auto& text = prompt.get_ref<const std::string&>();
-    const auto encoded = field_or(body, "parse_special", false) ? tokenizer.encode_with_specials(text) : tokenizer.encode(text);
-    tokens.insert(tokens.end(), encoded.begin(), encoded.end());
-    return tokens;
-  }
-  for (const Json& id : prompt) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= tokenizer.size())
-      refuse_field("prompt", "\"prompt\" holds {}, expected token ids below {}", dump_json(id).substr(0, 50), tokenizer.size());
-    tokens.push_back(Token{id.get<std::int32_t>()});
-  }
-  return tokens;
-}
 
 // One prompt: "text", ["text"], [1, 2] or [[1, 2]].
 const Json& only_prompt(const Json& body) {
@@ -80,22 +63,27 @@ struct Naming {
 
 AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
                           bool logprobs) {
+  const auto known = std::make_shared<std::vector<SampledToken>>();  // the prompt's
   return {.begin = {},
+          .prompt = [known](std::span<const SampledToken> tokens) { known->assign(tokens.begin(), tokens.end()); },
           .text = {},
           .finished = {},
-          .done = [exchange, naming, model = std::move(model), logprobs](std::span<const Answer> answers) {
-            Json choices = Json::array();
-            for (const Answer& answer : answers) {
-              Json probabilities =
-                  logprobs ? completion_logprobs(answer.generation.logprobs, *model, naming.prompt.size()) : Json();
-              choices.push_back(naming.choice(static_cast<int>(choices.size()), naming.prompt + answer.message.content,
-                                              answer.reason, std::move(probabilities)));
-            }
-            Json response = naming.part(std::move(choices));
-            response["usage"] = usage_json(answers);
-            response["timings"] = timings_json(answers.front().generation);
-            exchange->send_json(response);
-          }};
+          .done =
+              [exchange, naming, known, model = std::move(model), logprobs](std::span<const Answer> answers) {
+                Json choices = Json::array();
+                for (const Answer& answer : answers) {
+                  std::vector<SampledToken> tokens = *known;
+                  tokens.insert(tokens.end(), answer.generation.logprobs.begin(), answer.generation.logprobs.end());
+                  std::size_t offset = known->empty() ? naming.prompt.size() : 0;
+                  Json probabilities = logprobs ? completion_logprobs(tokens, *model, offset) : Json();
+                  choices.push_back(naming.choice(static_cast<int>(choices.size()), naming.prompt + answer.message.content,
+                                                  answer.reason, std::move(probabilities)));
+                }
+                Json response = naming.part(std::move(choices));
+                response["usage"] = usage_json(answers);
+                response["timings"] = timings_json(answers.front().generation);
+                exchange->send_json(response);
+              }};
 }
 
 AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
@@ -103,17 +91,24 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Na
   const auto tell = [exchange, naming](int index, std::string_view text, Json reason, Json probabilities) {
     exchange->event(naming.part(Json::array({naming.choice(index, text, std::move(reason), std::move(probabilities))})));
   };
+  const auto offsets = std::make_shared<std::vector<std::size_t>>(count, naming.prompt.size());  // of what comes next
   return {.begin =
-              [exchange, naming, tell, count] {
+              [exchange, naming, tell, count, logprobs] {
                 exchange->begin_events();
-                for (int i = 0; i < count && !naming.prompt.empty(); ++i) tell(i, naming.prompt, nullptr, nullptr);
+                const bool at_once = !naming.prompt.empty() && !logprobs;
+                for (int i = 0; i < count && at_once; ++i) tell(i, naming.prompt, nullptr, nullptr);
               },
-          .text = [tell](int index, std::string_view text) { tell(index, text, nullptr, nullptr); },
-          .finished =
-              [naming, tell, model = std::move(model), logprobs](int index, const Answer& answer) {
-                tell(index, "", answer.reason,
-                     logprobs ? completion_logprobs(answer.generation.logprobs, *model, naming.prompt.size()) : Json());
+          .prompt =
+              [naming, tell, count, model](std::span<const SampledToken> tokens) {
+                for (int i = 0; i < count; ++i) tell(i, naming.prompt, nullptr, completion_logprobs(tokens, *model, 0));
               },
+          .text =
+              [tell, model, logprobs, offsets](int index, std::string_view text, std::span<const SampledToken> tokens) {
+                std::size_t& offset = (*offsets)[static_cast<std::size_t>(index)];
+                tell(index, text, nullptr, logprobs ? completion_logprobs(tokens, *model, offset) : Json());
+                offset += text.size();
+              },
+          .finished = [tell](int index, const Answer& answer) { tell(index, "", answer.reason, nullptr); },
           .done =
               [exchange, naming, usage](std::span<const Answer> answers) {
                 if (usage) {
@@ -142,12 +137,13 @@ void completions(Services& services, Asked exchange) {
   const Json& prompt = only_prompt(body);
   request.model = services.models.get(field_or<std::string>(body, "model", ""));
   const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
-  request.prompt = prompt_tokens(prompt, body, tokenizer);
+  request.prompt = written_tokens(prompt, "prompt", tokenizer, field_or(body, "parse_special", false));
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 
   Naming naming{.model = request.model->id(), .prompt = ""};
   if (field_or(body, "echo", false))
     naming.prompt = prompt.is_string() ? prompt.get<std::string>() : tokenizer.decode(request.prompt);
+  if (logprobs && field_or(body, "echo", false)) request.prompt_logprobs = request.options.top_logprobs;
   const std::shared_ptr<ServedModel> model = request.model;
   const int count = request.count;
   const bool stream = field_or(body, "stream", false);

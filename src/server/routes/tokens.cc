@@ -6,6 +6,7 @@
 #include "server/chat_prompt.h"
 #include "server/request_json.h"
 #include "server/routes/routes.h"
+#include "server/routes/written_tokens.h"
 
 namespace puna::routes {
 namespace {
@@ -50,12 +51,7 @@ void detokenize(Services& services, Asked exchange) {
   check_fields(body, kDetokenizeFields);
   const auto model = model_of(services, body);
   const Tokenizer& tokenizer = model->checkpoint().need_tokenizer();
-  std::vector<Token> tokens;
-  for (const Json& number : body.at("tokens")) {
-    if (!number.is_number_integer() || number.get<std::int64_t>() < 0 || number.get<std::int64_t>() >= tokenizer.size())
-      refuse_field("tokens", "\"tokens\" holds {}, expected ids below {}", dump_json(number).substr(0, 50), tokenizer.size());
-    tokens.push_back(Token{number.get<std::int32_t>()});
-  }
+  const std::vector<Token> tokens = token_ids(body.at("tokens"), "tokens", tokenizer);
   exchange->send_json({{"content", tokenizer.decode(tokens, field_or(body, "specials", true))}});
 }
 
