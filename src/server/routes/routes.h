@@ -15,6 +15,10 @@ using Asked = const std::shared_ptr<Exchange>&;
 void chat_completions(Services& services, Asked exchange);
 // openai_completions.cc
 void completions(Services& services, Asked exchange);
+// openai_embeddings.cc
+void embeddings(Services& services, Asked exchange);
+// rerank.cc
+void rerank(Services& services, Asked exchange);
 // openai_models.cc
 void list_models(Services& services, Asked exchange);
 void show_model(Services& services, Asked exchange);
@@ -22,6 +26,11 @@ void show_model(Services& services, Asked exchange);
 void tokenize(Services& services, Asked exchange);
 void detokenize(Services& services, Asked exchange);
 void apply_template(Services& services, Asked exchange);
+// openai_responses.cc
+void responses(Services& services, Asked exchange);
+// anthropic_messages.cc
+void messages(Services& services, Asked exchange);
+void count_message_tokens(Services& services, Asked exchange);
 // status.cc
 void health(Services& services, Asked exchange);
 void ready(Services& services, Asked exchange);
