@@ -17,8 +17,8 @@ constexpr std::size_t kMostBuckets = 10'000;
 
 // "localhost:8080" -> "localhost", "[::1]:80" -> "::1"; lower case.
 std::string host_name(std::string_view host) {
-  if (host.starts_with('[')) {
-    host = host.substr(1, host.find(']') - 1);
+  if (const std::size_t end = host.find("]:"); host.starts_with('[') && (end != std::string_view::npos || host.ends_with(']'))) {
+    host = host.substr(1, std::min(end, host.size() - 1) - 1);
   } else if (const std::size_t colon = host.rfind(':'); colon != std::string_view::npos && host.find(':') == colon) {
     host = host.substr(0, colon);
   }

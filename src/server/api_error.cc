@@ -40,6 +40,14 @@ std::string_view anthropic_type(int status) {
   }
 }
 
+// "[response_format: schema#] ..." -> "response_format": where an error names a request's field.
+std::string field_of(const Error& error) {
+  const std::string_view text = error.what();
+  const std::size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", 1);
+  if (!text.starts_with('[') || end == std::string_view::npos || (text[end] != ']' && text[end] != ':')) return "";
+  return std::string(text.substr(1, end - 1));
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
@@ -55,12 +63,12 @@ ApiError ApiError::from(const Error& error) {
     case ErrorKind::kNetwork:
       return {502, "upstream_error", "", error.what()};
     case ErrorKind::kUnsupported:
-      return {400, "unsupported", "", error.what()};
+      return {400, "unsupported", field_of(error), error.what()};
     case ErrorKind::kUsage:
     case ErrorKind::kBadInput:
       break;
   }
-  return {400, "invalid_value", "", error.what()};
+  return {400, "invalid_value", field_of(error), error.what()};
 }
 
 Json error_json(ApiFamily family, const ApiError& error, std::string_view request_id) {

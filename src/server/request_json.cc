@@ -2,6 +2,7 @@
 #include "server/request_json.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -63,12 +64,18 @@ class BodyCheck final : public nlohmann::json_sax<Json> {
   std::size_t values_ = 0;
 };
 
+// A whole number that 64 bits with a sign hold.
+bool is_integer(const Json& value) {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
+  return value.is_number_unsigned() ? value.get<std::uint64_t>() <= kMost : value.is_number_integer();
+}
+
 bool is_kind(const Json& value, FieldKind kind) {
   switch (kind) {
     case FieldKind::kBoolean:
       return value.is_boolean();
     case FieldKind::kInteger:
-      return value.is_number_integer();
+      return is_integer(value);
     case FieldKind::kNumber:
       return value.is_number();
     case FieldKind::kText:
@@ -82,7 +89,7 @@ bool is_kind(const Json& value, FieldKind kind) {
     case FieldKind::kTextOrObject:
       return value.is_string() || value.is_object();
     case FieldKind::kBooleanOrInteger:
-      return value.is_boolean() || value.is_number_integer();
+      return value.is_boolean() || is_integer(value);
     case FieldKind::kAny:
       return true;
   }

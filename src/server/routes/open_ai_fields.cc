@@ -11,7 +11,7 @@
 namespace puna {
 namespace {
 
-constexpr std::size_t kMostStops = 16;
+constexpr std::size_t kMostStops = 16, kLongestStop = 1024;
 
 std::vector<std::string> stop_strings(const Json& body) {
   const Json* stop = given_field(body, "stop");
@@ -22,6 +22,9 @@ std::vector<std::string> stop_strings(const Json& body) {
   for (const Json& text : *stop) {
     if (!text.is_string() || text.get_ref<const std::string&>().empty())
       refuse_field("stop", "\"stop\" holds {}, expected texts of at least one byte", text.type_name());
+    if (text.get_ref<const std::string&>().size() > kLongestStop)
+      refuse_field("stop", "\"stop\" holds a text of {} bytes, expected at most {}", text.get_ref<const std::string&>().size(),
+                   kLongestStop);
     texts.push_back(text.get<std::string>());
   }
   return texts;

@@ -15,7 +15,7 @@ namespace puna {
 
 // What steers the writing of an answer, with its ranges.
 inline constexpr std::array<FieldRule, 21> kWritingFields = {{
-    {"model", FieldKind::kText, 0, 512},
+    {"model", FieldKind::kText, 0, 512, false, false},
     {"temperature", FieldKind::kNumber, 0, 2},
     {"top_p", FieldKind::kNumber, 1e-9, 1},
     {"top_k", FieldKind::kInteger, 0, 1'000'000'000},
@@ -30,7 +30,7 @@ inline constexpr std::array<FieldRule, 21> kWritingFields = {{
     {"n", FieldKind::kInteger, 1, 16},
     {"stream", FieldKind::kBoolean},
     {"stream_options", FieldKind::kObject},
-    {"user", FieldKind::kText, 0, 4096},
+    {"user", FieldKind::kText, 0, 4096, false, false},
     {"metadata", FieldKind::kObject},
     {"grammar", FieldKind::kText, 1, 1 << 20},
     {"regex", FieldKind::kText, 1, 1 << 16},
