@@ -46,6 +46,7 @@ class RunningServer:
         self.url = self.process.stdout.readline().decode().strip()
         if not self.url:
             self.process.wait(timeout)
+            self.stop()
             raise RuntimeError("puna serve ended with exit code %d: %s" % (self.process.returncode, self.log()))
         address = urllib.parse.urlsplit(self.url)
         self.host, self.port = address.hostname, address.port
@@ -58,8 +59,10 @@ class RunningServer:
 
     # What the server said on standard error so far.
     def log(self):
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        if not self._log.closed:
+            self._log.seek(0)
+            self._said = self._log.read().decode(errors="replace")
+        return self._said
 
     # SIGTERM, and waits for its end. The exit code.
     def stop(self, number=signal.SIGTERM, timeout=60):
@@ -72,6 +75,8 @@ class RunningServer:
                 self.process.wait()
                 raise
         self.process.stdout.close()
+        self.log()
+        self._log.close()
         return self.process.returncode
 
     def connection(self, timeout=None):
@@ -137,7 +142,7 @@ class RunningServer:
     def metric(self, name, headers=None):
         text = self.get("/metrics", headers).text
         values = re.findall(r"^%s(?:\{[^}]*\})? (\S+)$" % re.escape(name), text, re.MULTILINE)
-        if not values:
+        if not values and "# TYPE %s " % name not in text:
             raise KeyError(name)
         return sum(float(value) for value in values)
 

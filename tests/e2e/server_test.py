@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chat and completions of `puna serve` as their users meet them: whole and streamed. Nano, the model in the program, answers."""
+
+import json
+import os
+import re
+import time
+import unittest
+
+from running_server import RunningServer, in_parallel
+from shapes import check_shape, check_stream, joined
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+with open(os.path.join(ROOT, "recipes", "nano", "tools.json")) as file:
+    TOOLS = json.load(file)
+CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+SUM = [{"role": "user", "content": "What is 127 * 34?"}]
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+
+
+class ServerTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = RunningServer()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def chat(self, messages=CAPITAL, **fields):
+        response = self.server.post(CHAT, {"messages": messages, "temperature": 0, "max_tokens": 32, **fields})
+        self.assertEqual(response.status, 200, response.text)
+        return check_shape(response.json, "chat_completion")
+
+    def chat_events(self, messages=CAPITAL, usage=False, **fields):
+        body = {"messages": messages, "temperature": 0, "max_tokens": 32, "stream": True, **fields}
+        if usage:
+            body["stream_options"] = {"include_usage": True}
+        return check_stream(self.server.stream_bytes(CHAT, body), "chat_completion_chunk", usage)
+
+    def complete(self, **fields):
+        response = self.server.post(COMPLETIONS, {"prompt": "Once upon a time", "temperature": 0, **fields})
+        self.assertEqual(response.status, 200, response.text)
+        return check_shape(response.json, "completion")
+
+    def refused(self, path, body, status=400, param=None, code=None):
+        response = self.server.post(path, body)
+        self.assertEqual(response.status, status, response.text)
+        error = check_shape(response.json, "error")["error"]
+        if param is not None:
+            self.assertEqual(error["param"], param, error)
+        if code is not None:
+            self.assertEqual(error["code"], code, error)
+        return error["message"]
+
+    def text(self, answer, index=0):
+        return answer["choices"][index]["message"]["content"]
+
+    def test_chat_whole_and_streamed(self):
+        whole = self.chat()
+        self.assertIn("Paris", self.text(whole))
+        self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
+        self.assertEqual(whole["model"], "nano")
+        usage = whole["usage"]
+        self.assertEqual(usage["total_tokens"], usage["prompt_tokens"] + usage["completion_tokens"])
+        events = self.chat_events(usage=True)
+        self.assertEqual(joined(events), (self.text(whole), [], "stop"))
+        for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            self.assertEqual(events[-1]["usage"][name], usage[name])
+        self.assertEqual(joined(self.chat_events()), (self.text(whole), [], "stop"))
+
+    def test_a_stream_comes_in_parts(self):
+        times = []
+        body = {"messages": CAPITAL, "max_tokens": 200, "stream": True, "ignore_eos": True, "temperature": 0}
+        for _ in self.server.stream(CHAT, body):
+            times.append(time.monotonic())
+        self.assertGreater(len(times), 20)
+        self.assertGreater(times[-1] - times[0], 0.05)
+
+    def test_several_answers(self):
+        whole = self.chat(n=3, temperature=1, seed=7)
+        self.assertEqual([choice["index"] for choice in whole["choices"]], [0, 1, 2])
+        texts = [self.text(whole, i) for i in range(3)]
+        events = self.chat_events(n=3, temperature=1, seed=7, usage=True)
+        self.assertEqual([joined(events, i)[0] for i in range(3)], texts)
+        self.assertEqual(events[-1]["usage"]["completion_tokens"], whole["usage"]["completion_tokens"])
+        self.assertEqual(self.text(self.chat(temperature=1, seed=8)), texts[1], "answer i has the seed + i")
+
+    def test_the_same_seed_gives_the_same_answer(self):
+        story = [{"role": "user", "content": "Tell me a story."}]
+        texts = [self.text(self.chat(story, temperature=1, seed=42, max_tokens=40)) for _ in range(3)]
+        self.assertEqual(len(set(texts)), 1, texts)
+        others = {self.text(self.chat(story, temperature=1, seed=seed, max_tokens=40)) for seed in range(6)}
+        self.assertGreater(len(others), 1)
+        beside = in_parallel(6, lambda i: self.text(self.chat(story, temperature=1, seed=i, max_tokens=40)))
+        self.assertEqual(len(set(beside)), len(others))
+
+    def test_stop_strings(self):
+        whole = self.chat(stop=" Paris")
+        self.assertEqual((self.text(whole), whole["choices"][0]["finish_reason"]), ("The capital of France is", "stop"))
+        self.assertEqual(joined(self.chat_events(stop=["nowhere", " Paris"]))[0], "The capital of France is")
+        self.assertEqual(self.text(self.chat(stop="e capital of France i")), "Th", "a stop string over several tokens")
+        self.assertEqual(joined(self.chat_events(stop="e capital of France i"))[0], "Th")
+
+    def test_length(self):
+        for name in ("max_tokens", "max_completion_tokens"):
+            whole = self.chat(**{"max_tokens": None, name: 3})
+            self.assertEqual(whole["choices"][0]["finish_reason"], "length")
+            self.assertEqual(whole["usage"]["completion_tokens"], 3)
+            self.assertEqual(joined(self.chat_events(**{"max_tokens": None, name: 3}))[2], "length")
+        self.assertEqual(self.complete(ignore_eos=True)["usage"]["completion_tokens"], 16, "OpenAI's default for completions")
+        self.assertEqual(self.complete(max_tokens=5)["choices"][0]["finish_reason"], "length")
+
+    def test_a_prompt_longer_than_the_context_is_refused_with_the_figures(self):
+        long = [{"role": "user", "content": "one two three " * 2000}]
+        for stream in (False, True):
+            message = self.refused(CHAT, {"messages": long, "stream": stream}, param="messages", code="context_length_exceeded")
+            figures = [int(number) for number in re.findall(r"\d+", message)]
+            self.assertIn(1024, figures, message)
+            self.assertTrue(any(number > 2000 for number in figures), message)
+        self.refused(COMPLETIONS, {"prompt": "one two three " * 2000}, code="context_length_exceeded", param="prompt")
+        message = self.refused(CHAT, {"messages": CAPITAL, "max_tokens": 1024}, code="context_length_exceeded", param="max_tokens")
+        self.assertIn("1024", message)
+
+    def test_log_probabilities(self):
+        whole = self.chat(logprobs=True, top_logprobs=3)
+        content = whole["choices"][0]["logprobs"]["content"]
+        self.assertEqual("".join(one["token"] for one in content), self.text(whole))
+        self.assertEqual(b"".join(bytes(one["bytes"]) for one in content).decode(), self.text(whole))
+        for one in content:
+            self.assertEqual(len(one["top_logprobs"]), 3)
+            self.assertEqual(one["top_logprobs"][0]["token"], one["token"], "the most likely, at temperature 0")
+            probabilities = [top["logprob"] for top in one["top_logprobs"]]
+            self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+        streamed = [one for event in self.chat_events(logprobs=True, top_logprobs=3) for choice in event["choices"]
+                    for one in (choice["logprobs"] or {"content": []})["content"]]
+        self.assertEqual([one["token"] for one in streamed], [one["token"] for one in content])
+        for one, other in zip(streamed, content):
+            self.assertAlmostEqual(one["logprob"], other["logprob"], delta=0.02)
+        self.assertIsNone(self.chat()["choices"][0]["logprobs"])
+        self.refused(CHAT, {"messages": CAPITAL, "top_logprobs": 2}, param="top_logprobs")
+
+    def test_log_probabilities_of_completions(self):
+        choice = self.complete(max_tokens=6, logprobs=2)["choices"][0]
+        figures = choice["logprobs"]
+        self.assertEqual("".join(figures["tokens"]), choice["text"])
+        self.assertEqual([len(figures[name]) for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")], [6] * 4)
+        self.assertEqual(figures["text_offset"][1], figures["text_offset"][0] + len(figures["tokens"][0]))
+        self.assertTrue(all(len(top) in (2, 3) for top in figures["top_logprobs"]))
+
+    def test_logit_bias(self):
+        paris = self.server.post("/tokenize", {"content": " Paris"}).json["tokens"]
+        biased = self.text(self.chat(logit_bias={str(paris[0]): -100}))
+        self.assertNotIn(" Paris", biased)
+        self.assertNotEqual(biased, self.text(self.chat()))
+        self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"x": 1}}, param="logit_bias")
+        self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"5": 101}}, param="logit_bias")
+        self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"99999999": 1}}, param="logit_bias")
+
+    def test_tools_whole_and_streamed(self):
+        whole = self.chat(SUM, tools=TOOLS)
+        choice = whole["choices"][0]
+        self.assertEqual(choice["finish_reason"], "tool_calls")
+        self.assertIsNone(choice["message"]["content"])
+        call = choice["message"]["tool_calls"][0]
+        self.assertEqual(call["function"]["name"], "calculator")
+        self.assertIn("127", json.loads(call["function"]["arguments"])["expression"])
+        text, calls, reason = joined(self.chat_events(SUM, tools=TOOLS))
+        self.assertEqual((text, reason, len(calls)), ("", "tool_calls", 1))
+        self.assertEqual((calls[0]["name"], calls[0]["arguments"]), ("calculator", call["function"]["arguments"]))
+        answered = self.chat(SUM + [choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": "4318"}], tools=TOOLS)
+        self.assertEqual(answered["choices"][0]["finish_reason"], "stop")
+        self.assertIn("4318", self.text(answered).replace(",", ""))
+
+    def test_tool_choice(self):
+        self.assertNotIn("tool_calls", self.chat(SUM, tools=TOOLS, tool_choice="none")["choices"][0]["message"])
+        required = self.chat(CAPITAL, tools=TOOLS, tool_choice="required", max_tokens=100)["choices"][0]
+        self.assertEqual(required["finish_reason"], "tool_calls")
+        named = {"type": "function", "function": {"name": "date_math"}}
+        call = self.chat(SUM, tools=TOOLS, tool_choice=named, max_tokens=200)["choices"][0]["message"]["tool_calls"][0]
+        self.assertEqual(call["function"]["name"], "date_math")
+        self.assertLessEqual({"operation", "date"}, set(json.loads(call["function"]["arguments"])))
+        named["function"]["name"] = "nobody"
+        self.assertIn("nobody", self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": named}, param="tools"))
+        self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": "sometimes"}, param="tool_choice")
+        self.refused(CHAT, {"messages": SUM, "tool_choice": "required"}, param="tool_choice")
+
+    def test_a_text_with_tools_at_hand(self):
+        whole = self.chat(tools=TOOLS)
+        self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
+        self.assertEqual(joined(self.chat_events(tools=TOOLS)), (self.text(whole), [], "stop"))
+
+    def test_shaped_answers(self):
+        schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}, "old": {"type": "boolean"}},
+                  "required": ["city", "old"], "additionalProperties": False}
+        shaped = {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": schema}}
+        value = json.loads(self.text(self.chat(response_format=shaped, max_tokens=100)))
+        self.assertIn(value["city"], ("Paris", "Rome"))
+        self.assertIs(type(value["old"]), bool)
+        self.assertEqual(json.loads(joined(self.chat_events(response_format=shaped, max_tokens=100))[0]), value)
+        whole = self.chat(response_format={"type": "json_object"}, max_tokens=200)
+        if whole["choices"][0]["finish_reason"] == "stop":
+            self.assertIsInstance(json.loads(self.text(whole)), dict)
+        self.assertEqual(self.text(self.chat(response_format={"type": "text"})), self.text(self.chat()))
+        self.assertIn(self.text(self.chat(choice=["red", "green"])), ("red", "green"))
+        self.assertRegex(self.text(self.chat(regex="[0-9]{3}-[a-z]{2}")), r"\A[0-9]{3}-[a-z]{2}\Z")
+        self.assertRegex(self.text(self.chat(grammar='root ::= "(" [ab]+ ")"', max_tokens=200)), r"\A\([ab]+(\)|\Z)")
+        self.assertRegex(self.complete(regex="[xyz]{5}")["choices"][0]["text"], r"\A[xyz]{5}\Z")
+
+    def test_shapes_that_cannot_be_followed_are_refused(self):
+        for field, value in (("regex", "("), ("grammar", "root ::= unknown"), ("choice", [1]),
+                             ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"})):
+            response = self.server.post(CHAT, {"messages": CAPITAL, field: value})
+            self.assertEqual(response.status, 400, (field, response.text))
+            self.assertTrue(str(response.json["error"]["param"]).startswith(field), response.text)
+        schema = {"name": "x", "schema": {"type": "object", "properties": {"a": {"$ref": "https://example.org/x.json"}}}}
+        self.refused(CHAT, {"messages": CAPITAL, "response_format": {"type": "json_schema", "json_schema": schema}},
+                     param="response_format")
+        self.refused(CHAT, {"messages": CAPITAL, "regex": "a", "choice": ["b"]})
+
+    def test_completions(self):
+        whole = self.complete(max_tokens=20)
+        text = whole["choices"][0]["text"]
+        self.assertTrue(text.strip())
+        body = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 20, "stream": True,
+                "stream_options": {"include_usage": True}}
+        events = check_stream(self.server.stream_bytes(COMPLETIONS, body), "completion_chunk", usage=True)
+        self.assertEqual(joined(events)[0], text)
+        self.assertEqual(events[-1]["usage"]["total_tokens"], whole["usage"]["total_tokens"])
+        self.assertEqual(self.complete(max_tokens=20, echo=True)["choices"][0]["text"], "Once upon a time" + text)
+        self.assertEqual(self.complete(max_tokens=20, prompt=["Once upon a time"])["choices"][0]["text"], text)
+        special = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True}).json["tokens"]
+        self.assertEqual(self.complete(max_tokens=20, prompt=special)["choices"][0]["text"], text)
+
+    def test_content_in_parts_and_other_roles(self):
+        parts = [{"role": "developer", "content": "You are kind."},
+                 {"role": "user", "content": [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": " of France?"}]}]
+        self.assertEqual(self.chat(parts)["choices"][0]["finish_reason"], "stop")
+        image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://example.org/x.png"}}]}]
+        self.assertTrue(self.refused(CHAT, {"messages": image}))
+
+    def test_models(self):
+        check_shape(self.server.get("/v1/models").json, "model_list")
+        self.assertEqual(check_shape(self.server.get("/v1/models/nano").json, "model")["id"], "nano")
+        self.assertEqual(self.chat(model="nano")["model"], "nano")
+        self.refused(CHAT, {"messages": CAPITAL, "model": "gpt-4o"}, 404, "model", "model_not_found")
+        missing = self.server.get("/v1/models/nobody")
+        self.assertEqual((missing.status, check_shape(missing.json, "error")["error"]["code"]), (404, "model_not_found"))
+
+    def test_bytes_of_several_languages_come_whole(self):
+        for question in ("भारत की राजधानी क्या है?", "เมืองหลวงของประเทศไทยคืออะไร", "¿Cuál es la capital de España?", "Erzähl mir von 🦊"):
+            messages = [{"role": "user", "content": question}]
+            for seed in range(3):
+                fields = {"temperature": 0.8, "seed": seed, "max_tokens": 40}
+                self.assertEqual(joined(self.chat_events(messages, **fields))[0], self.text(self.chat(messages, **fields)))
+        body = {"prompt": "भारत की", "temperature": 1, "seed": 1, "max_tokens": 48, "n": 4}
+        whole = self.server.post(COMPLETIONS, body).json
+        events = check_stream(self.server.stream_bytes(COMPLETIONS, {**body, "stream": True}), "completion_chunk")
+        for i in range(4):
+            self.assertEqual(joined(events, i)[0], whole["choices"][i]["text"])
+
+    def test_tokens_and_back(self):
+        text = "Grüße, 世界! <|eot_id|>\n"
+        tokens = self.server.post("/tokenize", {"content": text}).json["tokens"]
+        self.assertEqual(self.server.post("/detokenize", {"tokens": tokens}).json["content"], text)
+        special = self.server.post("/tokenize", {"content": "<|eot_id|>", "parse_special": True, "with_pieces": True}).json["tokens"]
+        self.assertEqual([one["piece"] for one in special], ["<|eot_id|>"])
+        self.refused("/detokenize", {"tokens": [10**9]}, param="tokens")
+        rendered = self.server.post("/apply-template", {"messages": CAPITAL}).json
+        self.assertIn(CAPITAL[0]["content"], rendered["prompt"])
+        self.assertEqual(rendered["tokens"], self.chat()["usage"]["prompt_tokens"])
+
+
+if __name__ == "__main__":
+    unittest.main()
