@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a prompt's text ends and its structure begins: none of the 256 special strings of Llama 3.1 becomes a special token when a
+"""Where a prompt's text ends and its structure begins: none of Llama 3.1's special strings becomes a special token when a
 request brings it, whichever field it comes in."""
 
 import json
+import os
+import subprocess
+import tempfile
 import unittest
 
-from running_server import RunningServer
+from running_server import PUNA, RunningServer
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LLAMA_TOKENIZER = os.path.join(os.path.dirname(ROOT), "shared", "data", "llama3_tokenizer", "tokenizer.model")
 SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
             "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>",
             "<|eot_id|>", "<|python_tag|>"] + ["<|reserved_special_token_%d|>" % i for i in range(3, 248)]
+SPECIALS += ["<|step_id|>", "<|image|>"]  # as the tokenizer's file in Meta's own layout has two of them
 TOOL = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -20,16 +26,23 @@ def conversation(system="s", user="u", name="look", argument="a", result="r"):
                          {"role": "tool", "tool_call_id": "1", "content": result}, {"role": "user", "content": "u"}]}
 
 
+# Nano's tokenizer knows eight of the strings.
 class PromptTest(unittest.TestCase):
+    KNOWN = 8
+
     @classmethod
     def setUpClass(cls):
-        cls.server = RunningServer()
+        cls.server = RunningServer(*cls.model())
         cls.connection = cls.server.connection()
 
     @classmethod
     def tearDownClass(cls):
         cls.connection.close()
         cls.server.stop()
+
+    @classmethod
+    def model(cls):
+        return ["nano"]
 
     def post(self, path, body):
         self.connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
@@ -42,7 +55,9 @@ class PromptTest(unittest.TestCase):
         return self.post("/tokenize", {"content": text, "parse_special": special})["tokens"]
 
     def test_all_special_strings_are_there(self):
-        self.assertEqual(len(set(SPECIALS)), 256)
+        self.assertEqual(len(set(SPECIALS)), 258)
+        known = [special for special in SPECIALS if len(self.tokens(special, special=True)) == 1]
+        self.assertEqual(len(known), self.KNOWN)
 
     # A forged token would be one id; the string's characters are several.
     def test_no_field_makes_a_special_token(self):
@@ -84,6 +99,27 @@ class PromptTest(unittest.TestCase):
             rendered = with_description(special)
             self.assertIn(special, rendered["prompt"])
             self.assertGreater(rendered["tokens"] - base, len(self.tokens(special)) - 4)
+
+
+# A model that says nothing sensible, with Llama 3's own tokenizer, which has all of them.
+@unittest.skipUnless(os.path.exists(LLAMA_TOKENIZER), "needs ../shared/data/llama3_tokenizer")
+class LlamaPromptTest(PromptTest):
+    KNOWN = 256
+
+    @classmethod
+    def model(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        path = lambda name: os.path.join(folder.name, name)
+        with open(path("corpus.txt"), "w") as file:
+            file.write("the cat sees the sun.\n" * 500)
+        recipe = {"tokenizer": LLAMA_TOKENIZER, "data": [path("corpus.txt")], "out": path("run"), "sequence_length": 32, "step_tokens": 64,
+                  "batch_tokens": 32, "steps": 1, "new_model": {"layers": 1, "width": 16, "heads": 1, "kv_heads": 1, "feed_forward": 16,
+                                                                "context": 1024}}
+        with open(path("recipe.yaml"), "w") as file:
+            json.dump(recipe, file)  # JSON is YAML
+        subprocess.run([PUNA, "train", path("recipe.yaml")], check=True, capture_output=True)
+        return ["tiny=" + path("run/latest")]
 
 
 if __name__ == "__main__":
