@@ -99,10 +99,10 @@ void check_draft(const Checkpoint& target, const Checkpoint& draft) {
          found, target.where, wanted);
   }
   for (std::int32_t i = 0; words && i < wanted; ++i) {
-    const std::string of_target = target.tokenizer->piece(Token{i}, true), of_draft = draft.tokenizer->piece(Token{i}, true);
-    if (of_target == of_draft) continue;
-    fail(ErrorKind::kUsage, "draft", "token {} is '{}' in {} and '{}' in {}: give a draft model with the same vocabulary", i,
-         of_draft, draft.where, of_target, target.where);
+    if (target.tokenizer->piece(Token{i}, true) == draft.tokenizer->piece(Token{i}, true)) continue;
+    fail(ErrorKind::kUsage, "draft",
+         "token {} stands for other bytes in {} than in {}: give a draft model with the same vocabulary", i, draft.where,
+         target.where);
   }
 }
 
