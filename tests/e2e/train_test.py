@@ -257,8 +257,9 @@ class TrainTest(unittest.TestCase):
             self.assertRegex(beside, r"(cat|dog|bird)")
             if base == STORIES_GGUF:  # the other one rounds activations where the merged one, in F32, does not
                 self.assertEqual(beside, text)
-        self.assertIn("made for another model", self.puna("run", self.make_small_model(), "--adapter", out + "/latest", code=3).stderr)
-        self.assertIn("made for another model", self.puna("merge", self.make_small_model(), out + "/latest", "x", code=3).stderr)
+        small = self.make_small_model()
+        self.assertIn("made for another model", self.puna("run", small, "--adapter", out + "/latest", "-p", "x", "--raw", code=3).stderr)
+        self.assertIn("made for another model", self.puna("merge", small, out + "/latest", "x", code=3).stderr)
 
     def make_small_model(self):
         self.puna("train", self.recipe(steps=1, out=self.path("small")))
