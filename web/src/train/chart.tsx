@@ -82,7 +82,6 @@ export function Chart({ title, lines, logarithmic }: ChartProps) {
   }, [shape]);
   useEffect(() => plot.current?.setData(data), [data]);
 
-  const reading = (at: number | null) => readingAt(data, lines, at);
   const onKeyDown = (event: KeyboardEvent) => {
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     const made = plot.current;
@@ -93,26 +92,47 @@ export function Chart({ title, lines, logarithmic }: ChartProps) {
     const next = Math.min(count - 1, Math.max(0, (index ?? (step > 0 ? -1 : count)) + by));
     const value = data.slice(1).map((column) => column[next]).find((found) => typeof found === 'number');
     made.setCursor({ left: made.valToPos(data[0][next]!, 'x'), top: made.valToPos(value ?? 0, 'y') });
-    announce(reading(next));
+    announce(inWords(readingAt(data, lines, next)));
   };
   return (
     <figure class="chart">
       <figcaption>
         <h3>{title}</h3>
-        <span class="reading">{reading(index)}</span>
+        <Reading {...readingAt(data, lines, index)} />
       </figcaption>
       <div ref={place} class="plot" tabIndex={0} role="group" aria-label={t('train.chart', { title })} onKeyDown={onKeyDown} />
     </figure>
   );
 }
 
+interface ReadingProps {
+  step?: number;
+  values: { label: string; colour: number; dashed: boolean; value: string }[];
+}
+
 /** The values under the cursor; without one, the last value of each run. */
-function readingAt(data: uPlot.AlignedData, lines: ChartLine[], index: number | null): string {
-  const step = index === null ? undefined : data[0][index];
-  const values = lines.flatMap(({ label, dashed }, line) => {
+function readingAt(data: uPlot.AlignedData, lines: ChartLine[], index: number | null): ReadingProps {
+  const values = lines.flatMap(({ label, colour, dashed }, line) => {
     const column = data[line + 1] as (number | null)[] | undefined;
     const value = index === null ? !dashed && column?.findLast((found) => typeof found === 'number') : column?.[index];
-    return typeof value === 'number' ? [`${label} ${formatFigure(value)}`] : [];
+    return typeof value === 'number' ? [{ label, colour, dashed, value: formatFigure(value) }] : [];
   });
-  return [step === undefined ? '' : t('train.atStep', { step: formatNumber(step) }), ...values].filter(Boolean).join(' · ');
+  return { step: index === null ? undefined : data[0][index], values };
 }
+
+const stepInWords = (step?: number) => (step === undefined ? [] : [t('train.atStep', { step: formatNumber(step) })]);
+const inWords = ({ step, values }: ReadingProps) =>
+  [...stepInWords(step), ...values.map(({ label, value }) => `${label} ${value}`)].join(' · ');
+
+const Reading = ({ step, values }: ReadingProps) => (
+  <span class="reading">
+    {stepInWords(step)}
+    {values.map(({ label, colour, dashed, value }) => (
+      <span key={label} title={label}>
+        <span class={`swatch run-${colour} ${dashed ? 'held-out' : ''}`} aria-hidden="true" />
+        <span class="sr-only">{label} </span>
+        {value}
+      </span>
+    ))}
+  </span>
+);

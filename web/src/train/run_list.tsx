@@ -18,7 +18,7 @@ export const RunList = () => (
             ? t('train.progress', { step: formatNumber(step), steps: formatNumber(steps) })
             : t('train.atStep', { step: formatNumber(step) })}
         </span>
-        {steps ? <progress max={steps} value={step} aria-label={t('train.progressOf', { name })} /> : null}
+        {steps && state === 'running' ? <progress max={steps} value={step} aria-label={t('train.progressOf', { name })} /> : null}
       </label>
     ))}
   </fieldset>

@@ -55,14 +55,14 @@ test('Train lays runs over one another, with figures of their own, smoothing and
   await page.getByRole('link', { name: 'Train' }).click();
   await page.locator('.run', { hasText: 'old' }).getByRole('checkbox').check();
   await expect.poll(() => page.locator('.figures-table tbody tr').count()).toBe(2);
-  await expect.poll(() => page.locator('.reading').first().innerText()).toMatch(/new 0\.15 · old 0\.3/);
+  await expect.poll(() => page.locator('.reading').first().innerText()).toMatch(/new\s+0\.15\s+old\s+0\.3/);
   await page.getByLabel('accuracy').check();
   await expect.poll(() => page.locator('.chart canvas').count()).toBe(5);
   await page.getByLabel('Logarithmic').check();
   await page.getByLabel('Smoothing').fill('0.9');
-  await expect.poll(() => page.locator('.reading').first().innerText()).not.toMatch(/new 0\.15 /);
+  await expect.poll(() => page.locator('.reading').first().innerText()).not.toMatch(/new\s+0\.15\s/);
   await page.locator('.plot').first().press('ArrowRight');
-  await expect.poll(() => page.locator('.reading').first().innerText()).toMatch(/^step 1 · new 3 · old 3/);
+  await expect.poll(() => page.locator('.reading').first().innerText()).toMatch(/^step 1\s+new\s+3\s+old\s+3/);
   await page.locator('.run', { hasText: 'new' }).getByRole('checkbox').uncheck();
   await expect.poll(() => page.locator('.figures-table tbody tr').count()).toBe(1);
 });
