@@ -54,6 +54,8 @@ export function App() {
   const { view } = route.value;
   useEffect(() => {
     document.title = view === 'chat' ? 'Puna' : `${t(`view.${view}`)} – Puna`;
+    // A new view begins at its heading; the chat begins where one writes.
+    if (view !== 'chat') document.querySelector<HTMLElement>('main h1')?.focus();
   }, [view]);
   return (
     <>

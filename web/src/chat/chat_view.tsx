@@ -50,6 +50,9 @@ function OpenChat({ chat }: { chat: Conversation }) {
   const [settings, setSettings] = useState(false);
   const [dropping, setDropping] = useState(false);
   const path = shownPath(chat);
+  useEffect(() => {
+    document.title = chat.title ? `${chat.title} – Puna` : 'Puna';
+  }, [chat.title]);
   useEffect(
     () =>
       offerShortcuts([

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a message is written. What was begun is kept for each conversation until it is sent.
 import { signal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 import { pickFiles } from '../interface/files';
 import { Icon, IconButton } from '../interface/icons';
 import { showToast } from '../interface/toasts';
@@ -22,6 +22,8 @@ export const setDraft = (id: string, change: Partial<Draft>) =>
   (drafts.value = new Map(drafts.value).set(id, { ...draftOf(id), ...change }));
 
 export const focusComposer = () => document.getElementById('composer')?.focus();
+/** Where what had the focus is gone. On a touch screen it would bring up the keyboard: not there. */
+export const returnFocus = () => matchMedia('(hover: hover)').matches && focusComposer();
 
 export async function attachFiles(id: string, files: File[]) {
   for (const file of files) {
@@ -38,13 +40,10 @@ export async function attachFiles(id: string, files: File[]) {
 }
 
 export function Composer({ id, onEditLast }: { id: string; onEditLast: () => void }) {
-  const area = useRef<HTMLTextAreaElement>(null);
   const { text, attachments } = draftOf(id);
   const busy = lives.value.has(id);
   const ready = !busy && (text.trim() !== '' || attachments.length > 0);
-  useEffect(() => {
-    if (matchMedia('(hover: hover)').matches) area.current?.focus();
-  }, [id]);
+  useEffect(() => void returnFocus(), [id]);
 
   const send = () => {
     if (!ready) return;
@@ -74,7 +73,6 @@ export function Composer({ id, onEditLast }: { id: string; onEditLast: () => voi
         <IconButton icon="attach" label={t('attach.add')} onClick={async () => attachFiles(id, await pickFiles('', true))} />
         <textarea
           id="composer"
-          ref={area}
           class="growing"
           rows={1}
           aria-label={t('composer.label')}

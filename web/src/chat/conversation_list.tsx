@@ -5,6 +5,7 @@ import { IconButton } from '../interface/icons';
 import { go, hashOf, route } from '../interface/route';
 import { showToast } from '../interface/toasts';
 import { t, type Key } from '../text/language';
+import { returnFocus } from './composer';
 import { headings, storageFailed, type Heading } from './conversation_store';
 import { deleteConversation, lives, openConversation, restoreConversation, update } from './session';
 
@@ -47,6 +48,7 @@ export function ConversationList({ onChosen }: { onChosen: () => void }) {
 export async function deleteWithWayBack(id: string) {
   const chat = await deleteConversation(id);
   if (route.value.id === id) go('chat', '', true);
+  returnFocus();
   if (chat) showToast(t('toast.conversationDeleted'), { label: t('action.undo'), act: () => void restoreConversation(chat) });
 }
 

@@ -18,6 +18,7 @@ export function FiguresView({ figures, model = '', finish }: FiguresProps) {
   const parts = [
     finish === 'length' && t('finish.length'),
     finish === 'stopped' && t('finish.stopped'),
+    finish === undefined && t('finish.interrupted'),
     tokensPerSecond && t('figures.speed', { value: formatNumber(tokensPerSecond, { maximumFractionDigits: 1 }) }),
     firstTokenMs !== undefined && t('figures.first', { value: formatNumber(firstTokenMs / 1000) }),
   ].filter(Boolean);

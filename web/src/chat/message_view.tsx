@@ -5,6 +5,7 @@ import { copyText } from '../interface/files';
 import { IconButton } from '../interface/icons';
 import { showToast } from '../interface/toasts';
 import { t } from '../text/language';
+import { returnFocus } from './composer';
 import * as tree from './conversation';
 import type { Conversation, Message } from './conversation';
 import { FailureView } from './failure_view';
@@ -101,14 +102,20 @@ function Body({ chat, message, path }: Pick<MessageProps, 'chat' | 'message' | '
           onResults={(results) => sendToolResults(chat.id, message.id, results)}
         />
       )}
-      {failure && <FailureView failure={failure} onRetry={() => void answer(chat.id, message.parent)} />}
+      {failure && <FailureView failure={failure} onRetry={() => answerAgain(chat, message)} />}
       {figures && <FiguresView figures={figures} model={message.model} finish={finish} />}
     </>
   );
 }
 
+function answerAgain(chat: Conversation, message: Message) {
+  void answer(chat.id, message.parent);
+  returnFocus();
+}
+
 function removeWithWayBack(chat: Conversation, message: Message) {
   update(chat.id, (now) => tree.removeMessage(now, message.id));
+  returnFocus();
   showToast(t('toast.messageDeleted'), {
     label: t('action.undo'),
     act: () => update(chat.id, (now) => tree.restoreMessage(now, chat, message)),
@@ -134,7 +141,7 @@ function Actions({ chat, message, busy, onEdit }: ActionsProps) {
         />
       )}
       {message.role === 'assistant' && (
-        <IconButton icon="again" label={t('action.regenerate')} onClick={() => void answer(chat.id, message.parent)} disabled={busy} />
+        <IconButton icon="again" label={t('action.regenerate')} onClick={() => answerAgain(chat, message)} disabled={busy} />
       )}
       <IconButton icon="trash" label={t('action.delete')} onClick={() => removeWithWayBack(chat, message)} disabled={busy} />
     </div>
@@ -143,12 +150,14 @@ function Actions({ chat, message, busy, onEdit }: ActionsProps) {
 
 function Versions({ chat, family, shown, busy }: { chat: Conversation; family: Message[]; shown: Message; busy: boolean }) {
   const at = family.findIndex(({ id }) => id === shown.id);
-  const show = (index: number) => update(chat.id, (now) => tree.selectMessage(now, family[index]!));
+  // Round and round: a button that went grey at the end would drop the keyboard's focus.
+  const show = (index: number) =>
+    update(chat.id, (now) => tree.selectMessage(now, family[(index + family.length) % family.length]!));
   return (
     <span class="versions" role="group" aria-label={t('version.which', { at: at + 1, of: family.length })}>
-      <IconButton icon="left" label={t('version.previous')} onClick={() => show(at - 1)} disabled={busy || at === 0} />
+      <IconButton icon="left" label={t('version.previous')} onClick={() => show(at - 1)} disabled={busy} />
       <span aria-hidden="true">{`${at + 1}/${family.length}`}</span>
-      <IconButton icon="right" label={t('version.next')} onClick={() => show(at + 1)} disabled={busy || at === family.length - 1} />
+      <IconButton icon="right" label={t('version.next')} onClick={() => show(at + 1)} disabled={busy} />
     </span>
   );
 }

@@ -151,7 +151,8 @@ async function follow(id: string, chat: tree.Conversation, { parent, model, live
   const request = { ...chat.sampling, model, messages: tree.wireMessages(chat, parent), tools };
   try {
     await streamChat(request, gathered, live.stop.signal, () => (timer ||= window.setTimeout(show, kRenderMs)));
-    speaker.finish(gathered.text, t('chat.answered'));
+    const called = gathered.toolCalls.find(Boolean)?.function.name;
+    speaker.finish(gathered.text, called ? t('tool.waits', { name: called }) : t('chat.answered'));
     return { finish: gathered.finish || 'stop', failure: undefined };
   } catch (cause) {
     if (live.stop.signal.aborted) return { finish: 'stopped' };

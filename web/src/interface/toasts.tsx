@@ -22,7 +22,12 @@ export function showToast(text: string, action?: Toast['action']) {
   const id = ++count;
   toasts.value = [...toasts.value.slice(-2), { id, text, action }];
   announce(text);
-  setTimeout(() => drop(id), kShownMs);
+  const dropLater = () => {
+    // Not while someone is at it.
+    if (document.querySelector('.toasts:is(:hover, :focus-within)')) setTimeout(dropLater, 1000);
+    else drop(id);
+  };
+  setTimeout(dropLater, kShownMs);
 }
 
 export const Toasts = () => (

@@ -50,7 +50,7 @@ function optionsFor(lines: ChartLine[], logarithmic: boolean, width: number, onC
         stroke: variable(`--run-${colour}`),
         width: dashed ? 2 : 1.5,
         dash: dashed ? [6, 4] : undefined,
-        points: { show: dashed },
+        points: { show: dashed, fill: variable('--raised') },
         spanGaps: true,
       })),
     ],
