@@ -12,7 +12,8 @@ export interface ServerProps {
   default_model?: string;
   defaults?: { temperature?: number; top_p?: number; top_k?: number; min_p?: number };
   roles?: string[];
-  /** Whether the server keeps votes; one that does not say so is taken to. */
+  /** Whether the server shows runs and keeps votes; one that does not say so is taken to. */
+  runs?: boolean;
   votes?: boolean;
 }
 

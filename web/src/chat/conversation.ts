@@ -75,25 +75,33 @@ export function newConversation(model: string): Conversation {
   };
 }
 
-export const siblings = (chat: Conversation, parent: string): Message[] =>
-  Object.values(chat.messages)
-    .filter((message) => message.parent === parent)
-    .sort((a, b) => a.created - b.created);
+const families = new WeakMap<Record<string, Message>, Map<string, Message[]>>();
 
-/** The messages that are shown, from the first to the last. */
-export function shownPath(chat: Conversation): Message[] {
+/** Messages by their parent, the oldest first; made once for each state of a conversation. */
+function childrenOf({ messages }: Conversation): Map<string, Message[]> {
+  const known = families.get(messages);
+  if (known) return known;
   const children = new Map<string, Message[]>();
-  for (const message of Object.values(chat.messages)) {
+  for (const message of Object.values(messages)) {
     const family = children.get(message.parent);
     if (family) family.push(message);
     else children.set(message.parent, [message]);
   }
+  for (const family of children.values()) family.sort((a, b) => a.created - b.created);
+  families.set(messages, children);
+  return children;
+}
+
+export const siblings = (chat: Conversation, parent: string): Message[] => childrenOf(chat).get(parent) ?? [];
+
+/** The messages that are shown, from the first to the last. */
+export function shownPath(chat: Conversation): Message[] {
+  const children = childrenOf(chat);
   const path: Message[] = [];
   for (let parent = kRoot; ; ) {
     const family = children.get(parent);
     if (!family) return path;
-    const chosen =
-      family.find(({ id }) => id === chat.selected[parent]) ?? family.reduce((a, b) => (b.created >= a.created ? b : a));
+    const chosen = family.find(({ id }) => id === chat.selected[parent]) ?? family.at(-1)!;
     path.push(chosen);
     parent = chosen.id;
   }
@@ -130,7 +138,7 @@ export function removeMessage(chat: Conversation, id: string): Conversation {
   const waiting = [id];
   while (waiting.length > 0) {
     const next = waiting.pop()!;
-    for (const child of Object.values(messages)) if (child.parent === next) waiting.push(child.id);
+    for (const child of siblings(chat, next)) waiting.push(child.id);
     delete messages[next];
     delete selected[next];
   }

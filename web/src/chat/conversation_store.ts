@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conversations in the browser's IndexedDB: one record each, and a list of headings in memory. Other tabs are told of changes.
+// Conversations in the browser's IndexedDB: one record for each, and one for each of its messages, so that an answer to a long chat
+// writes two records and not thousands. Other tabs are told of changes.
 import { signal } from '@preact/signals';
-import type { Conversation } from './conversation';
+import type { Conversation, Message } from './conversation';
 
 export interface Heading {
   id: string;
@@ -10,16 +11,24 @@ export interface Heading {
   model: string;
 }
 
+type StoredConversation = Omit<Conversation, 'messages'>;
+type StoredMessage = Message & { chat: string };
+
 export const headings = signal<Heading[]>([]);
 export const storageFailed = signal(false);
 
-const kStore = 'conversations';
 const channel = typeof BroadcastChannel === 'undefined' ? undefined : new BroadcastChannel('puna-conversations');
+
+/** The messages that are known to be stored as they are: a message is never changed in place, so the same object is the same record. */
+const stored = new Map<string, Record<string, Message>>();
 
 function opened(): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
     const opening = indexedDB.open('puna', 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore(kStore, { keyPath: 'id' });
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('conversations', { keyPath: 'id' });
+      opening.result.createObjectStore('messages', { keyPath: ['chat', 'id'] });
+    };
     opening.onsuccess = () => resolve(opening.result);
     opening.onerror = () => reject(opening.error);
   });
@@ -27,46 +36,94 @@ function opened(): Promise<IDBDatabase> {
 
 let database: Promise<IDBDatabase> | undefined;
 
-async function inStore<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
+/** One transaction over both stores; the result of the request that `act` returns. */
+async function inStores<T>(
+  mode: IDBTransactionMode,
+  act: (conversations: IDBObjectStore, messages: IDBObjectStore) => IDBRequest<T>,
+): Promise<T> {
   database ??= opened();
-  const transaction = (await database).transaction(kStore, mode);
+  const transaction = (await database).transaction(['conversations', 'messages'], mode);
   return new Promise((resolve, reject) => {
-    const asked = act(transaction.objectStore(kStore));
-    asked.onsuccess = () => resolve(asked.result);
+    const asked = act(transaction.objectStore('conversations'), transaction.objectStore('messages'));
+    transaction.oncomplete = () => resolve(asked.result);
     transaction.onabort = () => reject(transaction.error);
-    asked.onerror = () => reject(asked.error);
   });
 }
 
-const headingOf = ({ id, title, updated, model }: Conversation): Heading => ({ id, title, updated, model });
+const messagesOf = (chat: string) => IDBKeyRange.bound([chat], [chat, []]);
+const headingOf = ({ id, title, updated, model }: StoredConversation): Heading => ({ id, title, updated, model });
 const newestFirst = (a: Heading, b: Heading) => b.updated - a.updated;
 
-export const loadConversation = (id: string) => inStore<Conversation | undefined>('readonly', (store) => store.get(id));
-export const allConversations = () => inStore<Conversation[]>('readonly', (store) => store.getAll());
+function withMessages(conversation: StoredConversation, records: StoredMessage[]): Conversation {
+  const messages: Record<string, Message> = {};
+  for (const { chat: _, ...message } of records) messages[message.id] = message;
+  return { ...conversation, messages };
+}
+
+export async function loadConversation(id: string): Promise<Conversation | undefined> {
+  let records: IDBRequest<StoredMessage[]>;
+  const conversation = await inStores<StoredConversation | undefined>('readonly', (conversations, messages) => {
+    records = messages.getAll(messagesOf(id));
+    return conversations.get(id);
+  });
+  if (!conversation) return undefined;
+  const chat = withMessages(conversation, records!.result);
+  stored.set(id, chat.messages);
+  return chat;
+}
+
+export async function allConversations(): Promise<Conversation[]> {
+  let records: IDBRequest<StoredMessage[]>;
+  const conversations = await inStores<StoredConversation[]>('readonly', (all, messages) => {
+    records = messages.getAll();
+    return all.getAll();
+  });
+  const byChat = new Map<string, StoredMessage[]>(conversations.map(({ id }) => [id, []]));
+  for (const record of records!.result) byChat.get(record.chat)?.push(record);
+  return conversations.map((conversation) => withMessages(conversation, byChat.get(conversation.id)!));
+}
 
 export async function loadHeadings(): Promise<void> {
   try {
-    headings.value = (await allConversations()).map(headingOf).sort(newestFirst);
+    const found = await inStores<StoredConversation[]>('readonly', (conversations) => conversations.getAll());
+    headings.value = found.map(headingOf).sort(newestFirst);
   } catch {
+    storageFailed.value = true;
+  }
+}
+
+async function write<T>(id: string, act: (conversations: IDBObjectStore, messages: IDBObjectStore) => IDBRequest<T>) {
+  try {
+    await inStores('readwrite', act);
+    channel?.postMessage(id);
+  } catch {
+    stored.delete(id);
     storageFailed.value = true;
   }
 }
 
 export async function saveConversation(chat: Conversation): Promise<void> {
-  const others = headings.value.filter(({ id }) => id !== chat.id);
-  headings.value = [headingOf(chat), ...others].sort(newestFirst);
-  try {
-    await inStore('readwrite', (store) => store.put(chat));
-    channel?.postMessage(chat.id);
-  } catch {
-    storageFailed.value = true;
-  }
+  const { messages, ...conversation } = chat;
+  const before = stored.get(chat.id) ?? {};
+  stored.set(chat.id, messages);
+  headings.value = [headingOf(chat), ...headings.value.filter(({ id }) => id !== chat.id)].sort(newestFirst);
+  await write(chat.id, (conversations, store) => {
+    for (const message of Object.values(messages)) if (before[message.id] !== message) store.put({ ...message, chat: chat.id });
+    for (const id of Object.keys(before)) if (!messages[id]) store.delete([chat.id, id]);
+    return conversations.put(conversation);
+  });
 }
 
-export async function forgetConversation(id: string): Promise<void> {
-  headings.value = headings.value.filter((heading) => heading.id !== id);
-  await inStore('readwrite', (store) => store.delete(id)).catch(() => (storageFailed.value = true));
-  channel?.postMessage(id);
+/** An answer on its way, so that a page that is closed meanwhile does not lose it. */
+export const savePartial = (chat: string, message: Message) => write(chat, (_, store) => store.put({ ...message, chat }));
+
+export async function forgetConversation(chat: string): Promise<void> {
+  stored.delete(chat);
+  headings.value = headings.value.filter(({ id }) => id !== chat);
+  await write(chat, (conversations, store) => {
+    store.delete(messagesOf(chat));
+    return conversations.delete(chat);
+  });
 }
 
 /** Calls back with the conversation another tab has changed or deleted. */

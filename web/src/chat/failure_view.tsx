@@ -11,6 +11,8 @@ function adviceFor({ status, code }: Failure): Key {
   if (status === 401) return 'advice.key';
   if (status === 403) return 'advice.role';
   if (code === 'votes_not_kept') return 'advice.votes';
+  if (code === 'model_does_not_fit') return 'advice.memory';
+  if (code === 'model_not_loadable') return 'advice.model';
   if (status === 404) return 'advice.model';
   if (status === 429 || status === 503) return 'advice.busy';
   if (status === 400 || status === 422) return 'advice.request';

@@ -7,6 +7,7 @@ import { t } from '../text/language';
 import { headings, searchConversations, type Heading } from './conversation_store';
 
 const kLimit = 30;
+const kPauseMs = 120;
 type Found = Heading & { excerpt: string };
 
 export function SearchDialog({ onClose }: { onClose: () => void }) {
@@ -16,12 +17,14 @@ export function SearchDialog({ onClose }: { onClose: () => void }) {
   const newest = useRef(0);
   useEffect(() => {
     const mine = ++newest.current;
-    const search = query.trim() ? searchConversations(query, kLimit) : Promise.resolve(recent());
-    void search.then((result) => {
+    const search = async () => {
+      const result = query.trim() ? await searchConversations(query, kLimit) : recent();
       if (mine !== newest.current) return;
       setFound(result);
       setAt(0);
-    });
+    };
+    const timer = setTimeout(search, query.trim() ? kPauseMs : 0);
+    return () => clearTimeout(timer);
   }, [query]);
   const open = (id?: string) => {
     if (!id) return;

@@ -9,7 +9,7 @@ import { go } from '../interface/route';
 import { t } from '../text/language';
 import type { Attachment } from './attachments';
 import * as tree from './conversation';
-import { forgetConversation, loadConversation, onOtherTab, saveConversation } from './conversation_store';
+import { forgetConversation, loadConversation, onOtherTab, saveConversation, savePartial } from './conversation_store';
 import { parseTools } from './tools';
 
 const kRenderMs = 50;
@@ -144,7 +144,8 @@ async function follow(id: string, chat: tree.Conversation, { parent, model, live
     speaker.grow(gathered.text);
     if (performance.now() - saved < kSaveMs) return;
     saved = performance.now();
-    update(id, (now) => tree.changeMessage(now, live.messageId, recorded(gathered, model)));
+    const begun = open.get(id)?.value?.messages[live.messageId];
+    if (begun) void savePartial(id, { ...begun, ...recorded(gathered, model) });
   };
   const parsed = parseTools(chat.tools);
   const tools = 'tools' in parsed && parsed.tools.length > 0 ? parsed.tools : undefined;

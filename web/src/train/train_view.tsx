@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training runs: their curves over one another, live, then latest figures, samples and recipes.
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import { props } from '../api/server_state';
 import { FailureView } from '../chat/failure_view';
 import { failureOf } from '../chat/session';
 import { route } from '../interface/route';
@@ -34,8 +35,8 @@ export function TrainView() {
         {runs.value?.length === 0 && (
           <div class="empty">
             <h2>{t('train.emptyTitle')}</h2>
-            <p>{t('train.emptyText')}</p>
-            <pre>puna train recipe.yaml</pre>
+            <p>{t(props.value.runs === false ? 'train.noFolder' : 'train.emptyText')}</p>
+            <pre>{props.value.runs === false ? 'puna serve --runs runs' : 'puna train recipe.yaml'}</pre>
           </div>
         )}
         {runs.value !== null && runs.value.length > 0 && <Runs />}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the page does with what a server may send: Markdown, tools, a stop, and everything that goes wrong.
+import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 import { answerWith, events, refusal, textEvents, toolCallEvents } from './canned_answers';
 import { answers, ask, button, composer, finished, openPage, send, useBrowser } from './page_under_test';
@@ -45,27 +46,47 @@ test('figures come from the server', async () => {
   expect(await page.locator('meter').getAttribute('value')).toBe('800');
 });
 
-test('a stopped answer keeps what it had', async () => {
-  const page = await openPage();
-  // A stream that never ends: made in the page, since a canned body is always whole.
-  await page.evaluate((part) => {
+/** Streams that never end: made in the page, since a canned body is always whole. A full stop comes each 100 ms. */
+async function answerWithoutEnd(page: Page, begin: string) {
+  const [first, dot] = [begin, '.'].map((content) => events({ choices: [{ delta: { content } }] }));
+  await page.evaluate(([first, dot]) => {
     const real = window.fetch;
     window.fetch = (input, options) => {
       if (!String(input).endsWith('/v1/chat/completions')) return real(input, options);
       const stream = new ReadableStream({
         start(controller) {
-          controller.enqueue(new TextEncoder().encode(part));
-          options?.signal?.addEventListener('abort', () => controller.error(new DOMException('stopped', 'AbortError')));
+          const put = (text: string) => controller.enqueue(new TextEncoder().encode(text));
+          put(first!);
+          const timer = setInterval(() => put(dot!), 100);
+          options?.signal?.addEventListener('abort', () => {
+            clearInterval(timer);
+            controller.error(new DOMException('stopped', 'AbortError'));
+          });
         },
       });
       return Promise.resolve(new Response(stream, { headers: { 'Content-Type': 'text/event-stream' } }));
     };
-  }, events({ choices: [{ delta: { content: 'Half an answ' } }] }));
+  }, [first, dot]);
+}
+
+test('an answer that the closing of the page interrupts is kept', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
+  await send(page, 'Go');
+  await answers(page).getByText(/Half an answ\.{30}/).waitFor();
+  await page.reload();
+  await answers(page).getByText(/Half an answ\.{10}/).waitFor();
+  await page.locator('.figures', { hasText: 'interrupted' }).waitFor();
+});
+
+test('a stopped answer keeps what it had', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
   await send(page, 'Go');
   await answers(page).getByText('Half an answ').waitFor();
   await button(page, 'Stop').click();
   await page.locator('.figures', { hasText: 'stopped' }).waitFor();
-  expect(await answers(page).locator('.markdown').innerText()).toBe('Half an answ');
+  expect(await answers(page).locator('.markdown').innerText()).toMatch(/^Half an answ\.*$/);
   expect(await answers(page).locator('.failure').count()).toBe(0);
 
   await send(page, 'Again');

@@ -72,6 +72,7 @@ test('Train says when there is nothing, and when the server fails', async () => 
   await answerJson(page, /\/puna\/runs$/, () => ({ runs: [] }));
   await page.getByRole('link', { name: 'Train' }).click();
   await page.getByText('No training runs yet').waitFor();
+  await page.getByText(/Begin one|started without a folder/).waitFor();
   await page.unroute(/\/puna\/runs$/);
   await page.route(/\/puna\/runs$/, (route) => route.fulfill(refusal(403, 'Not with this key.')));
   await page.getByText('403 · Not with this key.').waitFor({ timeout: 6000 });
