@@ -10,11 +10,13 @@
 #include "server/access.h"
 #include "server/api_error.h"
 #include "server/exchange.h"
+#include "server/request_json.h"
 #include "server/services.h"
 
 namespace puna {
 
 using Handler = void (*)(Services&, const std::shared_ptr<Exchange>&);
+using FieldTable = std::span<const FieldRule> (*)();
 
 struct Route {
   std::string_view method;
@@ -24,6 +26,7 @@ struct Route {
   bool answers = false;  // asks a model: takes one of the places of requests in flight
   bool quick = false;    // takes no time, and may run on the network's thread
   Handler handler = nullptr;
+  FieldTable fields = nullptr;  // that its body is checked against; none: it takes no body
 };
 
 // All routes there are (routes/route_table.cc).

@@ -23,6 +23,9 @@ std::string request_id() {
   return fmt::format("req_{:016x}{:08x}", random(), random() >> 32);
 }
 
+// Where each API's clients look for it.
+const char* id_header(ApiFamily family) { return family == ApiFamily::kAnthropic ? "request-id" : "X-Request-Id"; }
+
 bool only_here(const ListenerOptions& options) { return !options.unix_path.empty() || is_loopback(options.host); }
 
 }  // namespace
@@ -82,8 +85,9 @@ std::optional<HttpResponse> Server::Impl::refuse_head(const HttpRequest& request
   const auto error = refusal(request, headers);
   if (!error) return std::nullopt;
   const std::string id = request_id();
-  HttpResponse response = error_response(family_of(request.path), *error, id);
-  headers.emplace_back("X-Request-Id", id);
+  const ApiFamily family = family_of(request.path);
+  HttpResponse response = error_response(family, *error, id);
+  headers.emplace_back(id_header(family), id);
   response.headers.insert(response.headers.end(), headers.begin(), headers.end());
   metrics.count_request("refused", error->status(), 0);
   return response;
@@ -138,7 +142,7 @@ void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   }
   const Route& route = *find_route(route_table(), request.method, request.path).route;
   const std::string id = request_id();
-  headers.emplace_back("X-Request-Id", id);
+  headers.emplace_back(id_header(route.family), id);
   const Right right = access.right_of(request);
   const auto exchange = std::make_shared<Exchange>(std::move(request), std::move(reply),
                                                    Exchange::Origin{.id = id,

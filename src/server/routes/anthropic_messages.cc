@@ -141,6 +141,8 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const st
 
 }  // namespace
 
+std::span<const FieldRule> message_fields() { return kMessageFields; }
+
 void messages(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kMessageFields);
@@ -155,6 +157,8 @@ void messages(Services& services, Asked exchange) {
   ask(services, exchange, std::move(request),
       field_or(body, "stream", false) ? streamed_answer(exchange, model, prompt_tokens) : whole_answer(exchange, model));
 }
+
+std::span<const FieldRule> count_message_fields() { return kAnthropicPromptFields; }
 
 void count_message_tokens(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);

@@ -33,9 +33,7 @@ std::vector<std::string> stop_strings(const Json& body) {
 // {"128": -100}: token ids as texts.
 std::vector<std::pair<Token, double>> logit_bias(const Json& body) {
   std::vector<std::pair<Token, double>> bias;
-  const Json* object = given_field(body, "logit_bias");
-  if (object == nullptr) return bias;
-  for (const auto& [key, value] : object->items()) {
+  for (const auto& [key, value] : body.at("logit_bias").items()) {
     std::int32_t number = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), number);
     if (error != std::errc() || end != key.data() + key.size() || number < 0)
@@ -62,7 +60,7 @@ GenerateOptions writing_options(const Json& body, const Services& services) {
   sampler.repetition_penalty = field_or(body, "repetition_penalty", sampler.repetition_penalty);
   sampler.presence_penalty = field_or(body, "presence_penalty", sampler.presence_penalty);
   sampler.frequency_penalty = field_or(body, "frequency_penalty", sampler.frequency_penalty);
-  sampler.logit_bias = logit_bias(body);
+  if (given_field(body, "logit_bias") != nullptr) sampler.logit_bias = logit_bias(body);
   thread_local std::mt19937_64 random{std::random_device{}()};
   const Json* seed = given_field(body, "seed");
   sampler.seed = seed == nullptr ? random() : static_cast<std::uint64_t>(seed->get<std::int64_t>());

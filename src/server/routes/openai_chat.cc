@@ -145,6 +145,8 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Na
 
 }  // namespace
 
+std::span<const FieldRule> chat_fields() { return kChatFields; }
+
 void chat_completions(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kChatFields);

@@ -122,6 +122,8 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Na
 
 }  // namespace
 
+std::span<const FieldRule> completion_fields() { return kCompletionFields; }
+
 void completions(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kCompletionFields);

@@ -50,6 +50,8 @@ std::string base64(std::span<const float> numbers) {
 
 }  // namespace
 
+std::span<const FieldRule> embedding_fields() { return kEmbeddingFields; }
+
 void embeddings(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kEmbeddingFields);

@@ -176,6 +176,8 @@ class ItemWriter {
 
 }  // namespace
 
+std::span<const FieldRule> response_fields() { return kResponsesFields; }
+
 void responses(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kResponsesFields);

@@ -159,6 +159,8 @@ void list_votes(Services& services, Asked exchange) {
   exchange->send_json({{"votes", std::move(votes)}});
 }
 
+std::span<const FieldRule> vote_fields() { return kVoteFields; }
+
 void add_vote(Services& services, Asked exchange) {
   need_votes(services);
   const Json body = parse_request(exchange->request().body);

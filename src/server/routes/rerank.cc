@@ -60,6 +60,8 @@ std::vector<std::size_t> best_first(std::span<const double> scores) {
 
 }  // namespace
 
+std::span<const FieldRule> rerank_fields() { return kRerankFields; }
+
 void rerank(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kRerankFields);

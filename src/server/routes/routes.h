@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handlers of all routes, by family; each family has its sources. They throw ApiError, or Error for what a request holds.
+// The handlers of all routes, and the tables of fields that bodies are checked against, by family; each family has its sources.
+// Handlers throw ApiError, or Error for what a request holds.
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "server/exchange.h"
+#include "server/request_json.h"
 #include "server/services.h"
 
 namespace puna::routes {
@@ -13,31 +16,43 @@ using Asked = const std::shared_ptr<Exchange>&;
 
 // openai_chat.cc
 void chat_completions(Services& services, Asked exchange);
+std::span<const FieldRule> chat_fields();
 // openai_completions.cc
 void completions(Services& services, Asked exchange);
+std::span<const FieldRule> completion_fields();
 // openai_embeddings.cc
 void embeddings(Services& services, Asked exchange);
+std::span<const FieldRule> embedding_fields();
 // rerank.cc
 void rerank(Services& services, Asked exchange);
+std::span<const FieldRule> rerank_fields();
 // openai_models.cc
 void list_models(Services& services, Asked exchange);
 void show_model(Services& services, Asked exchange);
 // tokens.cc
 void tokenize(Services& services, Asked exchange);
+std::span<const FieldRule> tokenize_fields();
 void detokenize(Services& services, Asked exchange);
+std::span<const FieldRule> detokenize_fields();
 void apply_template(Services& services, Asked exchange);
+std::span<const FieldRule> template_fields();
 // openai_responses.cc
 void responses(Services& services, Asked exchange);
+std::span<const FieldRule> response_fields();
 // anthropic_messages.cc
 void messages(Services& services, Asked exchange);
+std::span<const FieldRule> message_fields();
 void count_message_tokens(Services& services, Asked exchange);
+std::span<const FieldRule> count_message_fields();
 // status.cc
 void health(Services& services, Asked exchange);
 void ready(Services& services, Asked exchange);
 void metrics(Services& services, Asked exchange);
 void props(Services& services, Asked exchange);
+void openapi(Services& services, Asked exchange);
 void stop(Services& services, Asked exchange);
 void unload(Services& services, Asked exchange);
+std::span<const FieldRule> unload_fields();
 
 // page_routes.cc
 void page(Services& services, Asked exchange);
@@ -46,5 +61,6 @@ void run_metrics(Services& services, Asked exchange);
 void run_recipe(Services& services, Asked exchange);
 void list_votes(Services& services, Asked exchange);
 void add_vote(Services& services, Asked exchange);
+std::span<const FieldRule> vote_fields();
 
 }  // namespace puna::routes

@@ -2,10 +2,16 @@
 // Whether the server lives, whether it takes requests, what it counts, what it is; and its end.
 #include <array>
 
+#include "server/openapi.h"
 #include "server/request_json.h"
 #include "server/routes/routes.h"
 
 namespace puna::routes {
+namespace {
+
+constexpr std::array<FieldRule, 1> kUnloadFields = {{{"model", FieldKind::kText, 1, 512, true, false}}};
+
+}  // namespace
 
 void health(Services&, Asked exchange) { exchange->send_json({{"status", "ok"}}); }
 
@@ -37,15 +43,18 @@ void props(Services& services, Asked exchange) {
                        {"votes", !services.votes.empty()}});
 }
 
+void openapi(Services& services, Asked exchange) { exchange->send_json(openapi_document(route_table(), services.version)); }
+
 void stop(Services& services, Asked exchange) {
   exchange->send_json({{"status", "stopping"}});
   services.asked_to_stop = true;
 }
 
+std::span<const FieldRule> unload_fields() { return kUnloadFields; }
+
 void unload(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  constexpr std::array<FieldRule, 1> kRules = {{{"model", FieldKind::kText, 1, 512, true, false}}};
-  check_fields(body, kRules);
+  check_fields(body, kUnloadFields);
   const auto name = body.at("model").get<std::string>();
   if (services.models.find(name).empty())
     throw ApiError(404, "model_not_found", "model", fmt::format("there is no model \"{}\" here", name));

@@ -29,6 +29,8 @@ std::shared_ptr<ServedModel> model_of(Services& services, const Json& body) {
 
 }  // namespace
 
+std::span<const FieldRule> tokenize_fields() { return kTokenizeFields; }
+
 void tokenize(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kTokenizeFields);
@@ -46,6 +48,8 @@ void tokenize(Services& services, Asked exchange) {
   exchange->send_json({{"tokens", std::move(list)}});
 }
 
+std::span<const FieldRule> detokenize_fields() { return kDetokenizeFields; }
+
 void detokenize(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kDetokenizeFields);
@@ -54,6 +58,8 @@ void detokenize(Services& services, Asked exchange) {
   const std::vector<Token> tokens = token_ids(body.at("tokens"), "tokens", tokenizer);
   exchange->send_json({{"content", tokenizer.decode(tokens, field_or(body, "specials", true))}});
 }
+
+std::span<const FieldRule> template_fields() { return kTemplateFields; }
 
 void apply_template(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
