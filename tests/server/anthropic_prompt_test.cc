@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "server/refusal.h"
+
 namespace puna {
 namespace {
 
@@ -13,14 +15,8 @@ AnthropicRequest read(const std::string& text) {
 }
 
 // The param of what reading throws.
-std::string refused(const std::string& text) {
-  try {
-    read(text);
-  } catch (const ApiError& error) {
-    EXPECT_EQ(error.status(), 400) << text;
-    return error.param();
-  }
-  return "nothing";
+std::string refused_field(const std::string& text) {
+  return refused([&] { read(text); }).first;
 }
 
 TEST(ReadAnthropic, BringsTextsIntoOpenAisShape) {
@@ -56,8 +52,8 @@ TEST(ReadAnthropic, ToolsAndChoices) {
   EXPECT_EQ(chat.at("parallel_tool_calls"), false);
   EXPECT_EQ(read(beginning + R"({"type": "any"}})").chat.at("tool_choice"), "required");
   EXPECT_EQ(read(beginning + R"({"type": "none"}})").chat.at("tool_choice"), "none");
-  EXPECT_EQ(refused(beginning + R"({"type": "some"}})"), "tool_choice.type");
-  EXPECT_EQ(refused(beginning + R"({"type": "tool"}})"), "tool_choice.name");
+  EXPECT_EQ(refused_field(beginning + R"({"type": "some"}})"), "tool_choice.type");
+  EXPECT_EQ(refused_field(beginning + R"({"type": "tool"}})"), "tool_choice.name");
 }
 
 TEST(ReadAnthropic, ALastMessageOfTheAssistantsBeginsTheAnswer) {
@@ -65,8 +61,9 @@ TEST(ReadAnthropic, ALastMessageOfTheAssistantsBeginsTheAnswer) {
       read(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "The answer is"}]})");
   EXPECT_EQ(request.prefill, "The answer is");
   EXPECT_EQ(request.chat.at("messages").size(), 1u);
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is "}]})"), "messages");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"},
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is "}]})"),
+            "messages");
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "user", "content": "q"},
     {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}]})"),
             "messages");
 }
@@ -80,26 +77,29 @@ TEST(ReadAnthropic, ASchemaIsAResponseFormat) {
 
 TEST(ReadAnthropic, RefusesWhatItCannotDoByName) {
   const auto message = [](const std::string& content) { return R"({"messages": [{"role": "user", "content": )" + content + "}]}"; };
-  EXPECT_EQ(refused(message(R"([{"type": "image", "source": {}}])")), "messages[0].content[0].type");
-  EXPECT_EQ(refused(message(R"([{"type": "text", "text": "a"}, {"type": "document"}])")), "messages[0].content[1].type");
-  EXPECT_EQ(refused(message(R"([{"type": "text"}])")), "messages[0].content[0].text");
-  EXPECT_EQ(refused(message(R"([{"type": "text", "text": 1}])")), "messages[0].content[0].text");
-  EXPECT_EQ(refused(message(R"([{"text": "a"}])")), "messages[0].content[0].type");
-  EXPECT_EQ(refused(message("[1]")), "messages[0].content[0]");
-  EXPECT_EQ(refused(message("[]")), "messages");
-  EXPECT_EQ(refused(message("null")), "messages[0].content");
-  EXPECT_EQ(refused(message(R"([{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}])")),
+  EXPECT_EQ(refused_field(message(R"([{"type": "image", "source": {}}])")), "messages[0].content[0].type");
+  EXPECT_EQ(refused_field(message(R"([{"type": "text", "text": "a"}, {"type": "document"}])")), "messages[0].content[1].type");
+  EXPECT_EQ(refused_field(message(R"([{"type": "text"}])")), "messages[0].content[0].text");
+  EXPECT_EQ(refused_field(message(R"([{"type": "text", "text": 1}])")), "messages[0].content[0].text");
+  EXPECT_EQ(refused_field(message(R"([{"text": "a"}])")), "messages[0].content[0].type");
+  EXPECT_EQ(refused_field(message("[1]")), "messages[0].content[0]");
+  EXPECT_EQ(refused_field(message("[]")), "messages");
+  EXPECT_EQ(refused_field(message("null")), "messages[0].content");
+  EXPECT_EQ(refused_field(message(R"([{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}])")),
             "messages[0].content[0].content[0].type");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "system", "content": "a"}]})"), "messages[0].role");
-  EXPECT_EQ(refused(R"({"messages": [1]})"), "messages[0]");
-  EXPECT_EQ(refused(R"({"messages": []})"), "messages");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}], "thinking": {"type": "enabled", "budget_tokens": 1024}})"),
-            "thinking");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}], "thinking": {"type": "disabled"}})"), "nothing");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "bash_20250124", "name": "bash"}]})"),
-            "tools[0].type");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}], "tools": [{"name": "look"}]})"), "tools[0].input_schema");
-  EXPECT_EQ(refused(R"({"messages": [{"role": "user", "content": "q"}], "container": "x"})"), "container");
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "system", "content": "a"}]})"), "messages[0].role");
+  EXPECT_EQ(refused_field(R"({"messages": [1]})"), "messages[0]");
+  EXPECT_EQ(refused_field(R"({"messages": []})"), "messages");
+  EXPECT_EQ(
+      refused_field(R"({"messages": [{"role": "user", "content": "q"}], "thinking": {"type": "enabled", "budget_tokens": 1024}})"),
+      "thinking");
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "user", "content": "q"}], "thinking": {"type": "disabled"}})"), "nothing");
+  EXPECT_EQ(
+      refused_field(R"({"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "bash_20250124", "name": "bash"}]})"),
+      "tools[0].type");
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "user", "content": "q"}], "tools": [{"name": "look"}]})"),
+            "tools[0].input_schema");
+  EXPECT_EQ(refused_field(R"({"messages": [{"role": "user", "content": "q"}], "container": "x"})"), "container");
 }
 
 }  // namespace

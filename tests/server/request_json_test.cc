@@ -5,23 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <functional>
+
+#include "server/refusal.h"
 
 namespace puna {
 namespace {
 
 using ::testing::HasSubstr;
-
-// The param and the code of what `act` throws.
-std::pair<std::string, std::string> refused(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const ApiError& error) {
-    EXPECT_EQ(error.status(), 400);
-    return {error.param(), error.code()};
-  }
-  return {"nothing", "nothing"};
-}
 
 std::pair<std::string, std::string> refused_body(std::string_view body) {
   return refused([&] { parse_request(body); });

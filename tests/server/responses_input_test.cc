@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "base/error.h"
+#include "server/refusal.h"
 
 namespace puna {
 namespace {
@@ -16,14 +16,8 @@ Json read(const std::string& text) {
 }
 
 // The param of what reading throws.
-std::string refused(const std::string& text) {
-  try {
-    read(text);
-  } catch (const ApiError& error) {
-    EXPECT_EQ(error.status(), 400) << text;
-    return error.param();
-  }
-  return "nothing";
+std::string refused_field(const std::string& text) {
+  return refused([&] { read(text); }).first;
 }
 
 TEST(ChatOfResponses, ATextIsTheUsersAndInstructionsAreTheSystems) {
@@ -68,29 +62,30 @@ TEST(ChatOfResponses, FlatFunctionsAndFormats) {
 
 TEST(ChatOfResponses, RefusesWhatItCannotDoByName) {
   const auto with = [](const std::string& field) { return R"({"input": "q", )" + field + "}"; };
-  EXPECT_EQ(refused(with(R"("previous_response_id": "resp_1")")), "previous_response_id");
-  EXPECT_EQ(refused(with(R"("conversation": {"id": "c"})")), "conversation");
-  EXPECT_EQ(refused(with(R"("prompt": {"id": "p"})")), "prompt");
-  EXPECT_EQ(refused(with(R"("background": true)")), "background");
-  EXPECT_EQ(refused(with(R"("store": true)")), "store");
-  EXPECT_EQ(refused(with(R"("store": false, "background": false, "previous_response_id": null, "reasoning": null)")), "nothing");
-  EXPECT_EQ(refused(with(R"("truncation": "auto")")), "truncation");
-  EXPECT_EQ(refused(with(R"("include": ["file_search_call.results"])")), "include");
-  EXPECT_EQ(refused(with(R"("include": ["reasoning.encrypted_content", "message.output_text.logprobs"])")), "nothing");
-  EXPECT_EQ(refused(with(R"("tools": [{"type": "web_search"}])")), "tools[0].type");
-  EXPECT_EQ(refused(with(R"("tools": [{"type": "function"}])")), "tools[0].name");
-  EXPECT_EQ(refused(with(R"("tool_choice": "any")")), "tool_choice");
-  EXPECT_EQ(refused(with(R"("tool_choice": {"type": "file_search"})")), "tool_choice.type");
-  EXPECT_EQ(refused(with(R"("text": {"format": {"type": "xml"}})")), "text.format.type");
-  EXPECT_EQ(refused(with(R"("text": {"format": {"type": "json_schema", "name": "n"}})")), "text.format.schema");
-  EXPECT_EQ(refused(with(R"("reasoning": {"tokens": 3})")), "reasoning.tokens");
-  EXPECT_EQ(refused(with(R"("max_tokens": 3)")), "max_tokens");
-  EXPECT_EQ(refused(R"({"input": []})"), "input");
-  EXPECT_EQ(refused(R"({"instructions": "a"})"), "input");
-  EXPECT_EQ(refused(R"({"input": [{"role": "tool", "content": "a"}]})"), "input[0].role");
-  EXPECT_EQ(refused(R"({"input": [{"role": "user", "content": [{"type": "input_image"}]}]})"), "input[0].content[0].type");
-  EXPECT_EQ(refused(R"({"input": [{"type": "item_reference", "id": "x"}]})"), "input[0].type");
-  EXPECT_EQ(refused(R"({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]"}]})"),
+  EXPECT_EQ(refused_field(with(R"("previous_response_id": "resp_1")")), "previous_response_id");
+  EXPECT_EQ(refused_field(with(R"("conversation": {"id": "c"})")), "conversation");
+  EXPECT_EQ(refused_field(with(R"("prompt": {"id": "p"})")), "prompt");
+  EXPECT_EQ(refused_field(with(R"("background": true)")), "background");
+  EXPECT_EQ(refused_field(with(R"("store": true)")), "store");
+  EXPECT_EQ(refused_field(with(R"("store": false, "background": false, "previous_response_id": null, "reasoning": null)")),
+            "nothing");
+  EXPECT_EQ(refused_field(with(R"("truncation": "auto")")), "truncation");
+  EXPECT_EQ(refused_field(with(R"("include": ["file_search_call.results"])")), "include");
+  EXPECT_EQ(refused_field(with(R"("include": ["reasoning.encrypted_content", "message.output_text.logprobs"])")), "nothing");
+  EXPECT_EQ(refused_field(with(R"("tools": [{"type": "web_search"}])")), "tools[0].type");
+  EXPECT_EQ(refused_field(with(R"("tools": [{"type": "function"}])")), "tools[0].name");
+  EXPECT_EQ(refused_field(with(R"("tool_choice": "any")")), "tool_choice");
+  EXPECT_EQ(refused_field(with(R"("tool_choice": {"type": "file_search"})")), "tool_choice.type");
+  EXPECT_EQ(refused_field(with(R"("text": {"format": {"type": "xml"}})")), "text.format.type");
+  EXPECT_EQ(refused_field(with(R"("text": {"format": {"type": "json_schema", "name": "n"}})")), "text.format.schema");
+  EXPECT_EQ(refused_field(with(R"("reasoning": {"tokens": 3})")), "reasoning.tokens");
+  EXPECT_EQ(refused_field(with(R"("max_tokens": 3)")), "max_tokens");
+  EXPECT_EQ(refused_field(R"({"input": []})"), "input");
+  EXPECT_EQ(refused_field(R"({"instructions": "a"})"), "input");
+  EXPECT_EQ(refused_field(R"({"input": [{"role": "tool", "content": "a"}]})"), "input[0].role");
+  EXPECT_EQ(refused_field(R"({"input": [{"role": "user", "content": [{"type": "input_image"}]}]})"), "input[0].content[0].type");
+  EXPECT_EQ(refused_field(R"({"input": [{"type": "item_reference", "id": "x"}]})"), "input[0].type");
+  EXPECT_EQ(refused_field(R"({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]"}]})"),
             "input[0].arguments");
 }
 
