@@ -58,13 +58,17 @@ std::string names_of(const std::vector<CachedModel>& models) {
   return text;
 }
 
+// Whether the files are a model as they lie in their folder, GGUF files apart.
+bool is_folder_model(const std::vector<std::string>& files) {
+  return std::any_of(files.begin(), files.end(), [](const std::string& file) {
+    return file == "params.json" || (file.find('/') == std::string::npos && file.ends_with(".safetensors"));
+  });
+}
+
 // A snapshot as a path that can be opened: the folder, or its one GGUF model's first file.
 fs::path model_in_snapshot(const fs::path& snapshot, const HubName& name, const std::string& argument) {
   const std::vector<std::string> files = files_below(snapshot);
-  const bool folder = std::any_of(files.begin(), files.end(), [](const std::string& file) {
-    return file == "params.json" || (file.find('/') == std::string::npos && file.ends_with(".safetensors"));
-  });
-  if (folder && name.quantization.empty()) return snapshot;
+  if (is_folder_model(files) && name.quantization.empty()) return snapshot;
   std::vector<std::vector<std::string>> models = gguf_models(files);
   if (!name.quantization.empty()) {
     std::erase_if(models, [&](const auto& model) { return !names_quantization(model.front(), name.quantization); });
@@ -138,6 +142,21 @@ CachedModel cached_model(const fs::path& root, const std::string& name) {
   names.emplace_back(kBuiltInName);
   fail(ErrorKind::kNotFound, name, "no such file, and no model of this name in the cache {}{}", root.string(),
        did_you_mean(name, names));
+}
+
+std::vector<std::string> names_of_cached(const fs::path& root, const CachedModel& model) {
+  const auto snapshot = cached_snapshot(root, {.repository = model.repository, .quantization = ""});
+  if (!snapshot) return {};
+  const std::vector<std::string> files = files_below(*snapshot);
+  const auto models = gguf_models(files);
+  if (is_folder_model(files) || models.size() < 2) return {model.repository};
+  std::vector<std::string> names;
+  for (const auto& parts : models) {
+    const std::string type = quantization_in(parts.front());
+    const std::string name = model.repository + ":" + type;
+    if (!type.empty() && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
 }
 
 fs::path find_model_in(const fs::path& root, const std::string& argument) {

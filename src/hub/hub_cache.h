@@ -37,6 +37,10 @@ std::optional<std::filesystem::path> cached_snapshot(const std::filesystem::path
 std::filesystem::path find_model(const std::string& argument);
 std::filesystem::path find_model_in(const std::filesystem::path& root, const std::string& argument);
 
+// The names that find_model_in() opens a cached model by: "org/name", or one for each of several GGUF files, "org/name:Q4_K_M".
+// None where only other revisions than main are there, or the files' names do not tell their types.
+std::vector<std::string> names_of_cached(const std::filesystem::path& root, const CachedModel& model);
+
 // Removes a model's folder and its locks; returns the bytes that were in it.
 std::int64_t remove_cached_model(const std::filesystem::path& root, const CachedModel& model);
 // The one cached model a name means; throws as find_model.

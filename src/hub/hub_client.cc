@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/interrupted.h"
 #include "base/json.h"
 #include "hub/hub_cache.h"
 
@@ -61,9 +62,11 @@ HubOptions hub_options() {
   return options;
 }
 
-void wait_before_retry(int attempt) {
-  const auto longest = std::chrono::milliseconds(8000);
-  std::this_thread::sleep_for(std::min(longest, std::chrono::milliseconds(250 << std::min(attempt - 1, 5))));
+void wait_before_retry(int attempt, const std::atomic<bool>* interrupted) {
+  for (int quarters = 1 << std::min(attempt - 1, 5); quarters > 0; --quarters) {
+    stop_if(interrupted);
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+  }
 }
 
 std::string plain_etag(std::string_view header) {
@@ -102,7 +105,7 @@ HubReply HubClient::reliable(const HubRequest& request) {
     if (attempt == kHubTries) {
       fail(ErrorKind::kNetwork, options_.endpoint, "{}, {} times: check the network, or HF_ENDPOINT", reason(reply), attempt);
     }
-    wait_before_retry(attempt);
+    wait_before_retry(attempt, options_.interrupted);
   }
 }
 

@@ -3,6 +3,7 @@
 // the others become messages that say what to do.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@ struct HubOptions {
   std::string endpoint;  // "https://huggingface.co", without a slash at the end
   std::string token;     // or empty
   bool offline = false;
+  const std::atomic<bool>* interrupted = nullptr;  // ends what is asked: Interrupted is thrown
 };
 // HF_ENDPOINT; HF_TOKEN, else the file `token` in HF_HOME (HF_TOKEN_PATH); HF_HUB_OFFLINE.
 HubOptions hub_options();
@@ -33,7 +35,7 @@ struct HubFile {
 
 class HubClient {
  public:
-  explicit HubClient(HubOptions options) : options_(std::move(options)) {}
+  explicit HubClient(HubOptions options) : options_(std::move(options)), http_(options_.interrupted) {}
 
   const HubOptions& options() const { return options_; }
   // Throws kNotFound, kNetwork; kUsage where HF_HUB_OFFLINE forbids it.
@@ -51,8 +53,8 @@ class HubClient {
   Http http_;
 };
 
-// Waits before try number `attempt` (from 1): 0.25 s doubled each time, at most 8 s.
-void wait_before_retry(int attempt);
+// Waits before try number `attempt` (from 1): 0.25 s doubled each time, at most 8 s. Throws Interrupted where that is raised.
+void wait_before_retry(int attempt, const std::atomic<bool>* interrupted);
 constexpr int kHubTries = 5;  // in a row without a byte gained
 
 // `"0123…"`, `W/"0123…"` -> `0123…`

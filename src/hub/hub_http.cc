@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/interrupted.h"
 
 namespace puna {
 namespace {
@@ -65,6 +66,10 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* context) {
   }
 }
 
+int on_progress(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<const std::atomic<bool>*>(context)->load() ? 1 : 0;  // 1 ends the transfer
+}
+
 struct CurlText {
   char* text = nullptr;
   ~CurlText() { curl_free(text); }
@@ -92,7 +97,7 @@ const std::string& HubReply::header(const std::string& name) const {
   return found == headers.end() ? none : found->second;
 }
 
-Http::Http() : handle_(std::make_unique<Handle>()) {
+Http::Http(const std::atomic<bool>* interrupted) : interrupted_(interrupted), handle_(std::make_unique<Handle>()) {
   static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
   handle_->curl = ready == CURLE_OK ? curl_easy_init() : nullptr;
   if (handle_->curl == nullptr) fail(ErrorKind::kInternal, "libcurl", "cannot be started");
@@ -123,9 +128,15 @@ HubReply Http::one_hop(const HubRequest& request, const std::string& url, bool w
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+  if (interrupted_ != nullptr) {
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, const_cast<std::atomic<bool>*>(interrupted_));
+  }
   if (request.from > 0) curl_easy_setopt(curl, CURLOPT_RANGE, range.c_str());
   const CURLcode code = curl_easy_perform(curl);
   curl_slist_free_all(headers);
+  stop_if(interrupted_);
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   if (code != CURLE_OK) transfer.reply.problem = problem[0] != '\0' ? problem : curl_easy_strerror(code);
   return std::move(transfer.reply);

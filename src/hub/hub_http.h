@@ -3,6 +3,7 @@
 // travel there. http and https only; from https never back to http.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -34,7 +35,8 @@ using BodySink = std::function<void(const HubReply& reply, std::string_view byte
 
 class Http {
  public:
-  Http();
+  // `interrupted`, where it is given, ends a request within a second of being raised: get() throws Interrupted.
+  explicit Http(const std::atomic<bool>* interrupted = nullptr);
   ~Http();
   Http(const Http&) = delete;
   Http& operator=(const Http&) = delete;
@@ -45,6 +47,7 @@ class Http {
  private:
   HubReply one_hop(const HubRequest& request, const std::string& url, bool with_token, const BodySink& sink);
 
+  const std::atomic<bool>* interrupted_;
   struct Handle;
   std::unique_ptr<Handle> handle_;
 };

@@ -35,6 +35,17 @@ bool looks_like_quantization(std::string_view text) {
   return false;
 }
 
+std::string quantization_in(std::string_view file) {
+  std::string_view left = file.substr(file.rfind('/') + 1);
+  std::string found;
+  while (!left.empty()) {
+    const std::size_t end = std::min(left.find_first_of("-."), left.size());
+    if (looks_like_quantization(left.substr(0, end))) found = left.substr(0, end);
+    left.remove_prefix(std::min(end + 1, left.size()));
+  }
+  return found;
+}
+
 std::optional<HubName> parse_hub_name(std::string_view text) {
   HubName name;
   const std::size_t colon = text.find(':');

@@ -20,6 +20,8 @@ struct HubName {
 std::optional<HubName> parse_hub_name(std::string_view text);
 // "Q4_K_M", "iq2_xs", "F16", "BF16": not "main", not a commit.
 bool looks_like_quantization(std::string_view text);
+// The last such word of a file's name, words being parted by dashes and dots: "Q4_K_M" of "m-Q4_K_M.gguf"; or empty.
+std::string quantization_in(std::string_view file);
 
 // A file name that a repository may have: relative, without "..", empty parts, backslashes and control characters.
 bool is_safe_repository_path(std::string_view path);

@@ -50,11 +50,11 @@ void check_room(const fs::path& blobs, const std::vector<Wanted>& wanted) {
 // Where a reply's bytes begin; throws away what is there when the server starts from nothing.
 class Continuation {
  public:
-  Continuation(BlobFile& blob, ProgressBar& bar) : blob_(blob), bar_(bar) {}
+  Continuation(BlobFile& blob, const std::function<void()>& tell) : blob_(blob), tell_(tell) {}
   void operator()(const HubReply& reply, std::string_view bytes) {
     if (!begun_) begin(reply);
     blob_.append(bytes);
-    bar_.set(static_cast<std::uint64_t>(blob_.length()));
+    tell_();
   }
 
  private:
@@ -68,19 +68,21 @@ class Continuation {
   }
 
   BlobFile& blob_;
-  ProgressBar& bar_;
+  const std::function<void()>& tell_;
   bool begun_ = false;
 };
 
 // Returns the bytes that came in this run.
 std::int64_t download(HubClient& client, const std::string& repository, const std::string& commit, const Wanted& item,
-                      const fs::path& blobs) {
+                      const fs::path& blobs, const PullListener& listener) {
   BlobFile blob(blobs, item.file.etag, item.file.size);
   const std::int64_t before = blob.length();
-  ProgressBar bar(item.path, static_cast<std::uint64_t>(std::max<std::int64_t>(item.file.size, 0)), "bytes");
+  const std::function<void()> tell = [&] {
+    listener({item.path, item.file.etag, blob.length(), std::max<std::int64_t>(item.file.size, 0)});
+  };
   for (int failures = 0; item.file.size != blob.length() || item.file.size < 0;) {
     const std::int64_t from = blob.length();
-    Continuation sink(blob, bar);
+    Continuation sink(blob, tell);
     const auto problem = client.download(repository, commit, item.path, from, std::ref(sink));
     if (!problem && (item.file.size < 0 || blob.length() == item.file.size)) break;
     failures = blob.length() > from ? 1 : failures + 1;
@@ -88,7 +90,7 @@ std::int64_t download(HubClient& client, const std::string& repository, const st
       fail(ErrorKind::kNetwork, item.path, "{} after {} bytes: run puna pull again, it goes on from there",
            problem.value_or("the connection ended"), blob.length());
     }
-    wait_before_retry(failures);
+    wait_before_retry(failures, client.options().interrupted);
   }
   blob.finish(item.path);
   return blob.length() - std::min(before, blob.length());
@@ -131,7 +133,8 @@ fs::path model_path(const fs::path& snapshot, const std::vector<std::string>& fi
 
 }  // namespace
 
-PullReport pull_model(HubClient& client, const fs::path& root, const HubName& name, const std::vector<std::string>& include) {
+PullReport pull_model(HubClient& client, const fs::path& root, const HubName& name, const std::vector<std::string>& include,
+                      const PullListener& listener) {
   const HubRepository repository = client.repository(name);
   PullReport report;
   report.commit = repository.commit;
@@ -146,9 +149,12 @@ PullReport pull_model(HubClient& client, const fs::path& root, const HubName& na
   check_room(blobs, wanted);
   for (const Wanted& item : wanted) {
     const FileLock lock(root / ".locks" / cache_folder_name(name.repository) / (item.file.etag + ".lock"), item.path);
-    if (!is_complete(blobs, item.file)) report.downloaded += download(client, name.repository, repository.commit, item, blobs);
+    if (!is_complete(blobs, item.file))
+      report.downloaded += download(client, name.repository, repository.commit, item, blobs, listener);
     link_file(snapshot, item);
-    report.bytes += size_of(blobs / item.file.etag);
+    const std::int64_t bytes = size_of(blobs / item.file.etag);
+    listener({item.path, item.file.etag, bytes, bytes});
+    report.bytes += bytes;
   }
   if (name.revision != repository.commit) write_reference(model / "refs" / name.revision, repository.commit);
   report.path = model_path(snapshot, report.files);

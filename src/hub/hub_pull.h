@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,16 @@ struct PullReport {
   std::int64_t downloaded = 0;  // of them in this run
 };
 
+// How much of a file is there; told as it comes, and once for a file that is there already.
+struct PullProgress {
+  const std::string& path;  // in the repository
+  const std::string& etag;
+  std::int64_t done = 0, total = 0;  // bytes; total 0: the hub did not say
+};
+using PullListener = std::function<void(const PullProgress&)>;
+
 // Throws as HubClient and choose_files do; kNoRoom when the disk is too small; kBadInput for a wrong hash.
 PullReport pull_model(HubClient& client, const std::filesystem::path& root, const HubName& name,
-                      const std::vector<std::string>& include);
+                      const std::vector<std::string>& include, const PullListener& listener);
 
 }  // namespace puna

@@ -96,6 +96,12 @@ std::int64_t ModelRegistry::loaded_bytes() const {
   return bytes;
 }
 
+// With the lock held.
+std::shared_ptr<ServedModel> ModelRegistry::take_model(Entry& entry) const {
+  entry.keep_alive = options_.keep_alive;
+  return std::exchange(entry.model, nullptr);
+}
+
 bool ModelRegistry::unload_longest_unused(const Entry* except) {
   std::shared_ptr<ServedModel> unloaded;  // destroyed, with its thread, behind the lock
   const std::scoped_lock lock(mutex_);
@@ -104,7 +110,7 @@ bool ModelRegistry::unload_longest_unused(const Entry* except) {
     if (entry.get() == except || !is_idle(entry->model)) continue;
     if (longest == nullptr || entry->model->last_used() < longest->model->last_used()) longest = entry.get();
   }
-  if (longest != nullptr) unloaded = std::exchange(longest->model, nullptr);
+  if (longest != nullptr) unloaded = take_model(*longest);
   return longest != nullptr;
 }
 
@@ -130,7 +136,7 @@ bool ModelRegistry::unload(std::string_view name) {
   if (found == nullptr) return false;
   const std::scoped_lock lock(mutex_);
   if (found->model == nullptr) return false;
-  retired_.push_back(std::exchange(found->model, nullptr));
+  retired_.push_back(take_model(*found));
   return true;
 }
 
@@ -149,7 +155,7 @@ void ModelRegistry::unload_idle() {
   for (const auto& entry : entries_) {
     if (!is_idle(entry->model) || entry->keep_alive.count() < 0) continue;
     if (std::chrono::steady_clock::now() - entry->model->last_used() < entry->keep_alive) continue;
-    unloaded.push_back(std::exchange(entry->model, nullptr));
+    unloaded.push_back(take_model(*entry));
   }
 }
 

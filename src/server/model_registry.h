@@ -23,6 +23,8 @@ struct ModelSource {
   std::function<std::shared_ptr<const Checkpoint>()> open;
   std::int64_t created = 0;  // seconds since 1970
   std::int64_t bytes = 0;    // of its files
+  std::string repository;    // on the hub, where its files lie in the cache; empty: they are not the server's to delete
+  bool copied = false;       // a second name, which may be taken away alone
 };
 
 struct RegistryOptions {
@@ -54,7 +56,7 @@ class ModelRegistry {
   std::string find(std::string_view name) const;
   // Lets go of it; answers that are being written are finished by those who hold it. False where it is not loaded.
   bool unload(std::string_view name);
-  // How long this one stays when idle, from now on; negative: for ever.
+  // How long this one stays when idle, until it is unloaded; negative: for ever.
   void set_keep_alive(std::string_view name, std::chrono::seconds time);
   // Those whose time is over, and what is left of those that were unloaded. To be called now and then, by a thread of no model.
   void unload_idle();
@@ -71,6 +73,7 @@ class ModelRegistry {
   };
   std::shared_ptr<Entry> entry(std::string_view name) const;
   std::shared_ptr<ServedModel> load(Entry& entry);
+  std::shared_ptr<ServedModel> take_model(Entry& entry) const;
   bool unload_longest_unused(const Entry* except);
   std::int64_t loaded_bytes() const;
 

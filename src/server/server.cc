@@ -43,7 +43,8 @@ struct Server::Impl {
                       [](int status, const std::string& message) {
                         return error_response(ApiFamily::kOpenAi, {status, "malformed_request", "", message}, "");
                       }}),
-        models(options.models, options.registry) {
+        models(options.models, options.registry),
+        store(options.store) {
     services.connections = [this] { return listener.connections(); };
   }
 
@@ -52,6 +53,7 @@ struct Server::Impl {
   Metrics metrics;
   Listener listener;
   Services services{.models = models,
+                    .store = store,
                     .metrics = metrics,
                     .sampler = options.sampler,
                     .runs = options.runs,
@@ -59,6 +61,7 @@ struct Server::Impl {
                     .version = options.version,
                     .connections = {}};
   ModelRegistry models;
+  ModelStore store;
   WorkerPool workers{kWorkers};
 
   std::optional<HttpResponse> refuse_head(const HttpRequest& request);

@@ -14,6 +14,7 @@
 #include "server/access.h"
 #include "server/listener.h"
 #include "server/model_registry.h"
+#include "server/model_store.h"
 
 namespace puna {
 
@@ -22,6 +23,7 @@ struct ServerOptions {
   AccessOptions access;
   RegistryOptions registry;
   std::vector<ModelSource> models;  // the first is the one that is meant where a request names none
+  StoreOptions store;
   SamplerOptions sampler;
   int most_in_flight = 96;              // requests for answers that are taken at once; the next is told to come again (429)
   std::chrono::seconds drain_time{30};  // that answers get to end, after the server was asked to stop

@@ -10,11 +10,13 @@
 
 #include "server/metrics.h"
 #include "server/model_registry.h"
+#include "server/model_store.h"
 
 namespace puna {
 
 struct Services {
   ModelRegistry& models;
+  ModelStore& store;
   Metrics& metrics;
   SamplerOptions sampler;       // what a request that says nothing is answered with
   std::filesystem::path runs;   // a folder of training runs; empty: none are shown

@@ -57,6 +57,23 @@ TEST_F(HubCache, FindsAFolderOrAFile) {
   EXPECT_EQ(find(root_.string()), root_) << "a path that exists is itself";
 }
 
+TEST_F(HubCache, NamesEachOfSeveralFiles) {
+  add("org/folder", "c1", "model.safetensors", "x");
+  add("org/one", "c2", "m.gguf", "x");
+  for (const char* file :
+       {"m-Q4_K_M.gguf", "m-Q8_0.gguf", "m-F16-00001-of-00002.gguf", "m-F16-00002-of-00002.gguf", "unnamed.gguf"})
+    add("org/several", "c3", file, "x");
+  std::vector<std::string> names;
+  for (const CachedModel& model : cached_models(root_)) {
+    for (const std::string& name : names_of_cached(root_, model)) {
+      EXPECT_TRUE(fs::exists(find(name))) << name;
+      names.push_back(name);
+    }
+  }
+  const std::vector<std::string> expected = {"org/folder", "org/one", "org/several:F16", "org/several:Q4_K_M", "org/several:Q8_0"};
+  EXPECT_EQ(names, expected);
+}
+
 TEST_F(HubCache, AsksWhereThereAreSeveral) {
   add("org/gguf", "c2", "m-Q8_0.gguf", "x");
   add("org/gguf", "c2", "m-Q4_K_M.gguf", "x");

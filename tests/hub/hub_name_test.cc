@@ -31,6 +31,87 @@ TEST(HubName, TellsQuantizationsFromRevisions) {
   }
 }
 
+TEST(HubName, TheTypeInAFilesName) {
+  EXPECT_EQ(quantization_in("Llama-3.2-1B-Instruct-Q4_K_M.gguf"), "Q4_K_M");
+  EXPECT_EQ(quantization_in("big/m-F16-00001-of-00002.gguf"), "F16");
+  EXPECT_EQ(quantization_in("m.q8_0.gguf"), "q8_0");
+  EXPECT_EQ(quantization_in("Q8_0/model.gguf"), "") << "the folder is not the file";
+  EXPECT_EQ(quantization_in("model.gguf"), "");
+  EXPECT_EQ(quantization_in(""), "");
+}
+
+// What a server is asked for from outside: none of them may become a path.
+TEST(HubName, NamesThatLeadSomewhere) {
+  std::vector<std::string> evil = {"",
+                                   "/",
+                                   "//",
+                                   ".",
+                                   "..",
+                                   "a",
+                                   "../..",
+                                   "a/..",
+                                   "../a",
+                                   "a/../b",
+                                   "/etc/passwd",
+                                   "a//b",
+                                   "a/b/c",
+                                   "a/",
+                                   "/a",
+                                   "a/.b",
+                                   ".a/b",
+                                   "a/b.",
+                                   "a/-b",
+                                   "a/b-",
+                                   "a--b/c",
+                                   "a/b--c",
+                                   "a\\b",
+                                   "a/b\\c",
+                                   "C:/a",
+                                   "a/b:..",
+                                   "a/b:../c",
+                                   "a/b:/etc",
+                                   "a/b:c/../d",
+                                   "a/b:c//d",
+                                   "a/b:",
+                                   "a/b:c:d",
+                                   "a/b\n",
+                                   "a/b\t",
+                                   "a b/c",
+                                   "a/b c",
+                                   "~/a",
+                                   "a/~",
+                                   "$HOME/a",
+                                   "a/$(id)",
+                                   "a/`id`",
+                                   "a/b;c",
+                                   "a/b|c",
+                                   "a/b&c",
+                                   "a/%2e%2e",
+                                   "%2e%2e/a",
+                                   "a/..%2f",
+                                   "a/b?c",
+                                   "a/b#c",
+                                   "a/b*",
+                                   "a/[b]",
+                                   "file:///a",
+                                   "http://a/b",
+                                   "hf://a/b",
+                                   "a/\xc3\xa9",
+                                   "a/\xe2\x80\xa5",
+                                   "a/\xef\xbc\x8e\xef\xbc\x8e",
+                                   "a/b:\x7f",
+                                   "a/b:c\\d",
+                                   "models--a--b/../c"};
+  evil.emplace_back("a/b\0", 4);
+  evil.emplace_back("a/b\0c", 5);
+  evil.emplace_back("a/b:c\0", 6);
+  evil.push_back("a/" + std::string(97, 'b'));
+  evil.push_back(std::string(97, 'a') + "/b");
+  evil.push_back("a/b:" + std::string(4096, 'c'));
+  for (int c = 0; c < 0x20; ++c) evil.push_back(std::string("a/b") + static_cast<char>(c) + "c");
+  for (const std::string& name : evil) EXPECT_EQ(parse_hub_name(name), std::nullopt) << name;
+}
+
 TEST(HubName, SafePaths) {
   for (const char* path : {"config.json", "a/b.safetensors", "original/consolidated.00.pth", ".gitattributes", "a..b"}) {
     EXPECT_TRUE(is_safe_repository_path(path)) << path;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `puna pull`: a model from the hub into the cache. The path it can be opened at is the last line on standard output.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,14 @@ void pull(const Flags& flags) {
     fail(ErrorKind::kUsage, flags.name, "this is no name on the hub: expected org/name, org/name:revision or org/name:Q4_K_M");
   }
   HubClient client(hub_options());
-  const PullReport report = pull_model(client, hub_cache_root(), *name, flags.include);
+  std::optional<ProgressBar> bar;  // of the file that comes
+  std::string shown;
+  const PullListener listener = [&](const PullProgress& progress) {
+    if (progress.path != shown) bar.emplace(shown = progress.path, static_cast<std::uint64_t>(progress.total), "bytes");
+    bar->set(static_cast<std::uint64_t>(progress.done));
+  };
+  const PullReport report = pull_model(client, hub_cache_root(), *name, flags.include, listener);
+  bar.reset();
   if (flags.json) {
     return write_json({{"name", name->repository},
                        {"commit", report.commit},

@@ -19,6 +19,7 @@
 #include "cli/server_address.h"
 #include "cli/verb.h"
 #include "hub/hub_cache.h"
+#include "hub/hub_client.h"
 #include "kernels/activations.h"
 #include "model/built_in.h"
 #include "server/server.h"
@@ -54,32 +55,7 @@ void read_keys(const std::string& path, AccessOptions& access) {
   if (access.infer_keys.empty() && access.manage_keys.empty()) fail(ErrorKind::kBadInput, path, "there is no key in it");
 }
 
-std::int64_t seconds_of(const fs::path& path) {
-  std::error_code error;
-  const auto time = fs::last_write_time(path, error);
-  if (error) return 0;
-  const auto system = std::chrono::file_clock::to_sys(time);
-  return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
-}
-
-std::int64_t bytes_of(const fs::path& path) {
-  std::error_code error;
-  if (path == kBuiltInPath) return static_cast<std::int64_t>(built_in_gguf().size());
-  if (!fs::is_directory(path, error)) return static_cast<std::int64_t>(fs::file_size(path, error));
-  std::int64_t bytes = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(path, error)) {
-    if (entry.is_regular_file(error)) bytes += static_cast<std::int64_t>(entry.file_size(error));
-  }
-  return bytes;
-}
-
-ModelSource source_of(std::string id, const std::string& model) {
-  const fs::path path = find_model(model);
-  return {.id = std::move(id),
-          .open = [path]() -> std::shared_ptr<const Checkpoint> { return open_checkpoint(path); },
-          .created = path == kBuiltInPath ? 0 : seconds_of(path),
-          .bytes = bytes_of(path)};
-}
+ModelSource source_of(std::string id, const std::string& model) { return model_source(std::move(id), find_model(model)); }
 
 // "NAME=MODEL", or a MODEL, which is called by its name in the cache or its file's.
 ModelSource named_source(const std::string& word) {
@@ -94,7 +70,7 @@ ModelSource named_source(const std::string& word) {
   return source_of(fs::is_directory(path) ? path.filename().string() : path.stem().string(), word);
 }
 
-std::vector<ModelSource> sources(const Flags& flags) {
+std::vector<ModelSource> sources(const Flags& flags, const fs::path& cache) {
   std::vector<ModelSource> found;
   for (const std::string& word : flags.models) found.push_back(named_source(word));
   for (const ModelSource& source : found) {
@@ -102,11 +78,19 @@ std::vector<ModelSource> sources(const Flags& flags) {
       fail(ErrorKind::kUsage, source.id, "two models have this name: give one another with NAME=MODEL");
   }
   if (!found.empty()) return found;
-  for (const CachedModel& model : cached_models(hub_cache_root())) {
-    if (model.kind == "safetensors" || model.kind == "gguf") found.push_back(source_of(model.repository, model.repository));
-  }
+  if (!cache.empty()) found = cached_sources(cache);
   found.push_back(source_of(kBuiltInName, kBuiltInName));
   return found;
+}
+
+// Where neither HOME nor HF_HOME is set, as under some service managers, there is no cache.
+StoreOptions store_options() {
+  try {
+    return {.root = hub_cache_root(), .hub = hub_options()};
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kNotFound) throw;
+    return {};
+  }
 }
 
 RegistryOptions registry_options(const Flags& flags) {
@@ -135,7 +119,8 @@ ServerOptions server_options(const Flags& flags) {
   if (!flags.key_file.empty()) read_keys(flags.key_file, options.access);
   if (const char* key = std::getenv("PUNA_API_KEY"); key != nullptr && *key != 0) options.access.manage_keys.emplace_back(key);
   options.registry = registry_options(flags);
-  options.models = sources(flags);
+  options.store = store_options();
+  options.models = sources(flags, options.store.root);
   options.sampler = sampler_options(flags.sampler);
   options.most_in_flight = flags.most_in_flight > 0 ? flags.most_in_flight : 4 * flags.parallel + 64;
   options.drain_time = std::chrono::seconds(flags.drain);

@@ -44,6 +44,18 @@ void messages(Services& services, Asked exchange);
 std::span<const FieldRule> message_fields();
 void count_message_tokens(Services& services, Asked exchange);
 std::span<const FieldRule> count_message_fields();
+// ollama_chat.cc
+void ollama_chat(Services& services, Asked exchange);
+void ollama_generate(Services& services, Asked exchange);
+// ollama_models.cc
+void ollama_tags(Services& services, Asked exchange);
+void ollama_ps(Services& services, Asked exchange);
+void ollama_show(Services& services, Asked exchange);
+void ollama_version(Services& services, Asked exchange);
+// ollama_store.cc
+void ollama_pull(Services& services, Asked exchange);
+void ollama_copy(Services& services, Asked exchange);
+void ollama_delete(Services& services, Asked exchange);
 // status.cc
 void health(Services& services, Asked exchange);
 void ready(Services& services, Asked exchange);
