@@ -13,6 +13,7 @@ namespace puna {
   ROW(serve, "serve", "Serve models", "answer over HTTP: OpenAI's, Anthropic's and Ollama's APIs, and a page")   \
   ROW(ps, "ps", "Serve models", "the models that a server has loaded")                                           \
   ROW(stop, "stop", "Serve models", "unload a server's model, or end the server")                                \
+  ROW(load, "load", "Serve models", "how fast a server answers many clients at once")                            \
   ROW(tokenize, "tokenize", "Use a model", "turn text into tokens, and tokens into text")                        \
   ROW(score, "score", "Use a model", "log-probabilities and logits of given tokens")                             \
   ROW(show, "show", "Look into a model", "what a model is: shape, formats, tokenizer, memory it needs")          \
