@@ -166,6 +166,26 @@ class OllamaTest(unittest.TestCase):
             self.assertEqual(len(token["top_logprobs"]), 2)
         self.refused(400, "top_logprobs", "generate", model="nano", prompt="x", top_logprobs=2)
 
+        lines = self.lines("generate", model="nano", prompt="Hello", options=GREEDY, logprobs=True, top_logprobs=2)
+        self.assertEqual(sum((line.get("logprobs", []) for line in lines), []), answer["logprobs"])
+
+    def test_texts_are_embedded(self):
+        answer = self.post("embed", model="nano", input=["Hello", "Good night"], truncate=True).json
+        openai = self.server.post("/v1/embeddings", {"model": "nano", "input": ["Hello", "Good night"]}).json
+        self.assertEqual(answer["embeddings"], [one["embedding"] for one in openai["data"]])
+        self.assertEqual(answer["prompt_eval_count"], openai["usage"]["prompt_tokens"])
+        self.assertAlmostEqual(sum(x * x for x in answer["embeddings"][0]), 1, places=4)
+        old = self.post("embeddings", model="nano", prompt="Hello").json["embedding"]
+        length = sum(x * x for x in old) ** 0.5
+        for one, other in zip(old, answer["embeddings"][0]):
+            self.assertAlmostEqual(one / length, other, places=4)
+        self.assertEqual(self.post("embed", model="nano", input=[]).json["embeddings"], [])
+        self.assertEqual(self.post("embed", model="nano", input="Hello").json["embeddings"], answer["embeddings"][:1])
+        self.refused(400, "1024", "embed", model="nano", input="word " * 3000, truncate=True)
+        self.refused(400, "dimensions", "embed", model="nano", input="x", dimensions=7)
+        self.refused(400, "input", "embed", model="nano", input=[1, 2])
+        self.refused(404, "not found", "embed", model="absent", input="x")
+
     def test_options_do_what_they_say(self):
         def answer(**options):
             return self.post("generate", model="nano", prompt="Tell me a story.", options=options, stream=False).json

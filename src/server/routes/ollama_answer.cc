@@ -27,8 +27,9 @@ void add_end(Json& line, const OllamaForm& form, const Exchange& exchange, const
   line["eval_duration"] = nanoseconds(generation.decode_seconds);
 }
 
-Json logprobs_json(const Answer& answer, const ServedModel& model) {
-  return chat_logprobs(answer.generation.logprobs, model).at("content");
+// [{"token", "logprob", "bytes", "top_logprobs"}], as OpenAI has them.
+Json logprobs_json(std::span<const SampledToken> tokens, const ServedModel& model) {
+  return chat_logprobs(tokens, model).at("content");
 }
 
 AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form, std::shared_ptr<ServedModel> model) {
@@ -37,7 +38,7 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Ollam
         const Answer& answer = answers.front();
         Json line = form.line(answer.message.content, true);
         if (!answer.message.tool_calls.empty()) line["message"]["tool_calls"] = calls_json(answer);
-        if (form.logprobs) line["logprobs"] = logprobs_json(answer, *model);
+        if (form.logprobs) line["logprobs"] = logprobs_json(answer.generation.logprobs, *model);
         add_end(line, form, *exchange, answer);
         exchange->send_json(line);
       }};
@@ -46,7 +47,12 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Ollam
 AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form,
                              std::shared_ptr<ServedModel> model) {
   return {.begin = [exchange] { exchange->begin_lines(); },
-          .text = [exchange, form](int, std::string_view text) { exchange->line(form.line(text)); },
+          .text =
+              [exchange, form, model = std::move(model)](int, std::string_view text, std::span<const SampledToken> tokens) {
+                Json line = form.line(text);
+                if (form.logprobs) line["logprobs"] = logprobs_json(tokens, *model);
+                exchange->line(line);
+              },
           .finished =
               [exchange, form](int, const Answer& answer) {
                 if (answer.message.tool_calls.empty()) return;
@@ -55,9 +61,8 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Ol
                 exchange->line(line);
               },
           .done =
-              [exchange, form, model = std::move(model)](std::span<const Answer> answers) {
+              [exchange, form](std::span<const Answer> answers) {
                 Json line = form.line("", true);
-                if (form.logprobs) line["logprobs"] = logprobs_json(answers.front(), *model);
                 add_end(line, form, *exchange, answers.front());
                 exchange->line(line);
                 exchange->end();

@@ -7,6 +7,7 @@
 #include "server/chat_prompt.h"
 #include "server/routes/ollama_answer.h"
 #include "server/routes/routes.h"
+#include "server/routes/written_tokens.h"
 
 namespace puna::routes {
 namespace {
@@ -96,12 +97,9 @@ bool is_raw(const Json& body, const Checkpoint& checkpoint) {
 // "raw" says that the prompt is written as the model has it, so special tokens are read in it; in a text for a model without a
 // format they are characters.
 std::vector<Token> raw_prompt(const Json& body, const Tokenizer& tokenizer) {
-  const auto& text = body.at("prompt").get_ref<const std::string&>();
-  const std::vector<Token> encoded = field_or(body, "raw", false) ? tokenizer.encode_with_specials(text) : tokenizer.encode(text);
-  std::vector<Token> tokens;
-  const bool begun = !encoded.empty() && tokenizer.bos() && encoded.front() == *tokenizer.bos();
-  if (tokenizer.adds_bos() && tokenizer.bos() && !begun) tokens.push_back(*tokenizer.bos());
-  tokens.insert(tokens.end(), encoded.begin(), encoded.end());
+  std::vector<Token> tokens = written_tokens(body.at("prompt"), "prompt", tokenizer, field_or(body, "raw", false));
+  const bool begun_twice = tokens.size() > 1 && tokenizer.bos() && tokens[0] == *tokenizer.bos() && tokens[1] == tokens[0];
+  if (begun_twice) tokens.erase(tokens.begin());
   return tokens;
 }
 

@@ -98,7 +98,7 @@ Json model_info(const Checkpoint& checkpoint) {
 }
 
 Json capabilities(const Checkpoint& checkpoint) {
-  Json able = Json::array({"completion"});
+  Json able = Json::array({"completion", "embedding"});
   if (checkpoint.prompt_format && checkpoint.prompt_format->frame == Frame::kLlama3) able.push_back("tools");
   return able;
 }

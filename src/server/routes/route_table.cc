@@ -33,6 +33,8 @@ std::span<const Route> route_table() {
        routes::count_message_fields},
       {"POST", "/api/chat", kOllama, kInfer, kAnswers, false, routes::ollama_chat},
       {"POST", "/api/generate", kOllama, kInfer, kAnswers, false, routes::ollama_generate},
+      {"POST", "/api/embed", kOllama, kInfer, kAnswers, false, routes::ollama_embed},
+      {"POST", "/api/embeddings", kOllama, kInfer, kAnswers, false, routes::ollama_embeddings},
       {"GET", "/api/tags", kOllama, kInfer, false, kQuick, routes::ollama_tags},
       {"GET", "/api/ps", kOllama, kInfer, false, kQuick, routes::ollama_ps},
       {"POST", "/api/show", kOllama, kInfer, false, false, routes::ollama_show},

@@ -47,6 +47,9 @@ std::span<const FieldRule> count_message_fields();
 // ollama_chat.cc
 void ollama_chat(Services& services, Asked exchange);
 void ollama_generate(Services& services, Asked exchange);
+// ollama_embed.cc
+void ollama_embed(Services& services, Asked exchange);
+void ollama_embeddings(Services& services, Asked exchange);
 // ollama_models.cc
 void ollama_tags(Services& services, Asked exchange);
 void ollama_ps(Services& services, Asked exchange);
