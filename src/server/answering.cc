@@ -137,10 +137,10 @@ class Asking : public std::enable_shared_from_this<Asking> {
 void check(const AnswerRequest& request) {
   const auto tokens = static_cast<std::int64_t>(request.prompt.size());
   const std::int64_t context = request.model->context();
-  if (tokens == 0) throw ApiError(400, "invalid_value", "prompt", "the prompt is empty: there is nothing to go on from");
+  if (tokens == 0) throw ApiError(400, "invalid_value", request.param, "the prompt is empty: there is nothing to go on from");
   if (tokens >= context) {
     throw ApiError(
-        400, "context_length_exceeded", "messages",
+        400, "context_length_exceeded", request.param,
         fmt::format("the prompt has {} tokens, and the context of {} holds {}, one of them for the answer: nothing is cut "
                     "off in silence",
                     tokens, request.model->id(), context));
@@ -152,6 +152,11 @@ void check(const AnswerRequest& request) {
                     request.options.max_tokens, request.model->id(), context));
   }
   check_sampler_options(request.options.sampler);
+  const std::int64_t vocabulary = request.model->checkpoint().config.vocabulary;
+  for (const auto& [token, bias] : request.options.sampler.logit_bias) {
+    if (id(token) >= vocabulary)
+      refuse_field("logit_bias", "\"logit_bias\" has the token {}, and ids are below {}", id(token), vocabulary);
+  }
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ struct AnswerRequest {
   PromptFormat format;      // that calls are read in
   std::vector<Tool> tools;  // that may be called; none: the text is what it is
   std::optional<AnswerShape> shape;
+  const char* param = "messages";          // the field that the prompt was in
   int count = 1;                           // answer i has the seed + i
   bool one_call = false;                   // of several calls in an answer the first counts
   std::string_view call_prefix = "call_";  // of the calls' ids

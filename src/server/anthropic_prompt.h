@@ -16,8 +16,8 @@ namespace puna {
 inline constexpr std::array<FieldRule, 7> kAnthropicPromptFields = {{{"model", FieldKind::kText, 0, 512},
                                                                      {"messages", FieldKind::kList, 1, 10'000, true},
                                                                      {"system", FieldKind::kTextOrList},
-                                                                     {"tools", FieldKind::kList, 0, 256},
-                                                                     {"tool_choice", FieldKind::kObject},
+                                                                     {"tools", FieldKind::kList, 0, 256, false, false},
+                                                                     {"tool_choice", FieldKind::kObject, 0, 0, false, false},
                                                                      {"thinking", FieldKind::kObject},
                                                                      {"output_config", FieldKind::kObject}}};
 // What says how it is answered.
@@ -25,8 +25,8 @@ inline constexpr std::array<FieldRule, 9> kAnthropicWritingFields = {{{"max_toke
                                                                       {"temperature", FieldKind::kNumber, 0, 1},
                                                                       {"top_p", FieldKind::kNumber, 1e-9, 1},
                                                                       {"top_k", FieldKind::kInteger, 0, 1e9},
-                                                                      {"stop_sequences", FieldKind::kList, -1e-9, 16},
-                                                                      {"stream", FieldKind::kBoolean},
+                                                                      {"stop_sequences", FieldKind::kList, -1e-9, 16, false, false},
+                                                                      {"stream", FieldKind::kBoolean, 0, 0, false, false},
                                                                       {"metadata", FieldKind::kObject},
                                                                       {"service_tier", FieldKind::kText, 0, 64},
                                                                       {"inference_geo", FieldKind::kText, 0, 64}}};

@@ -155,7 +155,8 @@ class ServerTest(unittest.TestCase):
         self.assertNotEqual(biased, self.text(self.chat()))
         self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"x": 1}}, param="logit_bias")
         self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"5": 101}}, param="logit_bias")
-        self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"99999999": 1}}, param="logit_bias")
+        for stream in (False, True):
+            self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"99999999": 1}, "stream": stream}, param="logit_bias")
 
     def test_tools_whole_and_streamed(self):
         whole = self.chat(SUM, tools=TOOLS)

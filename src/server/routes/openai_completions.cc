@@ -139,6 +139,7 @@ void completions(Services& services, Asked exchange) {
   const Json& prompt = only_prompt(body);
   request.model = services.models.get(field_or<std::string>(body, "model", ""));
   const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
+  request.param = "prompt";
   request.prompt = written_tokens(prompt, "prompt", tokenizer, field_or(body, "parse_special", false));
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 

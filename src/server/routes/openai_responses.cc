@@ -188,6 +188,7 @@ void responses(Services& services, Asked exchange) {
   const bool logprobs = wants_logprobs(body);
   if (logprobs) request.options.top_logprobs = field_or(body, "top_logprobs", 0);
   request.model = services.models.get(field_or<std::string>(body, "model", ""));
+  request.param = "input";
   prepare_chat(chat, read_messages(chat), request);
 
   const auto writer =
