@@ -34,7 +34,7 @@ struct ModelRow {
   double (*value)(const ServedModel::Counters&);
 };
 
-constexpr std::array<ModelRow, 9> kModelRows = {{
+constexpr std::array<ModelRow, 10> kModelRows = {{
     {"puna_prompt_tokens_total", "counter", "Tokens of prompts that were answered.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.prompt_tokens); }},
     {"puna_cached_tokens_total", "counter", "Those of them that were known from earlier requests.",
@@ -51,6 +51,8 @@ constexpr std::array<ModelRow, 9> kModelRows = {{
      [](const ServedModel::Counters& c) { return static_cast<double>(c.running); }},
     {"puna_kv_pages_free", "gauge", "Pages of keys and values that nobody owns.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.free_pages); }},
+    {"puna_kv_pages_cached", "gauge", "Pages of prompts' beginnings that are kept for the next.",
+     [](const ServedModel::Counters& c) { return static_cast<double>(c.cached_pages); }},
     {"puna_kv_pages", "gauge", "Pages of keys and values.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.pages); }},
 }};
