@@ -17,7 +17,8 @@ ROUTES = sorted(OPEN | MANAGED | {
     ("POST", "/v1/completions"), ("POST", "/tokenize"), ("POST", "/detokenize"), ("POST", "/apply-template"), ("GET", "/puna/props"),
     ("POST", "/puna/votes"), ("POST", "/v1/embeddings"), ("POST", "/v1/responses"), ("POST", "/v1/messages"),
     ("POST", "/v1/messages/count_tokens"), ("POST", "/v1/rerank"), ("POST", "/api/chat"), ("POST", "/api/generate"),
-    ("POST", "/api/embed"), ("POST", "/api/show"), ("GET", "/api/tags"), ("GET", "/api/ps"), ("GET", "/api/version"),
+    ("POST", "/api/embed"), ("POST", "/api/embeddings"), ("POST", "/rerank"), ("POST", "/v2/rerank"),
+    ("POST", "/api/show"), ("GET", "/api/tags"), ("GET", "/api/ps"), ("GET", "/api/version"),
     ("GET", "/openapi.json"), ("GET", "/nothing/here"), ("PUT", "/v1/models")})
 
 

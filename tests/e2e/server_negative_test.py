@@ -156,6 +156,19 @@ class NegativeTest(unittest.TestCase):
         self.assertEqual(faults, [], "\n".join([""] + faults))
         self.assertGreaterEqual(sum(self.counts.values()), 900, self.counts)
 
+    def test_options_of_ollama(self):
+        if "/api/chat" not in self.there:
+            self.skipTest("there is no /api/chat")
+        options = {"num_keep": "integer", "seed": "integer", "num_predict": "integer", "top_k": "integer", "top_p": "number",
+                   "min_p": "number", "typical_p": "number", "repeat_last_n": "integer", "temperature": "number",
+                   "repeat_penalty": "number", "presence_penalty": "number", "frequency_penalty": "number", "stop": "text or list",
+                   "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer", "main_gpu": "integer", "use_mmap": "boolean",
+                   "num_thread": "integer"}
+        for name, kind in options.items():
+            for value in WRONG[kind]:
+                body = {"model": "nano", "messages": MESSAGES, "stream": False, "options": {name: PLACE}}
+                self.check_refused("/api/chat", name, self.with_value(body, value))
+
     def test_values_within(self):
         faults = []
         for param, body, values in INNER:
