@@ -161,6 +161,12 @@ void check(const AnswerRequest& request) {
 
 }  // namespace
 
+void choose_model(Services& services, const Json& body, AnswerRequest& request) {
+  const auto name = field_or<std::string>(body, "model", "");
+  request.model = services.models.get(name);
+  request.options.adapters = request.model->adapters_of(name);
+}
+
 void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRequest request, AnswerEvents events) {
   check(request);
   if (request.shape) request.options.constraint = request.model->constraints().get(*request.shape);

@@ -38,6 +38,9 @@ struct Answer {
   Generation generation;
 };
 
+// The model that a body's "model" names, and its adapters, into the request. Throws as ModelRegistry::get().
+void choose_model(Services& services, const Json& body, AnswerRequest& request);
+
 // Told on the engine's thread, one after the other; `begin` at once, on the caller's, when nothing can be refused any more.
 struct AnswerEvents {
   std::function<void()> begin;

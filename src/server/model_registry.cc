@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "model/adapter_file.h"
 #include "server/api_error.h"
 
 namespace puna {
@@ -23,6 +24,14 @@ bool is_idle(const std::shared_ptr<ServedModel>& model) { return model != nullpt
                  fmt::format("the model {} could not be loaded; the server's log says why", id));
 }
 
+std::shared_ptr<ServedModel> open_model(const ModelSource& source, ServedModelOptions options) {
+  std::shared_ptr<const Checkpoint> checkpoint = source.open();
+  for (const AdapterSource& adapter : source.adapters)
+    options.engine.adapters.push_back(load_adapters(read_adapter(adapter.folder), *checkpoint, adapter.name));
+  if (source.drafts) options.propose = source.drafts(*checkpoint);
+  return std::make_shared<ServedModel>(source.id, std::move(checkpoint), options);
+}
+
 }  // namespace
 
 ModelRegistry::ModelRegistry(std::vector<ModelSource> sources, const RegistryOptions& options) : options_(options) {
@@ -39,9 +48,14 @@ ModelRegistry::~ModelRegistry() {
 std::shared_ptr<ModelRegistry::Entry> ModelRegistry::entry(std::string_view name) const {
   const std::scoped_lock lock(mutex_);
   if (name.empty() && !entries_.empty()) return entries_.front();
+  const auto has_adapter = [](const Entry& entry, std::string_view spelling) {
+    const std::string_view id = entry.source.id;
+    if (!spelling.starts_with(id) || spelling.size() < id.size() + 2 || spelling[id.size()] != ':') return false;
+    return std::ranges::find(entry.source.adapters, spelling.substr(id.size() + 1), &AdapterSource::name) != entry.source.adapters.end();
+  };
   for (const std::string_view spelling : {name, name.ends_with(kLatest) ? name.substr(0, name.size() - kLatest.size()) : name}) {
     for (const auto& entry : entries_) {
-      if (entry->source.id == spelling) return entry;
+      if (entry->source.id == spelling || has_adapter(*entry, spelling)) return entry;
     }
   }
   return nullptr;
@@ -79,7 +93,7 @@ std::shared_ptr<ServedModel> ModelRegistry::get(std::string_view name) {
 std::shared_ptr<ServedModel> ModelRegistry::load(Entry& entry) {
   while (true) {
     try {
-      auto model = std::make_shared<ServedModel>(entry.source.id, entry.source.open(), options_.model);
+      auto model = open_model(entry.source, options_.model);
       if (options_.memory_budget <= 0 || loaded_bytes() + model->planned_bytes() <= options_.memory_budget) return model;
       fail(ErrorKind::kNoRoom, entry.source.id, "the plan of {} bytes is more than the budget leaves", model->planned_bytes());
     } catch (const Error& error) {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <list>
 #include <memory>
@@ -17,6 +18,12 @@
 
 namespace puna {
 
+// LoRA adapters beside a model, for requests that name them: "model:NAME".
+struct AdapterSource {
+  std::string name;
+  std::filesystem::path folder;
+};
+
 // A model that can be opened. Its name is all that clients see of where it lies.
 struct ModelSource {
   std::string id;
@@ -24,6 +31,9 @@ struct ModelSource {
   std::int64_t created = 0;  // seconds since 1970
   std::int64_t bytes = 0;    // of its files
   std::string repository;    // on the hub, where its files lie in the cache; empty: they are not the server's to delete
+  std::vector<AdapterSource> adapters = {};
+  // Who proposes tokens of its answers, made when it is loaded; empty: nobody. Throws for a draft of another vocabulary.
+  std::function<std::function<void(GenerateOptions&)>(const Checkpoint&)> drafts = {};
   bool copied = false;       // a second name, which may be taken away alone
 };
 
@@ -48,7 +58,7 @@ class ModelRegistry {
   ModelRegistry(const ModelRegistry&) = delete;
   ModelRegistry& operator=(const ModelRegistry&) = delete;
 
-  // The model of that name, loaded now where it is not; the first one for an empty name. Throws ApiError: 404 for a name that is
+  // The model of that name (behind a colon, one of its adapters may be named), loaded now where it is not; the first one for an empty name. Throws ApiError: 404 for a name that is
   // not there, 503 where it does not fit beside those that are busy, 500 where its files cannot be read.
   std::shared_ptr<ServedModel> get(std::string_view name);
   std::vector<Listed> list() const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/served_model.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -17,6 +18,8 @@ ServedModel::ServedModel(std::string id, std::shared_ptr<const Checkpoint> check
     : id_(std::move(id)),
       checkpoint_(std::move(checkpoint)),
       scheduler_options_(options.scheduler),
+      adapters_(options.engine.adapters),
+      propose_(options.propose),
       constraints_(checkpoint_->need_tokenizer()),
       engine_(checkpoint_, options.engine),
       context_(engine_.context()),
@@ -39,6 +42,15 @@ void ServedModel::stop() {
   thread_.join();
 }
 
+std::shared_ptr<const AdapterSet> ServedModel::adapters_of(std::string_view name) const {
+  const std::size_t colon = name.rfind(':');
+  if (colon == std::string_view::npos) return nullptr;
+  const auto found = std::ranges::find_if(adapters_, [&](const auto& set) { return set->name == name.substr(colon + 1); });
+  return found == adapters_.end() ? nullptr : *found;
+}
+
+std::string ServedModel::name_with(const AdapterSet* adapters) const { return adapters == nullptr ? id_ : id_ + ":" + adapters->name; }
+
 std::chrono::steady_clock::time_point ServedModel::last_used() const {
   return std::chrono::steady_clock::time_point(std::chrono::steady_clock::duration(last_used_));
 }
@@ -54,7 +66,9 @@ void ServedModel::post(std::function<void(Scheduler&)> work) {
 ServedModel::Job ServedModel::submit(std::vector<Token> prompt, const GenerateOptions& options, Scheduler::Events events) {
   Failed failed = events.failed;
   return enqueue(std::move(failed),
-                 [this, tokens = std::move(prompt), options, told = std::move(events)](Job job, const Failed& fail) {
+                 [this, tokens = std::move(prompt), asked = options, told = std::move(events)](Job job, const Failed& fail) {
+                   GenerateOptions options_here = asked;
+                   if (propose_) propose_(options_here);
                    Scheduler::Events events_here = told;
                    events_here.failed = fail;
                    events_here.done = [this, job, done = told.done](const Generation& generation) {
@@ -62,7 +76,7 @@ ServedModel::Job ServedModel::submit(std::vector<Token> prompt, const GenerateOp
                      finished(job);
                      done(generation);
                    };
-                   return scheduler_->add(tokens, options, std::move(events_here));
+                   return scheduler_->add(tokens, options_here, std::move(events_here));
                  });
 }
 

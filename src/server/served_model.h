@@ -22,8 +22,9 @@
 namespace puna {
 
 struct ServedModelOptions {
-  EngineOptions engine;
+  EngineOptions engine;  // with the adapters that requests may choose
   SchedulerOptions scheduler;
+  std::function<void(GenerateOptions&)> propose = {};  // gives an answer a drafter of its own
 };
 
 class ServedModel {
@@ -43,6 +44,10 @@ class ServedModel {
   const std::string& id() const { return id_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   std::int64_t context() const { return context_; }
+  // The adapters that a request's model name asks for behind a colon: those of "base:NAME"; nullptr for others.
+  std::shared_ptr<const AdapterSet> adapters_of(std::string_view name) const;
+  // What an answer calls the model that wrote it: its id, or "id:NAME".
+  std::string name_with(const AdapterSet* adapters) const;
   std::int64_t planned_bytes() const { return planned_bytes_; }
   ConstraintPool& constraints() { return constraints_; }
   const Counters& counters() const { return counters_; }
@@ -78,6 +83,8 @@ class ServedModel {
   std::string id_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   SchedulerOptions scheduler_options_;
+  std::vector<std::shared_ptr<const AdapterSet>> adapters_;
+  std::function<void(GenerateOptions&)> propose_;
   ConstraintPool constraints_;
   Engine engine_;
   std::int64_t context_, planned_bytes_;

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "cli/config_file.h"
+#include "cli/draft_flags.h"
 #include "cli/flags.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
@@ -30,12 +31,13 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Flags {
-  std::vector<std::string> models, hosts, origins;
+  std::vector<std::string> models, adapters, hosts, origins;
   std::string host, unix_path, key_file, certificate, tls_key, config, runs, votes;
   int port = kDefaultPort, parallel = 16, most_in_flight = 0, rate = 0, drain = 30, keep_alive = -1;
   std::int64_t memory_megabytes = 0, body_megabytes = 16;
   bool batch_invariant = false;
   EngineFlags engine;
+  DraftFlags draft;
   SamplerFlags sampler;
   std::map<std::string, bool> given;  // by the flag's name
 };
@@ -99,10 +101,38 @@ RegistryOptions registry_options(const Flags& flags) {
   options.model.scheduler = {.most_running = flags.parallel, .large_groups = !flags.batch_invariant};
   if (flags.batch_invariant) options.model.scheduler.most_running = std::min(flags.parallel, static_cast<int>(kPanelRows) - 1);
   options.model.engine.sequences = options.model.scheduler.most_running;
-  options.model.engine.logit_rows = options.model.scheduler.most_running;
+  options.model.engine.logit_rows = options.model.scheduler.most_running * flags.draft.logit_rows();
   options.memory_budget = flags.memory_megabytes << 20;
   options.keep_alive = std::chrono::seconds(flags.keep_alive);
   return options;
+}
+
+// "NAME=FOLDER" is the first model's, "MODEL:NAME=FOLDER" another's.
+void add_adapters(const std::vector<std::string>& given, std::vector<ModelSource>& models) {
+  for (const std::string& text : given) {
+    const std::size_t equals = text.find('='), colon = text.rfind(':', equals);
+    const bool names_model = colon != std::string::npos && colon < equals;
+    const std::string name = text.substr(names_model ? colon + 1 : 0, equals - (names_model ? colon + 1 : 0));
+    if (equals == std::string::npos || name.empty())
+      fail(ErrorKind::kUsage, "--adapter", "'{}': expected NAME=FOLDER or MODEL:NAME=FOLDER, for example sql=runs/sql", text);
+    const auto model = names_model ? std::ranges::find(models, text.substr(0, colon), &ModelSource::id) : models.begin();
+    if (model == models.end()) fail(ErrorKind::kUsage, "--adapter", "'{}': there is no model {} here", text, text.substr(0, colon));
+    if (!fs::is_directory(text.substr(equals + 1))) fail(ErrorKind::kNotFound, text.substr(equals + 1), "there is no such folder");
+    model->adapters.push_back({name, text.substr(equals + 1)});
+  }
+}
+
+// Look-up is every model's; a draft model is the first one's, whose vocabulary it must have.
+void add_drafts(const Flags& flags, std::vector<ModelSource>& models) {
+  if (!flags.draft.given()) return;
+  for (ModelSource& model : models) {
+    if (!flags.draft.lookup && &model != &models.front()) break;
+    model.drafts = [draft = flags.draft, engine = flags.engine, answers = flags.parallel](const Checkpoint& target) {
+      return [source = std::make_shared<const DraftSource>(draft, target, engine, answers)](GenerateOptions& options) {
+        source->give(options);
+      };
+    };
+  }
 }
 
 ServerOptions server_options(const Flags& flags) {
@@ -121,6 +151,8 @@ ServerOptions server_options(const Flags& flags) {
   options.registry = registry_options(flags);
   options.store = store_options();
   options.models = sources(flags, options.store.root);
+  add_adapters(flags.adapters, options.models);
+  add_drafts(flags, options.models);
   options.sampler = sampler_options(flags.sampler);
   options.most_in_flight = flags.most_in_flight > 0 ? flags.most_in_flight : 4 * flags.parallel + 64;
   options.drain_time = std::chrono::seconds(flags.drain);
@@ -184,6 +216,9 @@ VerbAction declare_serve(Command& command) {
       .flag("--max-in-flight", "N", &flags->most_in_flight,
             "requests taken at once; the next is told to come again (default: 4 for each of --parallel, and 64)")
       .range = {0, 1'000'000};
+  command.flag("--adapter", "NAME=FOLDER", &flags->adapters,
+               "LoRA adapters for requests to the model \"MODEL:NAME\"; of another than the first: MODEL:NAME=FOLDER; may be repeated");
+  add_draft_flags(command, flags->draft);
   command.flag("--memory", "MB", &flags->memory_megabytes, "of all loaded models together (default: what the machine leaves)")
       .range = {0, std::int64_t{1} << 30};
   command.flag("--keep-alive", "SECONDS", &flags->keep_alive, "an idle model is unloaded after so long (default: never)").range = {

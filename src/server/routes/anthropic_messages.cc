@@ -20,7 +20,7 @@ constexpr auto kMessageFields = [] {
 
 // The model, and what it reads.
 void read_prompt(Services& services, const Json& body, const AnthropicRequest& read, AnswerRequest& request) {
-  request.model = services.models.get(field_or<std::string>(body, "model", ""));
+  choose_model(services, body, request);
   prepare_chat(read.chat, read_messages(read.chat), request);
   const std::vector<Token> prefill = request.model->checkpoint().need_tokenizer().encode(read.prefill);
   request.prompt.insert(request.prompt.end(), prefill.begin(), prefill.end());
@@ -152,7 +152,7 @@ void messages(Services& services, Asked exchange) {
   request.call_prefix = "toolu_";
   read_prompt(services, body, read, request);
   request.options.max_tokens = most_tokens(body, request);
-  const std::string model = request.model->id();
+  const std::string model = request.model->name_with(request.options.adapters.get());
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
   ask(services, exchange, std::move(request),
       field_or(body, "stream", false) ? streamed_answer(exchange, model, prompt_tokens) : whole_answer(exchange, model));

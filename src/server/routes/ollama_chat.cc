@@ -142,6 +142,7 @@ void ollama_chat(Services& services, Asked exchange) {
   LoadedModel loaded = load_model(services, name, keep_alive);
   form.load_seconds = loaded.seconds;
   request.model = std::move(loaded.model);
+  request.options.adapters = request.model->adapters_of(name);
   check_wanted_context(body, *request.model);
   prepare_chat(shaping, messages, request);
   answer_in_lines(services, exchange, std::move(request), form, stream);
@@ -162,6 +163,7 @@ void ollama_generate(Services& services, Asked exchange) {
   LoadedModel loaded = load_model(services, name, keep_alive);
   form.load_seconds = loaded.seconds;
   request.model = std::move(loaded.model);
+  request.options.adapters = request.model->adapters_of(name);
   check_wanted_context(body, *request.model);
   const Checkpoint& checkpoint = request.model->checkpoint();
   if (is_raw(body, checkpoint)) {

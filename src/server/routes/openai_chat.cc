@@ -163,13 +163,13 @@ void chat_completions(Services& services, Asked exchange) {
   request.count = field_or(body, "n", 1);
   const bool usage = wants_usage(body);
   const std::optional<AnswerShape> shape = written_shape(body);
-  request.model = services.models.get(field_or<std::string>(body, "model", ""));
+  choose_model(services, body, request);
   prepare_chat(body, messages, request);
   if (shape && request.shape)
     refuse_field("grammar", "give one of \"response_format\", \"tools\", \"grammar\", \"regex\" and \"choice\"");
   if (shape) request.shape = shape;
 
-  const Naming naming{.model = request.model->id()};
+  const Naming naming{.model = request.model->name_with(request.options.adapters.get())};
   const std::shared_ptr<ServedModel> model = request.model;
   if (!field_or(body, "stream", false))
     return ask(services, exchange, std::move(request), whole_answer(exchange, naming, model, logprobs));

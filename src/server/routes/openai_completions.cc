@@ -137,13 +137,13 @@ void completions(Services& services, Asked exchange) {
   request.shape = written_shape(body);
   const bool usage = wants_usage(body);
   const Json& prompt = only_prompt(body);
-  request.model = services.models.get(field_or<std::string>(body, "model", ""));
+  choose_model(services, body, request);
   const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
   request.param = "prompt";
   request.prompt = written_tokens(prompt, "prompt", tokenizer, field_or(body, "parse_special", false));
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 
-  Naming naming{.model = request.model->id(), .prompt = ""};
+  Naming naming{.model = request.model->name_with(request.options.adapters.get()), .prompt = ""};
   if (field_or(body, "echo", false))
     naming.prompt = prompt.is_string() ? prompt.get<std::string>() : tokenizer.decode(request.prompt);
   if (logprobs && field_or(body, "echo", false)) request.prompt_logprobs = request.options.top_logprobs;

@@ -60,7 +60,9 @@ void embeddings(Services& services, Asked exchange) {
   const auto format = field_or<std::string>(body, "encoding_format", "float");
   if (format != "float" && format != "base64")
     refuse_field("encoding_format", "\"encoding_format\" is \"{}\", expected float or base64", format);
-  const auto model = services.models.get(field_or<std::string>(body, "model", ""));
+  const auto name = field_or<std::string>(body, "model", "");
+  const auto model = services.models.get(name);
+  const auto adapters = model->adapters_of(name);
   const std::int64_t width = model->checkpoint().config.width;
   if (field_or(body, "dimensions", width) != width)
     throw ApiError(400, "unsupported", "dimensions", fmt::format("embeddings of {} have {} dimensions", model->id(), width));
@@ -68,11 +70,11 @@ void embeddings(Services& services, Asked exchange) {
   std::vector<EmbeddingRequest> requests;
   std::size_t tokens = 0;
   for (const Json& text : texts) {
-    requests.push_back({.tokens = written_tokens(text, "input", model->checkpoint().need_tokenizer()), .pooling = pooling});
+    requests.push_back({.tokens = written_tokens(text, "input", model->checkpoint().need_tokenizer()), .pooling = pooling, .adapters = adapters});
     tokens += requests.back().tokens.size();
   }
   embed(exchange, model, "input", std::move(requests),
-        [exchange, id = model->id(), tokens, as_text = format == "base64"](const std::vector<std::vector<float>>& states) {
+        [exchange, id = model->name_with(adapters.get()), tokens, as_text = format == "base64"](const std::vector<std::vector<float>>& states) {
           Json data = Json::array();
           for (const std::vector<float>& state : states)
             data.push_back(

@@ -34,11 +34,22 @@ Json model_json(const ModelRegistry::Listed& listed) {
           {"puna", std::move(own)}};
 }
 
+// A model with adapters, in OpenAI's way of writing of what it was made.
+Json adapter_json(const ModelRegistry::Listed& listed, const AdapterSource& adapter) {
+  Json model = model_json(listed);
+  model["id"] = listed.source.id + ":" + adapter.name;
+  model["parent"] = listed.source.id;
+  return model;
+}
+
 }  // namespace
 
 void list_models(Services& services, Asked exchange) {
   Json data = Json::array();
-  for (const auto& listed : services.models.list()) data.push_back(model_json(listed));
+  for (const auto& listed : services.models.list()) {
+    data.push_back(model_json(listed));
+    for (const AdapterSource& adapter : listed.source.adapters) data.push_back(adapter_json(listed, adapter));
+  }
   exchange->send_json({{"object", "list"}, {"data", std::move(data)}});
 }
 

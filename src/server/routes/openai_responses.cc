@@ -187,12 +187,12 @@ void responses(Services& services, Asked exchange) {
   request.options.max_tokens = field_or<std::int64_t>(body, "max_output_tokens", -1);
   const bool logprobs = wants_logprobs(body);
   if (logprobs) request.options.top_logprobs = field_or(body, "top_logprobs", 0);
-  request.model = services.models.get(field_or<std::string>(body, "model", ""));
+  choose_model(services, body, request);
   request.param = "input";
   prepare_chat(chat, read_messages(chat), request);
 
   const auto writer =
-      std::make_shared<ItemWriter>(exchange, request.model, begun_response(body, request.model->id(), request.options.sampler),
+      std::make_shared<ItemWriter>(exchange, request.model, begun_response(body, request.model->name_with(request.options.adapters.get()), request.options.sampler),
                                    field_or(body, "stream", false), logprobs);
   ask(services, exchange, std::move(request),
       {.begin = [writer] { writer->begin(); },

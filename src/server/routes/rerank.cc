@@ -66,19 +66,22 @@ void rerank(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kRerankFields);
   const std::vector<std::string> documents = documents_of(body.at("documents"));
-  const auto model = services.models.get(field_or<std::string>(body, "model", ""));
+  const auto name = field_or<std::string>(body, "model", "");
+  const auto model = services.models.get(name);
+  const auto adapters = model->adapters_of(name);
   const Tokenizer& tokenizer = model->checkpoint().need_tokenizer();
   const std::vector<Token> query = tokenizer.encode(" " + body.at("query").get<std::string>());
   std::vector<ScoreRequest> requests;
   std::size_t tokens = 0;
   for (const std::string& document : documents) {
     requests.push_back(query_behind(document, query, tokenizer));
+    requests.back().adapters = adapters;
     tokens += requests.back().tokens.size();
   }
   const std::size_t most = std::min<std::size_t>(documents.size(), field_or(body, "top_n", documents.size()));
   const bool with_texts = field_or(body, "return_documents", false);
   score(exchange, model, "documents", std::move(requests),
-        [exchange, id = model->id(), documents, most, with_texts, tokens](const std::vector<std::vector<SampledToken>>& queries) {
+        [exchange, id = model->name_with(adapters.get()), documents, most, with_texts, tokens](const std::vector<std::vector<SampledToken>>& queries) {
           std::vector<double> scores;
           for (const std::vector<SampledToken>& tokens_of_query : queries) scores.push_back(relevance(tokens_of_query));
           Json results = Json::array();
