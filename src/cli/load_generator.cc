@@ -26,8 +26,11 @@ constexpr int kLongestWaitMilliseconds = 50;  // after which an interrupt is see
 
 struct Freed {
   void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
-  void operator()(CURLM* handle) const { curl_multi_cleanup(handle); }
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+
+struct FreedMulti {  // CURL and CURLM are the same type
+  void operator()(CURLM* handle) const { curl_multi_cleanup(handle); }
 };
 
 // One client: its connection, and the request it is at.
@@ -234,7 +237,7 @@ class Load {
   const LoadEvents& events_;
   Clock::time_point start_ = Clock::now();
   std::unique_ptr<curl_slist, Freed> headers_;
-  std::unique_ptr<CURLM, Freed> multi_{curl_multi_init()};
+  std::unique_ptr<CURLM, FreedMulti> multi_{curl_multi_init()};
   std::vector<Client> clients_;
   std::deque<Client*> free_;
   std::vector<LoadSample> samples_;

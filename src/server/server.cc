@@ -53,13 +53,13 @@ struct Server::Impl {
   Metrics metrics;
   Listener listener;
   Services services{.models = models,
-                    .store = store,
                     .metrics = metrics,
                     .sampler = options.sampler,
                     .runs = options.runs,
                     .votes = options.votes,
                     .version = options.version,
-                    .connections = {}};
+                    .connections = {},
+                    .store = store};
   ModelRegistry models;
   ModelStore store;
   WorkerPool workers{kWorkers};

@@ -16,7 +16,6 @@ namespace puna {
 
 struct Services {
   ModelRegistry& models;
-  ModelStore& store;
   Metrics& metrics;
   SamplerOptions sampler;       // what a request that says nothing is answered with
   std::filesystem::path runs;   // a folder of training runs; empty: none are shown
@@ -26,6 +25,7 @@ struct Services {
   std::atomic<std::int64_t> in_flight{0};  // requests for answers
   std::atomic<bool> draining{false};
   std::atomic<bool> asked_to_stop{false};  // by a request
+  ModelStore& store;
 };
 
 }  // namespace puna

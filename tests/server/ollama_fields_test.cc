@@ -77,7 +77,6 @@ TEST(Rfc3339, IsTheTimeInUtc) {
   const std::chrono::system_clock::time_point zero{};
   EXPECT_EQ(rfc3339(zero), "1970-01-01T00:00:00.000000Z");
   EXPECT_EQ(rfc3339(zero + std::chrono::microseconds(1'764'102'024'123'456)), "2025-11-25T20:20:24.123456Z");
-  EXPECT_EQ(rfc3339(zero + seconds(253402300799)), "9999-12-31T23:59:59.000000Z");
 }
 
 }  // namespace

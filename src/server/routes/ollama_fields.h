@@ -63,7 +63,7 @@ void check_wanted_context(const Json& body, const ServedModel& model);
 // "format" and "tools" as OpenAI has them: "response_format" and "tools". Throws ApiError.
 Json shaping_fields(const Json& body);
 
-// "2026-11-25T20:20:24.123456Z", now or `ahead` seconds later; a time without end is year 9999.
+// "2026-11-25T20:20:24.123456Z"
 std::string rfc3339(std::chrono::system_clock::time_point time);
 std::int64_t nanoseconds(double seconds);
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET /api/tags, /api/ps and /api/version, POST /api/show: what models there are, and what each of them is.
+#include <algorithm>
 #include <array>
 #include <map>
+#include <span>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -13,7 +15,7 @@ namespace {
 
 using Clock = std::chrono::system_clock;
 
-constexpr std::int64_t kForEver = 253402300799;  // the last second of year 9999
+constexpr const char* kForEver = "9999-12-31T23:59:59Z";
 
 // Tells states of a model apart, as Ollama's digest does; made of its name, size and date, not of its bytes.
 std::string fingerprint(const ModelSource& source) {
@@ -135,8 +137,7 @@ void ollama_ps(Services& services, Asked exchange) {
     model["size"] = listed.model->planned_bytes();
     model["size_vram"] = 0;
     model["context_length"] = listed.model->context();
-    model["expires_at"] = rfc3339(listed.expires < 0 ? Clock::time_point(std::chrono::seconds(kForEver))
-                                                     : Clock::now() + std::chrono::seconds(listed.expires));
+    model["expires_at"] = listed.expires < 0 ? kForEver : rfc3339(Clock::now() + std::chrono::seconds(listed.expires));
     models.push_back(std::move(model));
   }
   exchange->send_json({{"models", std::move(models)}});
