@@ -23,9 +23,9 @@ enum class Right { kNone, kInfer, kManage };
 
 struct AccessOptions {
   std::vector<std::string> infer_keys = {}, manage_keys = {};
-  std::vector<std::string> hosts = {};    // that a Host header may name beside loopback and the address that is listened on; "*": any
+  std::vector<std::string> hosts = {};  // that a Host header may name beside loopback and the address that is listened on; "*": any
   std::vector<std::string> origins = {};  // of pages elsewhere that may call: "https://example.org"; "*": any
-  int requests_per_minute = 0;       // of one client; 0: no limit
+  int requests_per_minute = 0;            // of one client; 0: no limit
 };
 
 class Access {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "server/request_json.h"
 #include "server/job_group.h"
 
 namespace puna {

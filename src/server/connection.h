@@ -139,9 +139,8 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     void write(std::string part) override {
       if (part.empty()) return;  // an empty chunk would end the answer
       ticket_->backlog += part.size();
-      asio::post(connection_->hub_.io, [c = connection_, t = ticket_, p = std::move(part)] {
-        c->holds(t) ? c->write(p) : void(t->backlog = 0);
-      });
+      asio::post(connection_->hub_.io,
+                 [c = connection_, t = ticket_, p = std::move(part)] { c->holds(t) ? c->write(p) : void(t->backlog = 0); });
     }
     void end() override {
       asio::post(connection_->hub_.io, [c = connection_, t = ticket_] {

@@ -15,10 +15,10 @@
 namespace puna {
 
 struct ListenerOptions {
-  std::string host = "127.0.0.1";  // an address or a name; where `unix_path` is given, neither it nor the port is used
-  int port = 8080;                 // 0: any that is free
-  std::string unix_path = {};           // the socket's file, made with mode 0600
-  std::string certificate = {}, key = {};    // PEM files: TLS. Both or none
+  std::string host = "127.0.0.1";          // an address or a name; where `unix_path` is given, neither it nor the port is used
+  int port = 8080;                         // 0: any that is free
+  std::string unix_path = {};              // the socket's file, made with mode 0600
+  std::string certificate = {}, key = {};  // PEM files: TLS. Both or none
   std::size_t most_connections = 8192;
   std::size_t most_header_bytes = 16 << 10;
   std::size_t most_body_bytes = 16 << 20;

@@ -51,7 +51,8 @@ std::shared_ptr<ModelRegistry::Entry> ModelRegistry::entry(std::string_view name
   const auto has_adapter = [](const Entry& entry, std::string_view spelling) {
     const std::string_view id = entry.source.id;
     if (!spelling.starts_with(id) || spelling.size() < id.size() + 2 || spelling[id.size()] != ':') return false;
-    return std::ranges::find(entry.source.adapters, spelling.substr(id.size() + 1), &AdapterSource::name) != entry.source.adapters.end();
+    return std::ranges::find(entry.source.adapters, spelling.substr(id.size() + 1), &AdapterSource::name) !=
+           entry.source.adapters.end();
   };
   for (const std::string_view spelling : {name, name.ends_with(kLatest) ? name.substr(0, name.size() - kLatest.size()) : name}) {
     for (const auto& entry : entries_) {

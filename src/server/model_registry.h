@@ -34,7 +34,7 @@ struct ModelSource {
   std::vector<AdapterSource> adapters = {};
   // Who proposes tokens of its answers, made when it is loaded; empty: nobody. Throws for a draft of another vocabulary.
   std::function<std::function<void(GenerateOptions&)>(const Checkpoint&)> drafts = {};
-  bool copied = false;       // a second name, which may be taken away alone
+  bool copied = false;  // a second name, which may be taken away alone
 };
 
 struct RegistryOptions {
@@ -58,8 +58,9 @@ class ModelRegistry {
   ModelRegistry(const ModelRegistry&) = delete;
   ModelRegistry& operator=(const ModelRegistry&) = delete;
 
-  // The model of that name (behind a colon, one of its adapters may be named), loaded now where it is not; the first one for an empty name. Throws ApiError: 404 for a name that is
-  // not there, 503 where it does not fit beside those that are busy, 500 where its files cannot be read.
+  // The model of that name (behind a colon, one of its adapters may be named), loaded now where it is not; the first one for an
+  // empty name. Throws ApiError: 404 for a name that is not there, 503 where it does not fit beside those that are busy, 500 where
+  // its files cannot be read.
   std::shared_ptr<ServedModel> get(std::string_view name);
   std::vector<Listed> list() const;
   // The name as the registry has it ("x:latest" is x), or empty.

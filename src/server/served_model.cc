@@ -49,7 +49,9 @@ std::shared_ptr<const AdapterSet> ServedModel::adapters_of(std::string_view name
   return found == adapters_.end() ? nullptr : *found;
 }
 
-std::string ServedModel::name_with(const AdapterSet* adapters) const { return adapters == nullptr ? id_ : id_ + ":" + adapters->name; }
+std::string ServedModel::name_with(const AdapterSet* adapters) const {
+  return adapters == nullptr ? id_ : id_ + ":" + adapters->name;
+}
 
 std::chrono::steady_clock::time_point ServedModel::last_used() const {
   return std::chrono::steady_clock::time_point(std::chrono::steady_clock::duration(last_used_));

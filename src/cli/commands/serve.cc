@@ -216,8 +216,9 @@ VerbAction declare_serve(Command& command) {
       .flag("--max-in-flight", "N", &flags->most_in_flight,
             "requests taken at once; the next is told to come again (default: 4 for each of --parallel, and 64)")
       .range = {0, 1'000'000};
-  command.flag("--adapter", "NAME=FOLDER", &flags->adapters,
-               "LoRA adapters for requests to the model \"MODEL:NAME\"; of another than the first: MODEL:NAME=FOLDER; may be repeated");
+  command.flag(
+      "--adapter", "NAME=FOLDER", &flags->adapters,
+      "LoRA adapters for requests to the model \"MODEL:NAME\"; of another than the first: MODEL:NAME=FOLDER; may be repeated");
   add_draft_flags(command, flags->draft);
   command.flag("--memory", "MB", &flags->memory_megabytes, "of all loaded models together (default: what the machine leaves)")
       .range = {0, std::int64_t{1} << 30};

@@ -70,11 +70,13 @@ void embeddings(Services& services, Asked exchange) {
   std::vector<EmbeddingRequest> requests;
   std::size_t tokens = 0;
   for (const Json& text : texts) {
-    requests.push_back({.tokens = written_tokens(text, "input", model->checkpoint().need_tokenizer()), .pooling = pooling, .adapters = adapters});
+    requests.push_back(
+        {.tokens = written_tokens(text, "input", model->checkpoint().need_tokenizer()), .pooling = pooling, .adapters = adapters});
     tokens += requests.back().tokens.size();
   }
   embed(exchange, model, "input", std::move(requests),
-        [exchange, id = model->name_with(adapters.get()), tokens, as_text = format == "base64"](const std::vector<std::vector<float>>& states) {
+        [exchange, id = model->name_with(adapters.get()), tokens,
+         as_text = format == "base64"](const std::vector<std::vector<float>>& states) {
           Json data = Json::array();
           for (const std::vector<float>& state : states)
             data.push_back(

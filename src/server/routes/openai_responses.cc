@@ -191,9 +191,10 @@ void responses(Services& services, Asked exchange) {
   request.param = "input";
   prepare_chat(chat, read_messages(chat), request);
 
-  const auto writer =
-      std::make_shared<ItemWriter>(exchange, request.model, begun_response(body, request.model->name_with(request.options.adapters.get()), request.options.sampler),
-                                   field_or(body, "stream", false), logprobs);
+  const auto writer = std::make_shared<ItemWriter>(
+      exchange, request.model,
+      begun_response(body, request.model->name_with(request.options.adapters.get()), request.options.sampler),
+      field_or(body, "stream", false), logprobs);
   ask(services, exchange, std::move(request),
       {.begin = [writer] { writer->begin(); },
        .text = [writer](int, std::string_view text, std::span<const SampledToken> tokens) { writer->text(text, tokens); },

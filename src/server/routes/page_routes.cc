@@ -90,8 +90,7 @@ constexpr std::array<FieldRule, 6> kVoteFields = {{{"prompt", FieldKind::kList, 
                                                    {"winner", FieldKind::kText, 1, 8, true}}};
 
 void need_votes(const Services& services) {
-  if (services.votes.empty())
-    throw ApiError(404, "votes_not_kept", "", "this server keeps no votes: start it with --votes FILE");
+  if (services.votes.empty()) throw ApiError(404, "votes_not_kept", "", "this server keeps no votes: start it with --votes FILE");
 }
 
 }  // namespace
@@ -172,7 +171,9 @@ void add_vote(Services& services, Asked exchange) {
   const std::scoped_lock lock(votes_mutex());
   std::ofstream file(services.votes, std::ios::binary | std::ios::app);
   file << dump_json(body) << '\n' << std::flush;
-  if (!file) throw ApiError(507, "votes_not_written", "", "the vote could not be written: the disk is full, or the file may not be written to");
+  if (!file)
+    throw ApiError(507, "votes_not_written", "",
+                   "the vote could not be written: the disk is full, or the file may not be written to");
   exchange->send_json({{"kept", true}}, 201);
 }
 

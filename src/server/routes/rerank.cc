@@ -81,7 +81,8 @@ void rerank(Services& services, Asked exchange) {
   const std::size_t most = std::min<std::size_t>(documents.size(), field_or(body, "top_n", documents.size()));
   const bool with_texts = field_or(body, "return_documents", false);
   score(exchange, model, "documents", std::move(requests),
-        [exchange, id = model->name_with(adapters.get()), documents, most, with_texts, tokens](const std::vector<std::vector<SampledToken>>& queries) {
+        [exchange, id = model->name_with(adapters.get()), documents, most, with_texts,
+         tokens](const std::vector<std::vector<SampledToken>>& queries) {
           std::vector<double> scores;
           for (const std::vector<SampledToken>& tokens_of_query : queries) scores.push_back(relevance(tokens_of_query));
           Json results = Json::array();
