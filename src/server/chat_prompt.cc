@@ -60,6 +60,21 @@ bool all_strict(const Json& tools) {
   return std::ranges::all_of(tools, [](const Json& tool) { return field_or(tool.at("function"), "strict", true); });
 }
 
+// A word, or {"type": "function", "function": {"name": "f"}} with one of the tools.
+void check_choice(const Json& choice, const Json& tools) {
+  if (choice.is_string()) {
+    if (choice != "none" && choice != "auto" && choice != "required")
+      refuse_field("tool_choice", "\"tool_choice\" is {}, expected none, auto, required or a function by its name",
+                   dump_json(choice).substr(0, 100));
+    return;
+  }
+  const Json* function = given_field(choice, "function");
+  const Json name = function != nullptr && function->is_object() ? function->value("name", Json()) : Json();
+  const bool known = std::ranges::any_of(tools, [&](const Json& tool) { return tool.at("function").at("name") == name; });
+  if (!known)
+    refuse_field("tool_choice", "\"tool_choice\" asks for {}, which is none of the \"tools\"", dump_json(name).substr(0, 100));
+}
+
 }  // namespace
 
 std::vector<Message> read_messages(const Json& body) {
@@ -93,6 +108,7 @@ std::vector<Tool> read_tools(const Json& body) {
       refuse_field(place + ".type", "\"{}.type\" is {}, and only functions can be called here", place, dump_json(tool.at("type")));
     check_fields(tool.at("function"), kFunctionFields, place + ".function.");
   }
+  if (choice != nullptr) check_choice(*choice, *tools);
   if (choice != nullptr && *choice == "none") return {};
   try {
     return tools_from_json(*tools, "tools");

@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 STORIES = os.path.join(os.path.dirname(ROOT), "shared", "data", "stories260K", "stories260K.gguf")
 CHAT = "/v1/chat/completions"
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
-LONG = {"messages": CAPITAL, "max_tokens": 900, "ignore_eos": True, "logit_bias": {"2": 0}, "temperature": 1, "stream": True}
+LONG = {"messages": CAPITAL, "max_tokens": 200, "ignore_eos": True, "temperature": 1, "stream": True}
 
 
 def puna(*arguments, **env):

@@ -182,7 +182,7 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(call["function"]["name"], "date_math")
         self.assertLessEqual({"operation", "date"}, set(json.loads(call["function"]["arguments"])))
         named["function"]["name"] = "nobody"
-        self.assertIn("nobody", self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": named}, param="tools"))
+        self.assertIn("nobody", self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": named}, param="tool_choice"))
         self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": "sometimes"}, param="tool_choice")
         self.refused(CHAT, {"messages": SUM, "tool_choice": "required"}, param="tool_choice")
 
