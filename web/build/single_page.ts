@@ -29,9 +29,7 @@ export function contentSecurityPolicy(script: string, style: string): string {
 
 /** Replaces the tags that load the assets by their text. Functions as replacements: `$` in code means nothing here. */
 export function inlineAssets(html: string, script: string, style: string): string {
-  const bare = html
-    .replace(/\s*<script type="module"[^>]*src=[^>]*><\/script>/, '')
-    .replace(/\s*<link rel="stylesheet"[^>]*>/, '');
+  const bare = html.replace(/\s*<script type="module"[^>]*src=[^>]*><\/script>/, '').replace(/\s*<link rel="stylesheet"[^>]*>/, '');
   if (bare.includes('src="') || bare.includes('rel="stylesheet"')) throw new Error('[page] an asset is still loaded by address');
   return bare
     .replace('</head>', () => `<style>${style}</style></head>`)

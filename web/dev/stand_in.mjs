@@ -12,7 +12,9 @@ export const server = createServer((request, response) => {
   if (answerApi(request, response)) return;
   if (request.url.split('?')[0] !== '/') {
     response.writeHead(404, { 'Content-Type': 'application/json' });
-    response.end(JSON.stringify({ error: { message: `${request.url}: there is nothing`, type: 'invalid_request_error', code: null } }));
+    response.end(
+      JSON.stringify({ error: { message: `${request.url}: there is nothing`, type: 'invalid_request_error', code: null } }),
+    );
     return;
   }
   response.writeHead(200, {

@@ -3,7 +3,13 @@
 import { kRuns, metricsOf, recipeOf, runEntry } from './stand_in_runs.mjs';
 
 const models = [
-  { id: 'nano', object: 'model', created: 1, owned_by: 'puna', puna: { state: 'loaded', context: 1024, parameters: 4600000, format: 'Q8_0' } },
+  {
+    id: 'nano',
+    object: 'model',
+    created: 1,
+    owned_by: 'puna',
+    puna: { state: 'loaded', context: 1024, parameters: 4600000, format: 'Q8_0' },
+  },
   { id: 'llama-3.2-1b', object: 'model', created: 1, owned_by: 'puna', puna: { state: 'available', bytes: 807694464 } },
 ];
 const votes = [];
@@ -64,8 +70,13 @@ async function streamAnswer(response, asked, isGone) {
     choices: [],
     usage: { prompt_tokens: prompt, completion_tokens: pieces.length, total_tokens: prompt + pieces.length },
     timings: {
-      prompt_n: prompt, cache_n: 0, prompt_ms: 12, predicted_n: pieces.length, predicted_ms: seconds * 1000,
-      prompt_per_second: prompt / 0.012, predicted_per_second: pieces.length / seconds,
+      prompt_n: prompt,
+      cache_n: 0,
+      prompt_ms: 12,
+      predicted_n: pieces.length,
+      predicted_ms: seconds * 1000,
+      prompt_per_second: prompt / 0.012,
+      predicted_per_second: pieces.length / seconds,
     },
   });
   response.end('data: [DONE]\n\n');

@@ -70,7 +70,13 @@ export function App() {
         {t('skip')}
       </a>
       <div class="frame">
-        {isNarrow.value ? <TopBar /> : <aside class="side" aria-label={t('side.label')}>{<SideBar />}</aside>}
+        {isNarrow.value ? (
+          <TopBar />
+        ) : (
+          <aside class="side" aria-label={t('side.label')}>
+            {<SideBar />}
+          </aside>
+        )}
         <main id="main" tabIndex={-1}>
           {view === 'chat' && <ChatView />}
           {view === 'compare' && <CompareView />}

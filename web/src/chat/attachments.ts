@@ -13,7 +13,8 @@ export type Refusal = { reason: 'binary' | 'large' | 'many' | 'empty'; name: str
 
 /** UTF-8, or UTF-16 with its mark; undefined for anything else. Control characters that no text has count as binary. */
 export function decodeText(bytes: Uint8Array): string | undefined {
-  const encoding = bytes[0] === 0xff && bytes[1] === 0xfe ? 'utf-16le' : bytes[0] === 0xfe && bytes[1] === 0xff ? 'utf-16be' : 'utf-8';
+  const encoding =
+    bytes[0] === 0xff && bytes[1] === 0xfe ? 'utf-16le' : bytes[0] === 0xfe && bytes[1] === 0xff ? 'utf-16be' : 'utf-8';
   try {
     const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
     return /[\0-\x08\x0e-\x1a\x1c-\x1f]/.test(text) ? undefined : text.replace(/\r\n?/g, '\n');

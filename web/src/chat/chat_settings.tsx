@@ -71,7 +71,8 @@ function NumberInput({ field: { name, min, max, step }, value, onChange }: Numbe
   const [typed, setTyped] = useState<string>();
   const text = typed ?? value?.toString() ?? '';
   const number = Number(text);
-  const wrong = text.trim() !== '' && (!Number.isFinite(number) || number < min || number > max || (step === 1 && number % 1 !== 0));
+  const wrong =
+    text.trim() !== '' && (!Number.isFinite(number) || number < min || number > max || (step === 1 && number % 1 !== 0));
   const take = (source: string) => {
     setTyped(source);
     const next = Number(source);

@@ -98,7 +98,7 @@ export const siblings = (chat: Conversation, parent: string): Message[] => child
 export function shownPath(chat: Conversation): Message[] {
   const children = childrenOf(chat);
   const path: Message[] = [];
-  for (let parent = kRoot; ; ) {
+  for (let parent = kRoot; ;) {
     const family = children.get(parent);
     if (!family) return path;
     const chosen = family.find(({ id }) => id === chat.selected[parent]) ?? family.at(-1)!;

@@ -62,7 +62,8 @@ function conversation(value: unknown): Conversation | undefined {
   for (const { id } of Object.values(messages)) if (!reachesRoot(messages, id)) delete messages[id];
   const selected: Record<string, string> = {};
   if (isObject(value.selected))
-    for (const [parent, id] of Object.entries(value.selected)) if (messages[text(id)]?.parent === parent) selected[parent] = text(id);
+    for (const [parent, id] of Object.entries(value.selected))
+      if (messages[text(id)]?.parent === parent) selected[parent] = text(id);
   return {
     id: newId(),
     title: text(value.title),

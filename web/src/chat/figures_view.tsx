@@ -37,7 +37,16 @@ function ContextBar({ used, total }: { used: number; total?: number }) {
   const words = t('figures.context', { used: formatNumber(used), total: formatNumber(total) });
   return (
     <span class="context">
-      <meter class="context-bar" min={0} max={total} low={total * 0.75} high={total * 0.9} optimum={0} value={used} aria-label={words} />
+      <meter
+        class="context-bar"
+        min={0}
+        max={total}
+        low={total * 0.75}
+        high={total * 0.9}
+        optimum={0}
+        value={used}
+        aria-label={words}
+      />
       {words}
     </span>
   );

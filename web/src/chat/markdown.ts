@@ -6,8 +6,7 @@ import { Marked, type Token, type Tokens } from 'marked';
 import { t } from '../text/language';
 import { highlighted } from './highlight';
 
-export const escaped = (text: string) =>
-  text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+export const escaped = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 
 const safeAddress = (address: string) => /^(https?:\/\/|mailto:)/i.test(address.trim());
 

@@ -63,7 +63,14 @@ export function MessageList({ chat, path, editing, onEdit }: MessageListProps) {
           </button>
         )}
         {path.slice(first).map((message) => (
-          <MessageView key={message.id} chat={chat} message={message} path={path} editing={editing === message.id} onEdit={onEdit} />
+          <MessageView
+            key={message.id}
+            chat={chat}
+            message={message}
+            path={path}
+            editing={editing === message.id}
+            onEdit={onEdit}
+          />
         ))}
       </div>
     </div>

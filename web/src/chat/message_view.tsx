@@ -76,7 +76,12 @@ const Reasoning = ({ text, open = false }: { text: string; open?: boolean }) => 
 
 function Body({ chat, message, path }: Pick<MessageProps, 'chat' | 'message' | 'path'>) {
   const { role, text, attachments, reasoning, toolCalls, failure, figures, finish } = message;
-  if (role === 'tool') return <pre class="tool-result" tabIndex={0}>{text}</pre>;
+  if (role === 'tool')
+    return (
+      <pre class="tool-result" tabIndex={0}>
+        {text}
+      </pre>
+    );
   if (role === 'user')
     return (
       <>

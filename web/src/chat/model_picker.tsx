@@ -8,12 +8,16 @@ const order = { loaded: 0, loading: 1, available: 2 } as const;
 const stateOf = ({ puna }: ModelEntry) => puna?.state ?? 'available';
 
 const sizeInWords = (bytes: number) =>
-  bytes >= 1e9 ? `${formatNumber(bytes / 1e9, { maximumFractionDigits: 1 })} GB` : `${formatNumber(bytes / 1e6, { maximumFractionDigits: 1 })} MB`;
+  bytes >= 1e9
+    ? `${formatNumber(bytes / 1e9, { maximumFractionDigits: 1 })} GB`
+    : `${formatNumber(bytes / 1e6, { maximumFractionDigits: 1 })} MB`;
 
 function describe(model: ModelEntry): string {
   const { parameters, format, context, bytes } = model.puna ?? {};
   const size = parameters ? formatNumber(parameters, { notation: 'compact', maximumSignificantDigits: 3 }) : '';
-  const facts = [size, format, bytes && sizeInWords(bytes), context && t('model.context', { count: formatNumber(context) })].filter(Boolean).join(' · ');
+  const facts = [size, format, bytes && sizeInWords(bytes), context && t('model.context', { count: formatNumber(context) })]
+    .filter(Boolean)
+    .join(' · ');
   const state = stateOf(model);
   return `${state === 'loaded' ? '● ' : '○ '}${model.id}${facts ? ` — ${facts}` : ''} (${t(`model.${state}`)})`;
 }

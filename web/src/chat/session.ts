@@ -134,7 +134,11 @@ interface Following {
   gathered: Answer;
 }
 
-async function follow(id: string, chat: tree.Conversation, { parent, model, live, gathered }: Following): Promise<Partial<tree.Message>> {
+async function follow(
+  id: string,
+  chat: tree.Conversation,
+  { parent, model, live, gathered }: Following,
+): Promise<Partial<tree.Message>> {
   const speaker = new StreamAnnouncer();
   let saved = performance.now();
   let timer = 0;

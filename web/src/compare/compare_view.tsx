@@ -37,7 +37,9 @@ function ask() {
 export function CompareView() {
   useEffect(() => {
     void readVotes();
-    return offerShortcuts(kChoices.map(({ winner: choice, key }) => ({ keys: key, text: `compare.${choice}`, act: () => void vote(choice) })));
+    return offerShortcuts(
+      kChoices.map(({ winner: choice, key }) => ({ keys: key, text: `compare.${choice}`, act: () => void vote(choice) })),
+    );
   }, []);
   return (
     <div class="view compare">
@@ -99,7 +101,13 @@ function Ask() {
           {writing ? (
             <IconButton icon="stop" class="send" label={t('action.stop')} onClick={() => round.value?.stop.abort()} />
           ) : (
-            <IconButton icon="send" class="send" label={t('compare.go')} onClick={ask} disabled={!question.value.trim() || !firstModel()} />
+            <IconButton
+              icon="send"
+              class="send"
+              label={t('compare.go')}
+              onClick={ask}
+              disabled={!question.value.trim() || !firstModel()}
+            />
           )}
         </div>
       </div>

@@ -24,7 +24,13 @@ export function voteOf(prompt: WireMessage[], a: Contestant, b: Contestant, winn
 export function jsonLines(votes: Vote[]): string {
   return votes
     .filter(({ winner }) => winner === 'a' || winner === 'b')
-    .map(({ prompt, chosen, rejected, chosen_model, rejected_model }): PreferencePair => ({ prompt, chosen, rejected, chosen_model, rejected_model }))
+    .map(({ prompt, chosen, rejected, chosen_model, rejected_model }): PreferencePair => ({
+      prompt,
+      chosen,
+      rejected,
+      chosen_model,
+      rejected_model,
+    }))
     .map((pair) => JSON.stringify(pair) + '\n')
     .join('');
 }

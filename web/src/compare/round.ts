@@ -71,12 +71,20 @@ async function write({ prompt, stop }: Round, side: Side) {
     side.answer.value = { ...gathered };
   };
   try {
-    await streamChat({ model: side.model, messages: prompt }, gathered, stop.signal, () => (timer ||= window.setTimeout(show, kRenderMs)));
+    await streamChat(
+      { model: side.model, messages: prompt },
+      gathered,
+      stop.signal,
+      () => (timer ||= window.setTimeout(show, kRenderMs)),
+    );
     side.state.value = 'done';
   } catch (cause) {
     // Stopped by the person: what there is can be judged.
     const said = gathered.text !== '' && stop.signal.aborted;
-    if (!said) side.failure.value = stop.signal.aborted ? { ...failureOf(new ApiError(t('finish.stopped'), 0, 'stopped')) } : failureOf(cause);
+    if (!said)
+      side.failure.value = stop.signal.aborted
+        ? { ...failureOf(new ApiError(t('finish.stopped'), 0, 'stopped')) }
+        : failureOf(cause);
     side.state.value = said ? 'done' : 'failed';
   }
   clearTimeout(timer);

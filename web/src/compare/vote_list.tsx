@@ -36,7 +36,11 @@ export function VoteList() {
             {latest.map(({ prompt, winner, chosen_model, rejected_model }, index) => (
               <tr key={kept.length - index}>
                 <td class="prompt">{String(prompt?.at(-1)?.content ?? '')}</td>
-                <td>{winner === 'a' || winner === 'b' ? t('votes.won', { model: chosen_model }) : t(winner === 'tie' ? 'compare.tie' : 'compare.bad')}</td>
+                <td>
+                  {winner === 'a' || winner === 'b'
+                    ? t('votes.won', { model: chosen_model })
+                    : t(winner === 'tie' ? 'compare.tie' : 'compare.bad')}
+                </td>
                 <td>{`${chosen_model} · ${rejected_model}`}</td>
               </tr>
             ))}

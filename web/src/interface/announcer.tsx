@@ -13,7 +13,14 @@ export function wholeSentences(text: string, from: number): { say: string; end: 
   const ends = [...fresh.matchAll(/[.!?。!?]["')”]?\s|[。!?]|\n/g)];
   const last = ends.at(-1);
   const end = last ? from + last.index + last[0].length : from;
-  return { say: text.slice(from, end).replace(/[*_`#>|]/g, '').replace(/\s+/g, ' ').trim(), end };
+  return {
+    say: text
+      .slice(from, end)
+      .replace(/[*_`#>|]/g, '')
+      .replace(/\s+/g, ' ')
+      .trim(),
+    end,
+  };
 }
 
 /** Speaks a growing text; `finish` says the rest. */

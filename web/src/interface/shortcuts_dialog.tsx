@@ -31,7 +31,11 @@ export function ShortcutsDialog({ onClose }: { onClose: () => void }) {
         ))}
       </dl>
       <label class="check">
-        <input type="checkbox" checked={singleKeys.value} onChange={({ currentTarget }) => (singleKeys.value = currentTarget.checked)} />
+        <input
+          type="checkbox"
+          checked={singleKeys.value}
+          onChange={({ currentTarget }) => (singleKeys.value = currentTarget.checked)}
+        />
         {t('shortcuts.single')}
       </label>
     </Dialog>

@@ -18,7 +18,12 @@ export const chosenLanguage = signal<LanguageCode | ''>(saved === 'en' || saved 
 
 export const language = computed<LanguageCode>(() => {
   if (chosenLanguage.value) return chosenLanguage.value;
-  return navigator.languages.find((code) => /^(en|zh)\b/i.test(code))?.slice(0, 2).toLowerCase() === 'zh' ? 'zh' : 'en';
+  return navigator.languages
+    .find((code) => /^(en|zh)\b/i.test(code))
+    ?.slice(0, 2)
+    .toLowerCase() === 'zh'
+    ? 'zh'
+    : 'en';
 });
 
 export function chooseLanguage(code: LanguageCode | '') {
@@ -39,4 +44,6 @@ export const formatNumber = (value: number, options: Intl.NumberFormatOptions = 
 
 /** Figures of training reach from 1e-7 to 1e6: four digits that count. */
 export const formatFigure = (value: number) =>
-  value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(2) : formatNumber(value, { maximumSignificantDigits: 4, maximumFractionDigits: undefined });
+  value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)
+    ? value.toExponential(2)
+    : formatNumber(value, { maximumSignificantDigits: 4, maximumFractionDigits: undefined });

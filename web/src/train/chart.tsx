@@ -26,7 +26,12 @@ interface ChartProps {
 
 const variable = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function optionsFor(lines: ChartLine[], logarithmic: boolean, width: number, onCursor: (index: number | null) => void): uPlot.Options {
+function optionsFor(
+  lines: ChartLine[],
+  logarithmic: boolean,
+  width: number,
+  onCursor: (index: number | null) => void,
+): uPlot.Options {
   const axis = {
     stroke: variable('--ink-soft'),
     grid: { stroke: variable('--line'), width: 1 },
@@ -64,10 +69,13 @@ export function Chart({ title, lines, logarithmic }: ChartProps) {
   const [index, setIndex] = useState<number | null>(null);
   const data = useMemo(() => {
     const [steps, ...columns] = overOneAxis(lines.map(({ line }) => thinned(line, kPoints)));
-    const drawn = logarithmic ? columns.map((column) => column.map((value) => (value !== null && value > 0 ? value : null))) : columns;
+    const drawn = logarithmic
+      ? columns.map((column) => column.map((value) => (value !== null && value > 0 ? value : null)))
+      : columns;
     return [steps, ...drawn] as uPlot.AlignedData;
   }, [lines, logarithmic]);
-  const shape = lines.map(({ label, colour, dashed }) => `${label}:${colour}:${dashed}`).join() + logarithmic + isDark() + language.value;
+  const shape =
+    lines.map(({ label, colour, dashed }) => `${label}:${colour}:${dashed}`).join() + logarithmic + isDark() + language.value;
 
   useEffect(() => {
     const element = place.current!;
@@ -90,7 +98,10 @@ export function Chart({ title, lines, logarithmic }: ChartProps) {
     event.preventDefault();
     const by = step * (event.shiftKey ? Math.max(1, Math.round(count / 20)) : 1);
     const next = Math.min(count - 1, Math.max(0, (index ?? (step > 0 ? -1 : count)) + by));
-    const value = data.slice(1).map((column) => column[next]).find((found) => typeof found === 'number');
+    const value = data
+      .slice(1)
+      .map((column) => column[next])
+      .find((found) => typeof found === 'number');
     made.setCursor({ left: made.valToPos(data[0][next]!, 'x'), top: made.valToPos(value ?? 0, 'y') });
     announce(inWords(readingAt(data, lines, next)));
   };

@@ -14,7 +14,6 @@ import { RunList } from './run_list';
 import { colourOf, followRuns, metricsOf, pollRuns, runs, runsError, shownRuns } from './run_state';
 import { RunTable } from './run_table';
 
-
 export function TrainView() {
   const { id } = route.value;
   useEffect(() => {
@@ -77,7 +76,9 @@ function Curves({ names }: { names: string[] }) {
   const [more, setMore] = useState<string[]>([]);
   const metrics = metricsOf.value;
   const chosen = useMemo(() => names.map((name): [string, RunMetrics] => [name, metrics.get(name)!]), [names.join('\n'), metrics]);
-  const others = [...new Set(chosen.flatMap(([, { train }]) => figuresOf(train)))].filter((figure) => !kMainFigures.includes(figure));
+  const others = [...new Set(chosen.flatMap(([, { train }]) => figuresOf(train)))].filter(
+    (figure) => !kMainFigures.includes(figure),
+  );
   return (
     <section aria-label={t('train.curves')}>
       <div class="curve-tools">

@@ -58,7 +58,9 @@ const kWords = {
   'zh-CN': { settings: '此对话的设置', preferences: '设置', search: '搜索', sheet: '键盘快捷键' },
 };
 
-const kCases = (['light', 'dark'] as const).flatMap((theme) => (['en', 'zh-CN'] as const).map((locale) => [theme, locale] as const));
+const kCases = (['light', 'dark'] as const).flatMap((theme) =>
+  (['en', 'zh-CN'] as const).map((locale) => [theme, locale] as const),
+);
 
 test.each(kCases)('axe: chat and dialogs, %s, %s', async (colorScheme, locale) => {
   const page = await openPage('', { colorScheme, locale });
@@ -164,7 +166,11 @@ test('a screen reader hears the answer in few, whole pieces', async () => {
     const heard: string[] = [];
     Object.assign(window, { heard });
     const region = document.querySelector('[role="status"].sr-only')!;
-    new MutationObserver(() => heard.push(region.textContent ?? '')).observe(region, { childList: true, characterData: true, subtree: true });
+    new MutationObserver(() => heard.push(region.textContent ?? '')).observe(region, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
   });
   await answerWith(page, () => textEvents('The **first** sentence. '.repeat(50)));
   await ask(page, 'Go');
@@ -202,7 +208,16 @@ test.each([360, 390, 768])('nothing runs over the edge at %i pixels', async (wid
   const page = await openPage('', { viewport: { width, height: 740 }, hasTouch: true });
   await answerWith(page, () => textEvents(`${kRich}\n\n${'long'.repeat(100)}\n\n\`${'x'.repeat(200)}\``));
   await ask(page, 'word'.repeat(60));
-  const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth + [...document.querySelectorAll('.messages, .scroll')].reduce((sum, element) => sum + Math.max(0, element.scrollWidth - element.clientWidth), 0));
+  const overflow = () =>
+    page.evaluate(
+      () =>
+        document.documentElement.scrollWidth -
+        innerWidth +
+        [...document.querySelectorAll('.messages, .scroll')].reduce(
+          (sum, element) => sum + Math.max(0, element.scrollWidth - element.clientWidth),
+          0,
+        ),
+    );
   expect(await overflow()).toBe(0);
   await button(page, 'Open the side bar').click();
   await page.getByRole('link', { name: 'Train' }).click();
@@ -224,10 +239,19 @@ test('a chat of 5,000 messages opens quickly and shows earlier messages when ask
   const page = await openPage();
   const messages: Record<string, object> = {};
   for (let i = 0; i < 5000; ++i)
-    messages[`m${i}`] = { role: i % 2 ? 'assistant' : 'user', parent: i ? `m${i - 1}` : '', text: i % 2 ? kRich : `Question ${i}`, created: i + 1 };
+    messages[`m${i}`] = {
+      role: i % 2 ? 'assistant' : 'user',
+      parent: i ? `m${i - 1}` : '',
+      text: i % 2 ? kRich : `Question ${i}`,
+      created: i + 1,
+    };
   await button(page, 'Settings').click();
   const [chooser] = await Promise.all([page.waitForEvent('filechooser'), button(page, 'Import').click()]);
-  await chooser.setFiles({ name: 'long.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify({ format: 'puna-conversations', version: 1, conversations: [{ title: 'Long', messages }] })) });
+  await chooser.setFiles({
+    name: 'long.json',
+    mimeType: 'application/json',
+    buffer: Buffer.from(JSON.stringify({ format: 'puna-conversations', version: 1, conversations: [{ title: 'Long', messages }] })),
+  });
   await page.getByText('Imported: 1').first().waitFor();
   await page.keyboard.press('Escape');
   const begun = Date.now();

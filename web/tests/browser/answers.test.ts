@@ -26,7 +26,12 @@ test('Markdown: tables, coloured code with a copy button, safe links, images as 
   await answerWith(page, () => textEvents(kMarkdown));
   await ask(page, 'Go');
   expect(await answers(page).locator('td').allInnerTexts()).toEqual(['1', '2']);
-  expect(await answers(page).locator('td').nth(1).evaluate((cell) => getComputedStyle(cell).textAlign)).toBe('right');
+  expect(
+    await answers(page)
+      .locator('td')
+      .nth(1)
+      .evaluate((cell) => getComputedStyle(cell).textAlign),
+  ).toBe('right');
   expect(await answers(page).locator('.hljs-keyword').allInnerTexts()).toEqual(['def', 'return']);
   const link = answers(page).getByRole('link', { name: 'link' });
   expect(await link.getAttribute('rel')).toContain('noopener');
@@ -49,33 +54,40 @@ test('figures come from the server', async () => {
 /** Streams that never end: made in the page, since a canned body is always whole. A full stop comes each 100 ms. */
 async function answerWithoutEnd(page: Page, begin: string) {
   const [first, dot] = [begin, '.'].map((content) => events({ choices: [{ delta: { content } }] }));
-  await page.evaluate(([first, dot]) => {
-    const real = window.fetch;
-    window.fetch = (input, options) => {
-      if (!String(input).endsWith('/v1/chat/completions')) return real(input, options);
-      const stream = new ReadableStream({
-        start(controller) {
-          const put = (text: string) => controller.enqueue(new TextEncoder().encode(text));
-          put(first!);
-          const timer = setInterval(() => put(dot!), 100);
-          options?.signal?.addEventListener('abort', () => {
-            clearInterval(timer);
-            controller.error(new DOMException('stopped', 'AbortError'));
-          });
-        },
-      });
-      return Promise.resolve(new Response(stream, { headers: { 'Content-Type': 'text/event-stream' } }));
-    };
-  }, [first, dot]);
+  await page.evaluate(
+    ([first, dot]) => {
+      const real = window.fetch;
+      window.fetch = (input, options) => {
+        if (!String(input).endsWith('/v1/chat/completions')) return real(input, options);
+        const stream = new ReadableStream({
+          start(controller) {
+            const put = (text: string) => controller.enqueue(new TextEncoder().encode(text));
+            put(first!);
+            const timer = setInterval(() => put(dot!), 100);
+            options?.signal?.addEventListener('abort', () => {
+              clearInterval(timer);
+              controller.error(new DOMException('stopped', 'AbortError'));
+            });
+          },
+        });
+        return Promise.resolve(new Response(stream, { headers: { 'Content-Type': 'text/event-stream' } }));
+      };
+    },
+    [first, dot],
+  );
 }
 
 test('an answer that the closing of the page interrupts is kept', async () => {
   const page = await openPage();
   await answerWithoutEnd(page, 'Half an answ');
   await send(page, 'Go');
-  await answers(page).getByText(/Half an answ\.{30}/).waitFor();
+  await answers(page)
+    .getByText(/Half an answ\.{30}/)
+    .waitFor();
   await page.reload();
-  await answers(page).getByText(/Half an answ\.{10}/).waitFor();
+  await answers(page)
+    .getByText(/Half an answ\.{10}/)
+    .waitFor();
   await page.locator('.figures', { hasText: 'interrupted' }).waitFor();
 });
 
@@ -128,7 +140,9 @@ test('401 asks for the key, keeps it for the tab, and goes on', async () => {
   page.on('request', (request) => {
     if (request.url().endsWith('/v1/chat/completions')) headers.push(request.headers().authorization ?? null);
   });
-  await answerWith(page, (_, count) => (count === 1 ? refusal(401, 'A key is wanted.', 'invalid_api_key') : textEvents('Welcome.')));
+  await answerWith(page, (_, count) =>
+    count === 1 ? refusal(401, 'A key is wanted.', 'invalid_api_key') : textEvents('Welcome.'),
+  );
   await send(page, 'Go');
   await page.getByRole('dialog', { name: 'API key' }).waitFor();
   await page.getByRole('textbox', { name: 'API key' }).fill('secret');
@@ -164,7 +178,9 @@ test('429 says to wait, counts down, and tries again', async () => {
 
 test('a connection that breaks leaves the partial answer and a way to go on', async () => {
   const page = await openPage();
-  await answerWith(page, (_, count) => (count === 1 ? events({ choices: [{ delta: { content: 'The first half' } }] }) : textEvents('Whole.')));
+  await answerWith(page, (_, count) =>
+    count === 1 ? events({ choices: [{ delta: { content: 'The first half' } }] }) : textEvents('Whole.'),
+  );
   await send(page, 'Go');
   await page.getByText('The connection broke').waitFor();
   expect(await answers(page).locator('.markdown').innerText()).toBe('The first half');
@@ -176,7 +192,15 @@ test('a connection that breaks leaves the partial answer and a way to go on', as
 });
 
 test.each([
-  ['an error in mid-stream', events({ choices: [{ delta: { content: 'Begun' } }] }, { error: { message: 'Out of memory.', type: 'server_error', code: null } }), /Out of memory\./, /log says more/],
+  [
+    'an error in mid-stream',
+    events(
+      { choices: [{ delta: { content: 'Begun' } }] },
+      { error: { message: 'Out of memory.', type: 'server_error', code: null } },
+    ),
+    /Out of memory\./,
+    /log says more/,
+  ],
   ['a full context', refusal(400, 'Too long.', 'context_length_exceeded'), /400 · Too long\./, /no longer fits/],
   ['an unknown model', refusal(404, 'No such model.', 'model_not_found'), /404 · No such model\./, /Choose another model/],
   ['a wrong request', refusal(400, 'stop: too many.', null), /400 · stop: too many\./, /did not accept/],

@@ -9,7 +9,11 @@ export interface Request {
   [field: string]: unknown;
 }
 
-const chunk = (delta: object, finish_reason: string | null = null) => ({ id: 'c', object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] });
+const chunk = (delta: object, finish_reason: string | null = null) => ({
+  id: 'c',
+  object: 'chat.completion.chunk',
+  choices: [{ index: 0, delta, finish_reason }],
+});
 
 export const events = (...chunks: object[]) => chunks.map((entry) => `data: ${JSON.stringify(entry)}\n\n`).join('');
 export const kDone = 'data: [DONE]\n\n';

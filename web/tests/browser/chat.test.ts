@@ -144,7 +144,14 @@ test('system prompt and sampling of the chat go with the request, and stay with 
   await button(page, 'Settings of this chat').click();
   await page.getByLabel('System prompt').fill('Answer in one word.');
   expect(await page.getByLabel('Temperature').getAttribute('placeholder')).toMatch(/default [\d.]+/);
-  for (const [label, value] of [['Temperature', '0.5'], ['Top-p', '0.9'], ['Top-k', '7'], ['Min-p', '0.05'], ['Max tokens', '12'], ['Seed', '3']])
+  for (const [label, value] of [
+    ['Temperature', '0.5'],
+    ['Top-p', '0.9'],
+    ['Top-k', '7'],
+    ['Min-p', '0.05'],
+    ['Max tokens', '12'],
+    ['Seed', '3'],
+  ])
     await page.getByLabel(label!, { exact: true }).fill(value!);
   await page.getByLabel('Stop at').fill('###\nEND');
   await page.getByLabel('Temperature').fill('9');
@@ -153,7 +160,10 @@ test('system prompt and sampling of the chat go with the request, and stay with 
   await page.keyboard.press('Escape');
   const [request] = await Promise.all([page.waitForRequest('**/v1/chat/completions'), send(page, 'Hi')]);
   expect(request.postDataJSON()).toMatchObject({
-    messages: [{ role: 'system', content: 'Answer in one word.' }, { role: 'user', content: 'Hi' }],
+    messages: [
+      { role: 'system', content: 'Answer in one word.' },
+      { role: 'user', content: 'Hi' },
+    ],
     temperature: 0.5,
     top_p: 0.9,
     top_k: 7,
@@ -193,7 +203,9 @@ test('text files are attached, by choice and by drop; others are refused with th
   await page.dispatchEvent('.view.chat', 'drop', { dataTransfer: transfer });
   await expect.poll(() => page.locator('.chip').allInnerTexts()).toEqual(['notes.py', 'drop.txt']);
   const [request] = await Promise.all([page.waitForRequest('**/v1/chat/completions'), send(page, 'Read')]);
-  expect(request.postDataJSON().messages.at(-1).content).toBe('Read\n\nnotes.py:\n````py\nprint("```")\n````\n\ndrop.txt:\n```txt\ndropped\n```');
+  expect(request.postDataJSON().messages.at(-1).content).toBe(
+    'Read\n\nnotes.py:\n````py\nprint("```")\n````\n\ndrop.txt:\n```txt\ndropped\n```',
+  );
   await page.locator('.attached summary', { hasText: 'notes.py' }).click();
   await page.locator('.attached pre', { hasText: 'print' }).waitFor();
 });

@@ -21,7 +21,9 @@ interface Watched {
 let watched: Watched[] = [];
 
 async function startStandIn(): Promise<string> {
-  standIn = spawn(process.execPath, [fileURLToPath(new URL('../../dev/stand_in.mjs', import.meta.url))], { stdio: ['ignore', 'pipe', 'inherit'] });
+  standIn = spawn(process.execPath, [fileURLToPath(new URL('../../dev/stand_in.mjs', import.meta.url))], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   for await (const line of createInterface(standIn.stdout!)) return line;
   throw new Error('the stand-in server did not start: run npm run build first');
 }
@@ -67,7 +69,9 @@ export async function openPage(hash = '', options: BrowserContextOptions = {}): 
   await page.exposeFunction('reportViolation', (what: string) => faults.push(`policy: ${what}`));
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sample }) =>
-      (window as unknown as { reportViolation: (what: string) => void }).reportViolation(`${violatedDirective} ${blockedURI} ${sample}`),
+      (window as unknown as { reportViolation: (what: string) => void }).reportViolation(
+        `${violatedDirective} ${blockedURI} ${sample}`,
+      ),
     );
   });
   await page.goto(`${address}/${hash}`);

@@ -15,7 +15,8 @@ async function expectHarmless(page: Page) {
     const elements = document.querySelectorAll('body *');
     for (const element of elements) {
       const { tagName } = element;
-      if (/^(IFRAME|OBJECT|EMBED|FORM|BASE|META|LINK|STYLE|IMG|VIDEO|AUDIO|MATH|TEMPLATE)$/i.test(tagName)) bad.push(element.outerHTML);
+      if (/^(IFRAME|OBJECT|EMBED|FORM|BASE|META|LINK|STYLE|IMG|VIDEO|AUDIO|MATH|TEMPLATE)$/i.test(tagName))
+        bad.push(element.outerHTML);
       if (tagName === 'SCRIPT' && element !== document.body.lastElementChild) bad.push(element.outerHTML);
       if (element.closest('svg') && !element.closest('svg.icon, .brand svg')) bad.push(element.outerHTML);
       for (const { name, value } of element.attributes) {
@@ -71,13 +72,24 @@ test('as stored messages, titles and file names, out of an imported file', async
     system: payload,
     messages: {
       [`u${index}`]: { role: 'user', parent: '', text: payload, attachments: [{ name: payload, text: payload }] },
-      [`a${index}`]: { role: 'assistant', parent: `u${index}`, text: payload, model: payload, finish: payload, toolCalls: [{ id: payload, function: { name: payload, arguments: payload } }] },
+      [`a${index}`]: {
+        role: 'assistant',
+        parent: `u${index}`,
+        text: payload,
+        model: payload,
+        finish: payload,
+        toolCalls: [{ id: payload, function: { name: payload, arguments: payload } }],
+      },
       [`t${index}`]: { role: 'tool', parent: `a${index}`, text: payload, toolCallId: payload },
     },
   }));
   await button(page, 'Settings').click();
   const [chooser] = await Promise.all([page.waitForEvent('filechooser'), button(page, 'Import').click()]);
-  await chooser.setFiles({ name: `${kPayloads[2]}.json`.replaceAll('/', ''), mimeType: 'application/json', buffer: Buffer.from(JSON.stringify({ format: 'puna-conversations', version: 1, conversations })) });
+  await chooser.setFiles({
+    name: `${kPayloads[2]}.json`.replaceAll('/', ''),
+    mimeType: 'application/json',
+    buffer: Buffer.from(JSON.stringify({ format: 'puna-conversations', version: 1, conversations })),
+  });
   await page.getByText(`Imported: ${kPayloads.length}`).first().waitFor();
   await page.keyboard.press('Escape');
   const links = page.getByRole('navigation', { name: 'Conversations' }).getByRole('link');
@@ -96,12 +108,23 @@ test('as stored messages, titles and file names, out of an imported file', async
 
 test('as model names, tool calls, results and errors', async () => {
   const page = await openPage();
-  await answerJson(page, '**/v1/models', () => ({ object: 'list', data: kPayloads.map((id) => ({ id, puna: { state: 'loaded', format: id, context: 10 } })) }));
-  await answerJson(page, '**/puna/props', () => ({ version: kPayloads[0], default_model: kPayloads[2], defaults: { temperature: kPayloads[2] } }));
+  await answerJson(page, '**/v1/models', () => ({
+    object: 'list',
+    data: kPayloads.map((id) => ({ id, puna: { state: 'loaded', format: id, context: 10 } })),
+  }));
+  await answerJson(page, '**/puna/props', () => ({
+    version: kPayloads[0],
+    default_model: kPayloads[2],
+    defaults: { temperature: kPayloads[2] },
+  }));
   await page.reload();
   const all = kPayloads.join(' ');
   await answerWith(page, ({ messages }, count) =>
-    count === 2 ? refusal(400, all, all) : messages.at(-1)!.role === 'tool' ? textEvents('ok') : toolCallEvents(all, JSON.stringify({ all })),
+    count === 2
+      ? refusal(400, all, all)
+      : messages.at(-1)!.role === 'tool'
+        ? textEvents('ok')
+        : toolCallEvents(all, JSON.stringify({ all })),
   );
   await ask(page, 'Go');
   await page.getByLabel('Result', { exact: true }).fill(all);
@@ -117,10 +140,23 @@ test('as model names, tool calls, results and errors', async () => {
 test('as runs, samples, recipes and votes', async () => {
   const page = await openPage();
   const all = kPayloads.join('\n');
-  await answerJson(page, /\/puna\/runs$/, () => ({ runs: kPayloads.map((name) => ({ name, objective: name, state: 'running', step: 1, steps: 2, updated: 1 })) }));
-  await answerJson(page, /\/metrics/, () => ({ rows: [{ step: 1, kind: 'train', loss: 1, [all]: 2 }, { step: 1, kind: 'sample', name: all, text: all }, { step: 1, kind: 'fault', name: all, text: all }], next: 3 }));
+  await answerJson(page, /\/puna\/runs$/, () => ({
+    runs: kPayloads.map((name) => ({ name, objective: name, state: 'running', step: 1, steps: 2, updated: 1 })),
+  }));
+  await answerJson(page, /\/metrics/, () => ({
+    rows: [
+      { step: 1, kind: 'train', loss: 1, [all]: 2 },
+      { step: 1, kind: 'sample', name: all, text: all },
+      { step: 1, kind: 'fault', name: all, text: all },
+    ],
+    next: 3,
+  }));
   await page.route(/\/recipe$/, (route) => route.fulfill({ contentType: 'text/yaml', body: all }));
-  await answerJson(page, '**/puna/votes', () => ({ votes: [{ prompt: [{ role: 'user', content: all }], chosen: [], rejected: [], chosen_model: all, rejected_model: all, winner: 'a' }] }));
+  await answerJson(page, '**/puna/votes', () => ({
+    votes: [
+      { prompt: [{ role: 'user', content: all }], chosen: [], rejected: [], chosen_model: all, rejected_model: all, winner: 'a' },
+    ],
+  }));
   await page.getByRole('link', { name: 'Train' }).click();
   await page.locator('.samples').first().waitFor();
   await page.locator('summary', { hasText: 'Recipe' }).click();

@@ -13,7 +13,17 @@ const kRuns = [
   { name: 'old', objective: 'dpo', state: 'finished', step: 10, steps: 10, updated: 100 },
 ];
 
-const row = (step: number, more = {}) => ({ step, kind: 'train', loss: 3 / step, gradient_norm: 1, learning_rate: 1e-4, tokens_per_second: 5000, tokens: 9, epochs: 0.1, ...more });
+const row = (step: number, more = {}) => ({
+  step,
+  kind: 'train',
+  loss: 3 / step,
+  gradient_norm: 1,
+  learning_rate: 1e-4,
+  tokens_per_second: 5000,
+  tokens: 9,
+  epochs: 0.1,
+  ...more,
+});
 
 /** Two runs; the first has `known()` steps. Returns what was asked of its metrics. */
 async function cannedRuns(page: Page, known: () => number): Promise<number[]> {
@@ -25,7 +35,8 @@ async function cannedRuns(page: Page, known: () => number): Promise<number[]> {
     const isNew = url.pathname.includes('new');
     if (isNew) asked.push(after);
     const rows: object[] = Array.from({ length: isNew ? known() : 10 }, (_, i) => row(i + 1, isNew ? {} : { accuracy: 0.5 }));
-    if (isNew) rows.splice(5, 0, { step: 5, kind: 'held_out', loss: 0.61 }, { step: 5, kind: 'sample', name: 'Once', text: ' upon a time' });
+    if (isNew)
+      rows.splice(5, 0, { step: 5, kind: 'held_out', loss: 0.61 }, { step: 5, kind: 'sample', name: 'Once', text: ' upon a time' });
     return route.fulfill({ contentType: 'application/json', body: JSON.stringify({ rows: rows.slice(after), next: rows.length }) });
   });
   await page.route(/\/recipe$/, (route) => route.fulfill({ contentType: 'text/yaml', body: 'objective: "sft"\nsteps: 100\n' }));

@@ -22,7 +22,16 @@ test('puts tool calls together by index', () => {
   const answer = emptyAnswer();
   addChunk(answer, delta({ tool_calls: [{ index: 0, id: 'x', function: { name: 'f', arguments: '' } }] }), 1);
   addChunk(answer, delta({ tool_calls: [{ index: 1, id: 'y', function: { name: 'g', arguments: '{' } }] }), 2);
-  addChunk(answer, delta({ tool_calls: [{ index: 0, function: { arguments: '{"a"' } }, { index: 1, function: { arguments: '}' } }] }), 3);
+  addChunk(
+    answer,
+    delta({
+      tool_calls: [
+        { index: 0, function: { arguments: '{"a"' } },
+        { index: 1, function: { arguments: '}' } },
+      ],
+    }),
+    3,
+  );
   addChunk(answer, delta({ tool_calls: [{ index: 0, function: { arguments: ':1}' } }] }), 4);
   expect(answer.toolCalls).toEqual([
     { id: 'x', type: 'function', function: { name: 'f', arguments: '{"a":1}' } },

@@ -11,12 +11,22 @@ const message = (id: string, parent: string, role: tree.Role, more: Partial<tree
   created: ++clock,
   ...more,
 });
-const ids = (chat: tree.Conversation) => tree.shownPath(chat).map(({ id }) => id).join(' ');
+const ids = (chat: tree.Conversation) =>
+  tree
+    .shownPath(chat)
+    .map(({ id }) => id)
+    .join(' ');
 
 /** u1 ─ a1 ─ u2 ─ a2, with a second answer b1 to u1. */
 function sample(): tree.Conversation {
   let chat = tree.newConversation('m');
-  for (const [id, parent, role] of [['u1', '', 'user'], ['a1', 'u1', 'assistant'], ['u2', 'a1', 'user'], ['a2', 'u2', 'assistant'], ['b1', 'u1', 'assistant']] as const)
+  for (const [id, parent, role] of [
+    ['u1', '', 'user'],
+    ['a1', 'u1', 'assistant'],
+    ['u2', 'a1', 'user'],
+    ['a2', 'u2', 'assistant'],
+    ['b1', 'u1', 'assistant'],
+  ] as const)
     chat = tree.addMessage(chat, message(id, parent, role));
   return chat;
 }

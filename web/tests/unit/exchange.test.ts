@@ -5,7 +5,14 @@ import { exportedConversations, importedConversations } from '../../src/chat/exc
 
 function sample(): Conversation {
   let chat = { ...newConversation('m'), system: 'S', sampling: { temperature: 0.5, stop: ['x'] } };
-  chat = addMessage(chat, { id: 'u', parent: '', role: 'user', text: 'Hi', created: 1, attachments: [{ name: 'a', text: 'b' }] }) as typeof chat;
+  chat = addMessage(chat, {
+    id: 'u',
+    parent: '',
+    role: 'user',
+    text: 'Hi',
+    created: 1,
+    attachments: [{ name: 'a', text: 'b' }],
+  }) as typeof chat;
   return addMessage(chat, {
     id: 'a',
     parent: 'u',
@@ -25,7 +32,14 @@ test('what is written is read again, under a new id', () => {
 });
 
 test('refuses other files', () => {
-  for (const text of ['', '[]', '{}', 'null', '{"format":"other","conversations":[]}', '{"format":"puna-conversations","conversations":{}}'])
+  for (const text of [
+    '',
+    '[]',
+    '{}',
+    'null',
+    '{"format":"other","conversations":[]}',
+    '{"format":"puna-conversations","conversations":{}}',
+  ])
     expect(() => importedConversations(text)).toThrow();
 });
 
@@ -52,7 +66,16 @@ test('takes only what it knows, in its type', () => {
 
 test('leaves out messages that run in a circle or hang from nothing', () => {
   const [chat] = importedConversations(
-    file([{ messages: { a: { role: 'user', parent: 'b' }, b: { role: 'user', parent: 'a' }, c: { role: 'user', parent: 'none' }, d: { role: 'user' } } }]),
+    file([
+      {
+        messages: {
+          a: { role: 'user', parent: 'b' },
+          b: { role: 'user', parent: 'a' },
+          c: { role: 'user', parent: 'none' },
+          d: { role: 'user' },
+        },
+      },
+    ]),
   );
   expect(shownPath(chat!).map(({ id }) => id)).toEqual(['d']);
 });

@@ -26,7 +26,8 @@ test('views are read from the address', async () => {
   const { hashOf, routeOf } = await import('../../src/interface/route');
   expect(routeOf('#/chat/a%20b')).toEqual({ view: 'chat', id: 'a b' });
   expect(routeOf('#/train')).toEqual({ view: 'train', id: '' });
-  for (const hash of ['', '#', '#/nothing', '#/chat/a/b', '#/chat/%E0%A4%A']) expect(routeOf(hash)).toEqual({ view: 'chat', id: '' });
+  for (const hash of ['', '#', '#/nothing', '#/chat/a/b', '#/chat/%E0%A4%A'])
+    expect(routeOf(hash)).toEqual({ view: 'chat', id: '' });
   expect(routeOf(hashOf('chat', 'a/b'))).toEqual({ view: 'chat', id: 'a/b' });
 });
 
@@ -39,7 +40,8 @@ test('a stream is spoken in whole sentences', async () => {
 
 test('keys are named the same with Control and Command', async () => {
   const { keysOf } = await import('../../src/interface/shortcuts');
-  const event = (key: string, more: object = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more }) as KeyboardEvent;
+  const event = (key: string, more: object = {}) =>
+    ({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more }) as KeyboardEvent;
   expect(keysOf(event('k', { metaKey: true }))).toBe('Ctrl+k');
   expect(keysOf(event('O', { ctrlKey: true, shiftKey: true }))).toBe('Ctrl+Shift+o');
   expect(keysOf(event('?', { shiftKey: true }))).toBe('?');

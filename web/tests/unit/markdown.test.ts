@@ -7,7 +7,10 @@ vi.stubGlobal('localStorage', { getItem: () => null });
 vi.stubGlobal('navigator', { languages: ['en'] });
 const { GrowingMarkdown, renderMarkdown } = await import('../../src/chat/markdown');
 
-const html = (text: string) => renderMarkdown(text).map((block) => block.html).join('');
+const html = (text: string) =>
+  renderMarkdown(text)
+    .map((block) => block.html)
+    .join('');
 
 const kText = `# Title
 
@@ -46,7 +49,10 @@ test('a text that grows ends as the whole text does, however it is cut', () => {
     const growing = new GrowingMarkdown();
     let blocks = growing.render('');
     for (let end = size; end < kText.length + size; end += size) blocks = growing.render(kText.slice(0, end));
-    expect(blocks.map((block) => block.html), `pieces of ${size}`).toEqual(whole);
+    expect(
+      blocks.map((block) => block.html),
+      `pieces of ${size}`,
+    ).toEqual(whole);
   }
 });
 

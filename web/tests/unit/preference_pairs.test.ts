@@ -19,8 +19,16 @@ test('the better side is chosen', () => {
 });
 
 test('only decided votes are exported, one JSON object a line, with the fields of a pair', () => {
-  const lines = jsonLines([voteOf(prompt, a, b, 'a'), voteOf(prompt, a, b, 'tie'), voteOf(prompt, a, b, 'bad'), voteOf(prompt, a, b, 'b')]);
-  const read = lines.trimEnd().split('\n').map((line) => JSON.parse(line));
+  const lines = jsonLines([
+    voteOf(prompt, a, b, 'a'),
+    voteOf(prompt, a, b, 'tie'),
+    voteOf(prompt, a, b, 'bad'),
+    voteOf(prompt, a, b, 'b'),
+  ]);
+  const read = lines
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   expect(lines.endsWith('\n')).toBe(true);
   expect(read.map((pair) => pair.chosen_model)).toEqual(['m', 'n']);
   expect(Object.keys(read[0])).toEqual(['prompt', 'chosen', 'rejected', 'chosen_model', 'rejected_model']);

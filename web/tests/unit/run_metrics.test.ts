@@ -8,16 +8,26 @@ const train = (step: number, loss: number | null = step) => ({ step, kind: 'trai
 test('sorts rows by kind', () => {
   const metrics = grown(
     noMetrics(),
-    [train(1), { step: 1, kind: 'held_out', loss: 2 }, { step: 1, kind: 'sample', name: 'p', text: 't' }, { step: 1, kind: 'fault', text: 'NaN' }],
+    [
+      train(1),
+      { step: 1, kind: 'held_out', loss: 2 },
+      { step: 1, kind: 'sample', name: 'p', text: 't' },
+      { step: 1, kind: 'fault', text: 'NaN' },
+    ],
     4,
   );
-  expect([metrics.train.length, metrics.heldOut.length, metrics.samples.length, metrics.faults.length, metrics.next]).toEqual([1, 1, 1, 1, 4]);
+  expect([metrics.train.length, metrics.heldOut.length, metrics.samples.length, metrics.faults.length, metrics.next]).toEqual([
+    1, 1, 1, 1, 4,
+  ]);
 });
 
 test('a run that went back replaces its later steps', () => {
   let metrics = grown(noMetrics(), [train(1), train(2), train(3)], 3);
   metrics = grown(metrics, [train(2, 9)], 4);
-  expect(metrics.train.map(({ step, loss }) => [step, loss])).toEqual([[1, 1], [2, 9]]);
+  expect(metrics.train.map(({ step, loss }) => [step, loss])).toEqual([
+    [1, 1],
+    [2, 9],
+  ]);
 });
 
 test('several samples of one step stay', () => {
@@ -42,7 +52,12 @@ test('thins by means of stretches', () => {
 });
 
 test('lays lines over one axis', () => {
-  expect(overOneAxis([{ steps: [1, 3], values: [10, 30] }, { steps: [2, 3], values: [5, null] }])).toEqual([
+  expect(
+    overOneAxis([
+      { steps: [1, 3], values: [10, 30] },
+      { steps: [2, 3], values: [5, null] },
+    ]),
+  ).toEqual([
     [1, 2, 3],
     [10, null, 30],
     [null, 5, null],
