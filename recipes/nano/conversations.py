@@ -162,16 +162,22 @@ def _many(stream, language):
     topics = [(3, "capitals"), (3, "neighbours"), (2, "opposites"), (1, "counting"), (1, "words"), (1, "colours")]
     messages = []
     for number in range(stream.between(4, 7)):
-        make = stream.weighted([(7, questions.fact), (3, questions.talk)])
+        make = stream.weighted([(6, questions.fact), (4, questions.talk)])
         topic = (stream.weighted(topics),) if make is questions.fact else ()
         messages += turn(stream, first(stream, "train", lambda s, l, split: make(s, l, split, *topic), language), number)
     return _row(stream, messages)
 
 
+def _many_with_tools(stream, language):
+    """The same with tools at hand that none of them needs."""
+    return {**_many(stream, language), "tools": offered_tools(stream)}
+
+
 def second_row(stream):
     """Of the second round: mostly facts and talk, and of the rest enough that nothing is forgotten."""
     language = stream.choice(LANGUAGES)
-    make = stream.weighted([(55, _many), (14, _needless), (16, _tool), (3, _missing), (4, _small), (4, _refusal), (4, _harmless)])
+    make = stream.weighted([(50, _many), (10, _many_with_tools), (5, _needless), (20, _tool), (3, _missing), (5, _small), (3, _refusal),
+                            (4, _harmless)])
     return dated(stream, make(stream, language))
 
 
@@ -185,12 +191,12 @@ def training_row(stream):
 # Evaluation -------------------------------------------------------------------------------------------------------------------
 
 
-def evaluation_row(stream, language, category):
-    """One question of a category, or None where it has nothing held out."""
+def examined(stream, language, category, split):
+    """-> a question of a category, and the row that asks it and says what is right."""
     makers = {"talk": questions.talk, "facts": questions.fact, "small_sum": tasks.small_sum, "arithmetic": tasks.calculation,
               "percent": tasks.percentage, "units": tasks.conversion, "dates": tasks.date_question, "needless_tools": simple_question,
               "missing_tool": tasks.hard_question, "refusal": questions.refusal, "harmless": questions.harmless}
-    question = first(stream, "eval", makers[category], language)
+    question = first(stream, split, makers[category], language)
     expect, offered = {"contains": question.accepted}, []
     if category == "missing_tool":
         expect = {"contains": phrases(language).lines("missing." + question.call["name"])}
@@ -203,5 +209,9 @@ def evaluation_row(stream, language, category):
         expect = {"refusal": question.accepted}
     if category == "harmless":
         expect["avoid"] = phrases(language).lines("refusal")
-    return {"language": language, "category": category, "messages": [{"role": "user", "content": question.user}], "tools": offered,
-            "expect": expect}
+    return question, {"language": language, "category": category, "messages": [{"role": "user", "content": question.user}],
+                      "tools": offered, "expect": expect}
+
+
+def evaluation_row(stream, language, category):
+    return examined(stream, language, category, "eval")[1]

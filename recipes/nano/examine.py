@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examines a model: asks every question of eval.jsonl through `puna batch`, runs the tools it calls, lets it answer again, and prints
 what is right per language and category. A call is run as it stands in the text, right or wrong, and only if it can be read.
-Usage: examine.py MODEL [--puna PATH] [--eval eval.jsonl] [--out answers.jsonl] [--json]
+Usage: examine.py MODEL [--puna PATH] [--eval eval.jsonl] [--out answers.jsonl] [--temp T] [--json]
        examine.py --compare A.jsonl B.jsonl [--eval eval.jsonl]      differences of B from A on the same questions"""
 import argparse
 import collections
@@ -29,27 +29,31 @@ def first_requests(rows):
         yield {**request, "tools": row["tools"]} if row["tools"] else request
 
 
+def second_messages(row, name, arguments):
+    """The question, a call of a tool, and what the tool says."""
+    calls = [{"id": "call_0", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}]
+    return row["messages"] + [{"role": "assistant", "content": "", "tool_calls": calls},
+                              {"role": "tool", "tool_call_id": "call_0", "content": tools.execute(name, arguments)}]
+
+
 def second_requests(rows, answers):
     """For each row whose answer calls a tool: the same conversation with that call and what the tool says."""
     for row in rows:
         call = score.parse_call(answers.get(row["id"], {}).get("raw", "")) if row["tools"] else None
         if call is None:
             continue
-        name, arguments = call
-        calls = [{"id": "call_0", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}]
-        yield {"id": row["id"], "tools": row["tools"], "messages": row["messages"] + [
-            {"role": "assistant", "content": "", "tool_calls": calls},
-            {"role": "tool", "tool_call_id": "call_0", "content": tools.execute(name, arguments)}]}
+        yield {"id": row["id"], "tools": row["tools"], "messages": second_messages(row, *call)}
 
 
-def ask(puna, model, requests, folder, name):
-    """-> {id: the answer's line} of those that were answered."""
+def ask(puna, model, requests, folder, name, temperature=0):
+    """-> {id: the answer's line} of those that were answered. Above temperature 0 answers are drawn, the same ones every time."""
     questions, answers = Path(folder) / f"{name}.jsonl", Path(folder) / f"{name}.answers.jsonl"
     text = "".join(json.dumps(request, ensure_ascii=False) + "\n" for request in requests)
     if not text:
         return {}
     questions.write_text(text, encoding="utf-8")
-    command = [puna, "batch", model, questions, answers, "--date", DATE, "--temp", "0", "--max-tokens", str(MOST_TOKENS)]
+    command = [puna, "batch", model, questions, answers, "--date", DATE, "--temp", str(temperature), "--seed", "1", "--max-tokens",
+               str(MOST_TOKENS)]
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     lines = score.read_jsonl(answers)
     for line in lines:
@@ -58,11 +62,11 @@ def ask(puna, model, requests, folder, name):
     return {line["id"]: line for line in lines if "error" not in line}
 
 
-def examine(puna, model, rows):
+def examine(puna, model, rows, temperature=0):
     """-> lines as score.py reads them."""
     with tempfile.TemporaryDirectory() as folder:
-        first = ask(puna, model, first_requests(rows), folder, "first")
-        second = ask(puna, model, second_requests(rows, first), folder, "second")
+        first = ask(puna, model, first_requests(rows), folder, "first", temperature)
+        second = ask(puna, model, second_requests(rows, first), folder, "second", temperature)
     raw = {name: {key: line["raw"] for key, line in lines.items()} for name, lines in (("first", first), ("second", second))}
     return [{"id": row["id"], "turn1": raw["first"][row["id"]], "turn2": raw["second"].get(row["id"])}
             for row in rows if row["id"] in raw["first"]]
@@ -119,6 +123,7 @@ def main():
     parser.add_argument("--puna", default="puna", help="the program")
     parser.add_argument("--eval", default="data/eval.jsonl")
     parser.add_argument("--out", type=Path, help="keep the answers in this file")
+    parser.add_argument("--temp", type=float, default=0, help="temperature; 0 takes the likeliest token")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two files of answers")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     options = parser.parse_args()
@@ -128,7 +133,7 @@ def main():
     if options.compare:
         result = compare(rows, *(read_answers(path) for path in options.compare))
     else:
-        answers = examine(options.puna, options.model, rows)
+        answers = examine(options.puna, options.model, rows, options.temp)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers), encoding="utf-8")

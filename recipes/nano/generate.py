@@ -14,7 +14,7 @@ from pretrain import drill_row, pretrain_row
 from stream import Stream, normalised
 
 TRAINING = (("pretrain", 60000, pretrain_row), ("sft", 30000, training_row), ("drill", 2000, drill_row),  # rows at scale 1
-            ("sft2", 8000, second_row), ("preferences", 8000, preference_row))
+            ("sft2", 9000, second_row), ("preferences", 8000, preference_row))
 EVALUATION_ROWS = 24  # per language and category, fewer where less is held out
 
 

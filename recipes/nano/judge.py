@@ -23,15 +23,18 @@ def rewards(puna, model, rows):
     return {line["id"]: line.get("reward", line.get("rewards")) for line in lines}
 
 
+def said(raw, tools_offered):
+    """What the model wrote, a call or a text, as a message."""
+    call = score.parse_call(raw) if tools_offered else None
+    if not call:
+        return {"role": "assistant", "content": score.plain_text(raw)}
+    function = {"name": call[0], "arguments": json.dumps(call[1], ensure_ascii=False)}
+    return {"role": "assistant", "content": "", "tool_calls": [{"id": "call_0", "type": "function", "function": function}]}
+
+
 def conversation(row, answer):
-    """A question of the examination with the answer to it, a call or a text, as a conversation."""
-    raw = answer["turn1"]
-    call = score.parse_call(raw) if row["tools"] else None
-    said = {"role": "assistant", "content": score.plain_text(raw)}
-    if call:
-        function = {"name": call[0], "arguments": json.dumps(call[1], ensure_ascii=False)}
-        said = {"role": "assistant", "content": "", "tool_calls": [{"id": "call_0", "type": "function", "function": function}]}
-    asked = {"id": row["id"], "messages": row["messages"] + [said], "today": DATE}
+    """A question of the examination with the answer to it as a conversation."""
+    asked = {"id": row["id"], "messages": row["messages"] + [said(answer["turn1"], bool(row["tools"]))], "today": DATE}
     return {**asked, "tools": row["tools"]} if row["tools"] else asked
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The phrases of one language, from languages/<code>.txt, and how their slots are filled. What the slots mean is told in README.md."""
+"""The phrases of one language, from languages/<code>.txt and <code>.talk.txt, and how their slots are filled. What the slots mean is told in README.md."""
 import datetime
 import functools
 import re
@@ -89,7 +89,7 @@ class Phrases:
 
 @functools.lru_cache(maxsize=None)
 def phrases(language):
-    return Phrases(language, (_FOLDER / f"{language}.txt").read_text(encoding="utf-8"))
+    return Phrases(language, "".join((_FOLDER / f"{language}{part}.txt").read_text(encoding="utf-8") for part in ("", ".talk")))
 
 
 def random_date(stream):
