@@ -3,7 +3,8 @@
 """Examines a model: asks every question of eval.jsonl through `puna batch`, runs the tools it calls, lets it answer again, and prints
 what is right per language and category. A call is run as it stands in the text, right or wrong, and only if it can be read.
 Usage: examine.py MODEL [--puna PATH] [--eval eval.jsonl] [--out answers.jsonl] [--temp T] [--json]
-       examine.py --compare A.jsonl B.jsonl [--eval eval.jsonl]      differences of B from A on the same questions"""
+       examine.py --compare A.jsonl B.jsonl [--eval eval.jsonl]      differences of B from A on the same questions
+       examine.py --table A.jsonl B.jsonl ... [--eval eval.jsonl]    shares of each as a Markdown table"""
 import argparse
 import collections
 import json
@@ -113,6 +114,18 @@ def print_comparison(result):
               f"  {interval:18} {row['p']:.4f}")
 
 
+def table(rows, answers):
+    """-> Markdown: a row for all, each language and each category, a column for each of `answers`, {name: answers}."""
+    reports = {name: {(s["language"], s["category"]): s for s in score.report(rows, given)["scores"]} for name, given in answers.items()}
+    keys = [key for key in next(iter(reports.values())) if "all" in key]
+    keys.sort(key=lambda key: (key != ("all", "all"), key[0] == "all"))
+    lines = ["| | " + " | ".join(reports) + " |", "|---" * (len(reports) + 1) + "|"]
+    for key in keys:
+        cells = [f"{s['share']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in (report[key] for report in reports.values())]
+        lines.append(f"| {key[1] if key[0] == 'all' else key[0]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def read_answers(path):
     return {answer["id"]: answer for answer in score.read_jsonl(path)}
 
@@ -125,11 +138,14 @@ def main():
     parser.add_argument("--out", type=Path, help="keep the answers in this file")
     parser.add_argument("--temp", type=float, default=0, help="temperature; 0 takes the likeliest token")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two files of answers")
+    parser.add_argument("--table", nargs="+", metavar="FILE", help="files of answers")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     options = parser.parse_args()
-    if (options.model is None) == (options.compare is None):
-        parser.error("give a model, or --compare and two files")
+    if sum(given is not None for given in (options.model, options.compare, options.table)) != 1:
+        parser.error("give a model, or --compare and two files, or --table and files")
     rows = score.read_jsonl(options.eval)
+    if options.table:
+        return print(table(rows, {Path(path).stem: read_answers(path) for path in options.table}))
     if options.compare:
         result = compare(rows, *(read_answers(path) for path in options.compare))
     else:

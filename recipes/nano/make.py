@@ -90,12 +90,13 @@ class Maker:
         self.puna("quantize", f"runs/{self.options.ship}/latest", "nano.gguf", "--type", "q8_0", "--force")
 
     def examine_models(self, models, temperature=0):
-        """Every model, then what each of the others gained and lost against the first."""
+        """Every model, then what each of the others gained and lost against the first, then all in one table."""
         for name, model in models:
             self.python("examine.py", model, "--puna", self.options.puna, "--eval", "data/eval.jsonl", "--temp", temperature, "--out",
                         f"answers/{name}.jsonl")
         for name, _ in models[1:]:
             self.python("examine.py", "--eval", "data/eval.jsonl", "--compare", f"answers/{models[0][0]}.jsonl", f"answers/{name}.jsonl")
+        self.python("examine.py", "--eval", "data/eval.jsonl", "--table", *(f"answers/{name}.jsonl" for name, _ in models))
 
     def examine(self):
         self.examine_models([("sft", "runs/sft/latest"), ("sft2", "runs/sft2/latest"), ("dpo", "runs/dpo/latest"), ("nano", "nano.gguf")])

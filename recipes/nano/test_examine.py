@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Tests of nano's examination with a program of batch's kind that knows all answers, of the paired comparison, of what is
-told to the reward model, and of the order of stages in make.py."""
+told to the reward model, of pairs from mistakes, and of the order of stages in make.py."""
 import json
 import os
 import stat
@@ -14,7 +14,9 @@ import examine
 import generate
 import judge
 import make
+import mistakes
 import score
+from stream import is_held_out
 
 # Answers by the question: the first time with the call, behind a tool's result with what is expected. Its "model" is the file of rows.
 FAKE = '''#!%s
@@ -99,6 +101,16 @@ class Comparison(unittest.TestCase):
         self.assertEqual(examine.compare(rows, right, wrong)[0]["lost"], len(rows))
 
 
+    def test_table(self):
+        rows = [row for row in generate.evaluation_rows(1, 1) if row["language"] in ("en", "th") and row["category"] == "talk"]
+        right = {row["id"]: {"turn1": row["expect"]["contains"][0], "turn2": None} for row in rows if row["language"] == "th"}
+        self.assertEqual(examine.table(rows, {"a": {}, "b": right}).split("\n"), [
+            "| | a | b |", "|---|---|---|",
+            "| all | 0.0% (0.0% to 65.8%) | 50.0% (9.4% to 90.5%) |",  # Wilson of n: the bound of none is 3.8415 / (n + 3.8415)
+            "| en | 0.0% (0.0% to 79.3%) | 0.0% (0.0% to 79.3%) |", "| th | 0.0% (0.0% to 79.3%) | 100.0% (20.7% to 100.0%) |",
+            "| talk | 0.0% (0.0% to 65.8%) | 50.0% (9.4% to 90.5%) |"])
+
+
 class Judge(unittest.TestCase):
     def test_wins_losses_and_the_paired_interval(self):
         before, after = {"a": 1.0, "b": 2.0, "c": 0.0, "d": 5.0, "x": 9.0}, {"a": 2.0, "b": 4.0, "c": 3.0, "d": 5.0}
@@ -118,6 +130,46 @@ class Judge(unittest.TestCase):
         call = said["messages"][-1]["tool_calls"][0]["function"]
         self.assertEqual((call["name"], json.loads(call["arguments"])), ("convert_units", row["expect"]["call"]["arguments"]))
         self.assertEqual(judge.conversation(row, {"turn1": "No.<|eot_id|>"})["messages"][-1], {"role": "assistant", "content": "No."})
+
+
+class Mistakes(unittest.TestCase):
+    def find(self, category):
+        return next((question, row) for question, row in mistakes.asked(1, 200) if row["category"] == category)
+
+    def test_questions_are_of_the_training_split(self):
+        asked = list(mistakes.asked(1, 300))
+        self.assertEqual(len({row["category"] for _, row in asked}), 11)
+        for question, row in asked:
+            if row["category"] in ("talk", "facts", "refusal", "harmless", "needless_tools"):
+                self.assertFalse(is_held_out(question.user), question.user)
+
+    def test_right_answers_make_no_pair(self):
+        for question, row in mistakes.asked(1, 100):
+            first = mistakes.right_answer(question, row)
+            call = first.get("tool_calls")
+            raw = first["content"] if not call else json.dumps({"name": question.call["name"], "parameters": question.call["arguments"]})
+            self.assertIsNone(mistakes.pair(question, row, {"turn1": raw, "turn2": question.answer if call else None}), row)
+
+    def test_a_wrong_text(self):
+        question, row = self.find("talk")
+        pair = mistakes.pair(question, row, {"turn1": "Nonsense.<|eot_id|>", "turn2": None})
+        self.assertEqual(pair["chosen"], [{"role": "assistant", "content": question.answer}])
+        self.assertEqual(pair["rejected"], [{"role": "assistant", "content": "Nonsense."}])
+        self.assertNotIn("tools", pair)
+        self.assertIsNone(mistakes.pair(question, row, {"turn1": "<|eot_id|>", "turn2": None}))  # nothing to learn from
+
+    def test_a_wrong_call_and_a_wrong_second_turn(self):
+        question, row = self.find("arithmetic")
+        wrong = json.dumps({"name": "calculator", "parameters": {"expression": "1 + 1"}}) + "<|eom_id|>"
+        pair = mistakes.pair(question, row, {"turn1": wrong, "turn2": "It is 2."})
+        self.assertEqual((pair["prompt"], pair["tools"]), (row["messages"], row["tools"]))
+        expected = [json.dumps(question.call["arguments"], ensure_ascii=False), '{"expression": "1 + 1"}']
+        self.assertEqual([pair[side][0]["tool_calls"][0]["function"]["arguments"] for side in ("chosen", "rejected")], expected)
+        right = json.dumps({"name": "calculator", "parameters": question.call["arguments"]})
+        pair = mistakes.pair(question, row, {"turn1": right, "turn2": "What?"})
+        self.assertEqual([message["role"] for message in pair["prompt"]], ["user", "assistant", "tool"])
+        self.assertEqual(pair["prompt"][2]["content"], question.result)
+        self.assertEqual((pair["chosen"][0]["content"], pair["rejected"][0]["content"]), (question.answer, "What?"))
 
 
 class Make(unittest.TestCase):
