@@ -121,7 +121,8 @@ def table(rows, answers):
     keys.sort(key=lambda key: (key != ("all", "all"), key[0] == "all"))
     lines = ["| | " + " | ".join(reports) + " |", "|---" * (len(reports) + 1) + "|"]
     for key in keys:
-        cells = [f"{s['share']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in (report[key] for report in reports.values())]
+        cells = ["{:.1%} ({:.1%} to {:.1%})".format(passed / total, *score.wilson(passed, total))
+                 for passed, total in ((report[key]["passed"], report[key]["total"]) for report in reports.values())]
         lines.append(f"| {key[1] if key[0] == 'all' else key[0]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

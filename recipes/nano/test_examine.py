@@ -106,9 +106,9 @@ class Comparison(unittest.TestCase):
         right = {row["id"]: {"turn1": row["expect"]["contains"][0], "turn2": None} for row in rows if row["language"] == "th"}
         self.assertEqual(examine.table(rows, {"a": {}, "b": right}).split("\n"), [
             "| | a | b |", "|---|---|---|",
-            "| all | 0.0% (0.0% to 65.8%) | 50.0% (9.4% to 90.5%) |",  # Wilson of n: the bound of none is 3.8415 / (n + 3.8415)
+            "| all | 0.0% (0.0% to 65.8%) | 50.0% (9.5% to 90.5%) |",  # Wilson of n: the bound of none is 3.8415 / (n + 3.8415)
             "| en | 0.0% (0.0% to 79.3%) | 0.0% (0.0% to 79.3%) |", "| th | 0.0% (0.0% to 79.3%) | 100.0% (20.7% to 100.0%) |",
-            "| talk | 0.0% (0.0% to 65.8%) | 50.0% (9.4% to 90.5%) |"])
+            "| talk | 0.0% (0.0% to 65.8%) | 50.0% (9.5% to 90.5%) |"])
 
 
 class Judge(unittest.TestCase):
