@@ -125,6 +125,9 @@ OllamaForm form_of(const Json& body, bool chat) {
 
 }  // namespace
 
+std::span<const FieldRule> ollama_chat_fields() { return kChatFields; }
+std::span<const FieldRule> ollama_generate_fields() { return kGenerateFields; }
+
 void ollama_chat(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kChatFields);

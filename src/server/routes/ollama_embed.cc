@@ -43,6 +43,9 @@ LoadedModel asked_model(Services& services, const Json& body) {
 
 }  // namespace
 
+std::span<const FieldRule> ollama_embed_fields() { return kEmbedFields; }
+std::span<const FieldRule> ollama_embeddings_fields() { return kEmbeddingsFields; }
+
 void ollama_embed(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kEmbedFields);

@@ -120,6 +120,9 @@ std::shared_ptr<const Checkpoint> open_source(const ModelSource& source) {
   }
 }
 
+constexpr std::array<FieldRule, 3> kShowFields = {
+    {{"model", FieldKind::kText, 1, 512}, {"name", FieldKind::kText, 1, 512}, {"verbose", FieldKind::kBoolean}}};
+
 }  // namespace
 
 void ollama_tags(Services& services, Asked exchange) {
@@ -143,11 +146,11 @@ void ollama_ps(Services& services, Asked exchange) {
   exchange->send_json({{"models", std::move(models)}});
 }
 
+std::span<const FieldRule> ollama_show_fields() { return kShowFields; }
+
 void ollama_show(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  constexpr std::array<FieldRule, 3> kRules = {
-      {{"model", FieldKind::kText, 1, 512}, {"name", FieldKind::kText, 1, 512}, {"verbose", FieldKind::kBoolean}}};
-  check_fields(body, kRules);
+  check_fields(body, kShowFields);
   const std::string name = known_model(services, model_field(body));
   for (const auto& listed : services.models.list()) {
     if (listed.source.id != name) continue;

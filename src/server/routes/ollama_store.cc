@@ -75,15 +75,23 @@ ModelSource source_named(const Services& services, const std::string& id) {
   throw ApiError(404, "model_not_found", "model", fmt::format("model '{}' not found", id));
 }
 
+constexpr std::array<FieldRule, 4> kPullFields = {{{"model", FieldKind::kText, 1, 512},
+                                                   {"name", FieldKind::kText, 1, 512},
+                                                   {"insecure", FieldKind::kBoolean},
+                                                   {"stream", FieldKind::kBoolean}}};
+
+constexpr std::array<FieldRule, 2> kCopyFields = {
+    {{"source", FieldKind::kText, 1, 512, true, false}, {"destination", FieldKind::kText, 1, 512, true, false}}};
+
+constexpr std::array<FieldRule, 2> kDeleteFields = {{{"model", FieldKind::kText, 1, 512}, {"name", FieldKind::kText, 1, 512}}};
+
 }  // namespace
+
+std::span<const FieldRule> ollama_pull_fields() { return kPullFields; }
 
 void ollama_pull(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  constexpr std::array<FieldRule, 4> kRules = {{{"model", FieldKind::kText, 1, 512},
-                                                {"name", FieldKind::kText, 1, 512},
-                                                {"insecure", FieldKind::kBoolean},
-                                                {"stream", FieldKind::kBoolean}}};
-  check_fields(body, kRules);
+  check_fields(body, kPullFields);
   if (field_or(body, "insecure", false))
     throw ApiError(400, "unsupported", "insecure", "\"insecure\" cannot be done here: certificates are always checked");
   const std::string name(plain_model_name(model_field(body)));
@@ -98,11 +106,11 @@ void ollama_pull(Services& services, Asked exchange) {
   exchange->on_gone([stop] { *stop = true; });
 }
 
+std::span<const FieldRule> ollama_copy_fields() { return kCopyFields; }
+
 void ollama_copy(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  constexpr std::array<FieldRule, 2> kRules = {
-      {{"source", FieldKind::kText, 1, 512, true, false}, {"destination", FieldKind::kText, 1, 512, true, false}}};
-  check_fields(body, kRules);
+  check_fields(body, kCopyFields);
   const std::string destination(plain_model_name(body.at("destination").get_ref<const std::string&>()));
   if (!is_model_name(destination))
     refuse_field("destination", "\"destination\" is no model's name: expected letters, digits, \"-\", \"_\", \".\" and \"/\"");
@@ -116,10 +124,11 @@ void ollama_copy(Services& services, Asked exchange) {
   exchange->send({.status = 200, .body = ""});
 }
 
+std::span<const FieldRule> ollama_delete_fields() { return kDeleteFields; }
+
 void ollama_delete(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  constexpr std::array<FieldRule, 2> kRules = {{{"model", FieldKind::kText, 1, 512}, {"name", FieldKind::kText, 1, 512}}};
-  check_fields(body, kRules);
+  check_fields(body, kDeleteFields);
   const ModelSource source = source_named(services, known_model(services, model_field(body)));
   if (!source.copied && source.repository.empty())
     throw ApiError(403, "not_deletable", "model",

@@ -46,19 +46,27 @@ void count_message_tokens(Services& services, Asked exchange);
 std::span<const FieldRule> count_message_fields();
 // ollama_chat.cc
 void ollama_chat(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_chat_fields();
 void ollama_generate(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_generate_fields();
 // ollama_embed.cc
 void ollama_embed(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_embed_fields();
 void ollama_embeddings(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_embeddings_fields();
 // ollama_models.cc
 void ollama_tags(Services& services, Asked exchange);
 void ollama_ps(Services& services, Asked exchange);
 void ollama_show(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_show_fields();
 void ollama_version(Services& services, Asked exchange);
 // ollama_store.cc
 void ollama_pull(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_pull_fields();
 void ollama_copy(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_copy_fields();
 void ollama_delete(Services& services, Asked exchange);
+std::span<const FieldRule> ollama_delete_fields();
 // status.cc
 void health(Services& services, Asked exchange);
 void ready(Services& services, Asked exchange);
