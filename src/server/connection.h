@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/listener.h"
+#include "server/listener_options.h"
 
 namespace puna::network {
 

@@ -14,7 +14,7 @@
 #include "server/access.h"
 #include "server/api_error.h"
 #include "server/http.h"
-#include "server/metrics.h"
+#include "server/server_metrics.h"
 
 namespace puna {
 

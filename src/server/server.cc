@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "server/exchange.h"
-#include "server/metrics.h"
+#include "server/server_metrics.h"
 #include "server/router.h"
 #include "server/services.h"
 #include "server/worker_pool.h"

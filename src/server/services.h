@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-#include "server/metrics.h"
+#include "server/server_metrics.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
 
