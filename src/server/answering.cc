@@ -138,17 +138,18 @@ class Asking : public std::enable_shared_from_this<Asking> {
 void check(const AnswerRequest& request) {
   const auto tokens = static_cast<std::int64_t>(request.prompt.size());
   const std::int64_t context = request.model->context();
-  if (tokens == 0) throw ApiError(400, "invalid_value", request.param, "the prompt is empty: there is nothing to go on from");
+  if (tokens == 0)
+    throw ApiError(400, "invalid_value", request.prompt_field, "the prompt is empty: there is nothing to go on from");
   if (tokens >= context) {
     throw ApiError(
-        400, "context_length_exceeded", request.param,
+        400, "context_length_exceeded", request.prompt_field,
         fmt::format("the prompt has {} tokens, and the context of {} holds {}, one of them for the answer: nothing is cut "
                     "off in silence",
                     tokens, request.model->id(), context));
   }
   if (request.options.max_tokens > 0 && tokens + request.options.max_tokens > context) {
     throw ApiError(
-        400, "context_length_exceeded", "max_tokens",
+        400, "context_length_exceeded", request.length_field,
         fmt::format("the prompt has {} tokens and the answer may have {}, which is more than the context of {} holds: {}", tokens,
                     request.options.max_tokens, request.model->id(), context));
   }

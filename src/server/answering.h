@@ -24,11 +24,11 @@ struct AnswerRequest {
   PromptFormat format;      // that calls are read in
   std::vector<Tool> tools;  // that may be called; none: the text is what it is
   std::optional<AnswerShape> shape;
-  const char* param = "messages";          // the field that the prompt was in
-  int count = 1;                           // answer i has the seed + i
-  bool one_call = false;                   // of several calls in an answer the first counts
-  std::string_view call_prefix = "call_";  // of the calls' ids
-  int prompt_logprobs = -1;                // the likeliest tokens beside each of the prompt's; -1: not even those of the prompt
+  int count = 1;                                                        // answer i has the seed + i
+  bool one_call = false;                                                // of several calls in an answer the first counts
+  std::string_view call_prefix = "call_";                               // of the calls' ids
+  const char *prompt_field = "messages", *length_field = "max_tokens";  // of the request, for refusals
+  int prompt_logprobs = -1;  // the likeliest tokens beside each of the prompt's; -1: not even those of the prompt
 };
 
 struct Answer {

@@ -38,6 +38,8 @@ constexpr std::array<FieldRule, 2> kOutputFields = {{{"format", FieldKind::kObje
 constexpr std::array<FieldRule, 2> kFormatFields = {
     {{"type", FieldKind::kText, 1, 32, true}, {"schema", FieldKind::kObject, 0, 0, true}}};
 
+constexpr std::size_t kLongestStop = 1024;
+
 std::string type_of(const Json& block, const std::string& place) {
   if (!block.is_object())
     throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, block.type_name()));
@@ -193,6 +195,9 @@ Json stops_of(const Json& texts) {
   for (const Json& text : texts) {
     if (!text.is_string() || text.get_ref<const std::string&>().empty())
       refuse_field("stop_sequences", "\"stop_sequences\" holds {}, expected texts of at least one byte", text.type_name());
+    if (text.get_ref<const std::string&>().size() > kLongestStop)
+      refuse_field("stop_sequences", "\"stop_sequences\" holds a text of {} bytes, expected at most {}",
+                   text.get_ref<const std::string&>().size(), kLongestStop);
   }
   return texts;
 }

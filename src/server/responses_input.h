@@ -13,7 +13,7 @@ namespace puna {
 
 inline constexpr std::array<FieldRule, 30> kResponsesFields = {{{"model", FieldKind::kText, 0, 512},
                                                                 {"input", FieldKind::kTextOrList, 0, 0, true},
-                                                                {"instructions", FieldKind::kText},
+                                                                {"instructions", FieldKind::kText, -1e-9, 1 << 19},
                                                                 {"text", FieldKind::kObject},
                                                                 {"tools", FieldKind::kList, 0, 256},
                                                                 {"tool_choice", FieldKind::kTextOrObject},

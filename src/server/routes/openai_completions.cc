@@ -129,6 +129,7 @@ void completions(Services& services, Asked exchange) {
   check_fields(body, kCompletionFields);
   refuse_unsupported(body);
   AnswerRequest request;
+  request.prompt_field = "prompt";
   request.options = writing_options(body, services);
   request.options.max_tokens = field_or(body, "max_tokens", kDefaultTokens);
   const bool logprobs = given_field(body, "logprobs") != nullptr;
@@ -139,7 +140,6 @@ void completions(Services& services, Asked exchange) {
   const Json& prompt = only_prompt(body);
   choose_model(services, body, request);
   const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
-  request.param = "prompt";
   request.prompt = written_tokens(prompt, "prompt", tokenizer, field_or(body, "parse_special", false));
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 

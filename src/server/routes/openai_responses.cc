@@ -183,12 +183,13 @@ void responses(Services& services, Asked exchange) {
   check_fields(body, kResponsesFields);
   const Json chat = chat_of_responses(body);
   AnswerRequest request;
+  request.prompt_field = "input";
+  request.length_field = "max_output_tokens";
   request.options = writing_options(chat, services);
   request.options.max_tokens = field_or<std::int64_t>(body, "max_output_tokens", -1);
   const bool logprobs = wants_logprobs(body);
   if (logprobs) request.options.top_logprobs = field_or(body, "top_logprobs", 0);
   choose_model(services, body, request);
-  request.param = "input";
   prepare_chat(chat, read_messages(chat), request);
 
   const auto writer = std::make_shared<ItemWriter>(

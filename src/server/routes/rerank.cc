@@ -71,6 +71,10 @@ void rerank(Services& services, Asked exchange) {
   const auto adapters = model->adapters_of(name);
   const Tokenizer& tokenizer = model->checkpoint().need_tokenizer();
   const std::vector<Token> query = tokenizer.encode(" " + body.at("query").get<std::string>());
+  if (static_cast<std::int64_t>(query.size()) >= model->context())
+    throw ApiError(
+        400, "context_length_exceeded", "query",
+        fmt::format("\"query\" has {} tokens, and the context of {} holds {}", query.size(), model->id(), model->context()));
   std::vector<ScoreRequest> requests;
   std::size_t tokens = 0;
   for (const std::string& document : documents) {
