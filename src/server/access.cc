@@ -15,13 +15,18 @@ namespace {
 constexpr std::size_t kShortestKey = 16;
 constexpr std::size_t kMostBuckets = 10'000;
 
-// "localhost:8080" -> "localhost", "[::1]:80" -> "::1"; lower case.
+// "localhost:8080" -> "localhost", "[::1]:80" -> "[::1]"; what is no port stays.
+std::string_view without_port(std::string_view host) {
+  const std::size_t colon = std::min(host.rfind(':'), host.size());
+  const std::string_view name = host.substr(0, colon), port = host.substr(std::min(colon + 1, host.size()));
+  const bool is_port = std::ranges::all_of(port, [](unsigned char c) { return std::isdigit(c) != 0; });
+  return is_port && (name.ends_with(']') || name.find(':') == std::string_view::npos) ? name : host;
+}
+
+// Without port and brackets, in lower case.
 std::string host_name(std::string_view host) {
-  if (const std::size_t end = host.find("]:"); host.starts_with('[') && (end != std::string_view::npos || host.ends_with(']'))) {
-    host = host.substr(1, std::min(end, host.size() - 1) - 1);
-  } else if (const std::size_t colon = host.rfind(':'); colon != std::string_view::npos && host.find(':') == colon) {
-    host = host.substr(0, colon);
-  }
+  host = without_port(host);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   std::string name(host);
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return name;
