@@ -98,14 +98,17 @@ ModelStore::Stop ModelStore::pull(const std::string& name, Events events) {
   Download& download = downloads_.emplace_back();
   download.repository = parsed->repository;
   const std::string id = parsed->quantization.empty() && parsed->revision == "main" ? parsed->repository : name;
-  download.thread = std::thread([this, &download, id, hub_name = *parsed, told = std::move(events)] {
-    run(download, id, hub_name, told);
-    download.ended = true;
-  });
+  download.thread =
+      std::thread([this, &download, id, hub_name = *parsed, told = std::move(events)] { run(download, id, hub_name, told); });
   return download.stop;
 }
 
+// The download has ended before its end is told, so that whoever hears of it can ask for the next at once.
 void ModelStore::run(Download& download, const std::string& id, const HubName& name, const Events& events) const {
+  const auto fail_with = [&](const ApiError& error) {
+    download.ended = true;
+    events.failed(error);
+  };
   try {
     HubOptions options = options_.hub;
     options.interrupted = download.stop.get();
@@ -113,13 +116,14 @@ void ModelStore::run(Download& download, const std::string& id, const HubName& n
     const PullReport report = pull_model(client, options_.root, name, {}, events.progress);
     ModelSource source = model_source(id, report.path);
     source.repository = name.repository;
+    download.ended = true;
     events.done(std::move(source));
   } catch (const Interrupted&) {
-    events.failed({499, "stopped", "", "the download was stopped; the next one goes on from there"});
+    fail_with({499, "stopped", "", "the download was stopped; the next one goes on from there"});
   } catch (const Error& error) {
-    events.failed(download_error(id, error));
+    fail_with(download_error(id, error));
   } catch (const std::exception& error) {
-    events.failed(download_error(id, Error(ErrorKind::kInternal, id, error.what())));
+    fail_with(download_error(id, Error(ErrorKind::kInternal, id, error.what())));
   }
 }
 

@@ -36,7 +36,7 @@ constexpr std::array<FieldRule, 7> kMessageFields = {{{"role", FieldKind::kText,
 constexpr std::array<FieldRule, 3> kCallFields = {
     {{"function", FieldKind::kObject, 0, 0, true}, {"id", FieldKind::kText, 0, 256}, {"type", FieldKind::kText, 0, 32}}};
 constexpr std::array<FieldRule, 3> kCalledFields = {
-    {{"name", FieldKind::kText, 1, 256, true}, {"arguments", FieldKind::kObject}, {"index", FieldKind::kInteger, -1e-9, 1000}}};
+    {{"name", FieldKind::kText, 1, 256, true}, {"arguments", FieldKind::kObject}, {"index", FieldKind::kInteger, 0, 1000}}};
 
 // A message as OpenAI has it: what chat_prompt.h reads.
 Json open_ai_message(const Json& message, const std::string& place) {

@@ -26,7 +26,7 @@ inline constexpr std::array<FieldRule, 12> kOllamaAskFields = {{
     {"truncate", FieldKind::kBoolean},
     {"shift", FieldKind::kBoolean},
     {"logprobs", FieldKind::kBoolean},
-    {"top_logprobs", FieldKind::kInteger, -1e-9, 20},
+    {"top_logprobs", FieldKind::kInteger, 0, 20},
     {"images", FieldKind::kList},
     {"template", FieldKind::kText},
 }};
