@@ -5,11 +5,13 @@ PUNA is the program's path."""
 import json
 import os
 import re
+import subprocess
 import tempfile
 import unittest
+import urllib.request
 
 import fake_hub
-from running_server import RunningServer, in_parallel
+from running_server import PUNA, RunningServer, in_parallel
 
 NANO = os.path.join(os.path.dirname(__file__), "..", "..", "models", "nano", "nano.gguf")
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "recipes", "nano", "tools.json")) as tools_file:
@@ -323,8 +325,16 @@ class StoreTest(unittest.TestCase):
         for name in ("org/one", "org/two:Q8_0", "org/two:Q4_K_M"):
             self.assertEqual(self.pull(server, name, stream=False).status, 200)
         server.stop()
-        again = self.start("--keep-alive", "-1")  # a flag, no model: all that the cache holds
-        self.assertTrue({"org/one", "org/two:Q8_0", "org/two:Q4_K_M", "nano"} >= set(self.names(again)))
+        environment = {**os.environ, "HF_HOME": self.home, "HF_TOKEN": ""}
+        again = subprocess.Popen([PUNA, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            with urllib.request.urlopen(again.stdout.readline().strip() + "/api/tags", timeout=30) as answer:
+                names = [model["name"] for model in json.load(answer)["models"]]
+        finally:
+            again.terminate()
+            again.wait(60)
+            again.stdout.close()
+        self.assertEqual(names, ["org/one", "org/two:Q4_K_M", "org/two:Q8_0", "nano"])
 
     def test_a_hub_that_refuses_is_told_with_a_status(self):
         server = self.start("nano")
