@@ -14,10 +14,10 @@ namespace puna {
 
 // One request, as its client saw it.
 struct LoadSample {
-  int status = 0;       // HTTP's; 0: no answer
+  int status = 0;            // HTTP's; 0: no answer
   std::string problem = {};  // why it is no whole answer, or empty
-  double began = 0;     // since the load began; with a rate, when it was due
-  double first = -1;    // the first text; -1: none came, or the answer came whole
+  double began = 0;          // since the load began; with a rate, when it was due
+  double first = -1;         // the first text; -1: none came, or the answer came whole
   double ended = 0;
   std::vector<float> gaps = {};  // between one piece of text and the next
   std::int64_t prompt_tokens = 0, completion_tokens = 0;
