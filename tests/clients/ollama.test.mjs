@@ -105,7 +105,9 @@ test('embeddings', async () => {
 });
 
 test('models', async () => {
-  assert.deepEqual((await client.list()).models.map((model) => model.model), ['nano:latest']);
+  const { models } = await client.list();
+  assert.equal(models.length, 1);
+  assert.match(models[0].model, /^nano(:latest)?$/);
   await client.chat(ask(capital));
   assert.equal((await client.ps()).models.length, 1);
   const shown = await client.show({ model: 'nano' });
