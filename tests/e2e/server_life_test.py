@@ -224,6 +224,7 @@ class EndTest(unittest.TestCase):
         for reader in readers:
             reader.join()
         self.assertEqual(server.process.wait(10), 0)
+        idle.close()
         self.assertEqual(len(answers), 3)
         for answer in answers:
             self.assertIn(joined(check_stream(answer, "chat_completion_chunk"))[2], ("stop", "length"))
