@@ -17,7 +17,7 @@ struct LoadPrompts {
   std::int64_t max_tokens = 64;
   std::uint64_t seed = 0;
   bool stream = false, ignore_end = false;
-  std::vector<Json> conversations;  // instead of made-up ones, one after the other and again from the first
+  std::vector<Json> conversations = {};  // instead of made-up ones, one after the other and again from the first
 };
 
 // The lines of a file: {"messages": […]}, {"prompt": "…"} or, as for puna batch, {"body": {"messages": […]}}. Throws kBadInput

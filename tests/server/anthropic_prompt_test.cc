@@ -46,8 +46,8 @@ TEST(ReadAnthropic, ToolsAndChoices) {
   const std::string beginning = R"({"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "custom", "name": "look",
     "description": "Look.", "input_schema": {"type": "object"}}], "tool_choice": )";
   const Json chat = read(beginning + R"({"type": "tool", "name": "look", "disable_parallel_tool_use": true}})").chat;
-  EXPECT_EQ(chat.at("tools"), Json::parse(R"([{"type": "function", "function": {"name": "look", "description": "Look.",
-    "parameters": {"type": "object"}}}])"));
+  EXPECT_EQ(chat.at("tools"), Json::parse(R"([{"type": "function", "function": {"name": "look", "parameters": {"type": "object"},
+    "description": "Look."}}])"));
   EXPECT_EQ(chat.at("tool_choice"), Json::parse(R"({"type": "function", "function": {"name": "look"}})"));
   EXPECT_EQ(chat.at("parallel_tool_calls"), false);
   EXPECT_EQ(read(beginning + R"({"type": "any"}})").chat.at("tool_choice"), "required");

@@ -63,8 +63,7 @@ TEST(FieldsSchema, SaysWhatTheTableSays) {
                                                 {"stream", FieldKind::kBoolean, 0, 0, false, false},
                                                 {"tools", FieldKind::kList},
                                                 {"any", FieldKind::kAny}}};
-  EXPECT_EQ(fields_schema(kRules), Json::parse(R"({"type": "object", "additionalProperties": false, "required": ["model"],
-    "properties": {
+  EXPECT_EQ(fields_schema(kRules), Json::parse(R"({"type": "object", "properties": {
       "model": {"type": "string", "minLength": 1, "maxLength": 512},
       "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
       "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
@@ -72,7 +71,7 @@ TEST(FieldsSchema, SaysWhatTheTableSays) {
       "stop": {"type": ["string", "array", "null"], "minLength": 1, "maxLength": 16, "minItems": 1, "maxItems": 16},
       "stream": {"type": "boolean"},
       "tools": {"type": ["array", "null"]},
-      "any": {}}})"));
+      "any": {}}, "additionalProperties": false, "required": ["model"]})"));
 }
 
 }  // namespace
