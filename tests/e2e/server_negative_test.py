@@ -79,8 +79,6 @@ FAMILIES = {
     "/api/show": ({"model": "nano"}, {"model": "text", "verbose": "boolean"}, []),
 }
 FINE_TEXTS = {"content"}  # of any length
-# A text that is too long for the context is named by what it is a part of.
-PART_OF = {("/v1/responses", "instructions"): "input", ("/v1/rerank", "query"): "documents"}
 INNER = [  # within lists and objects of a chat
     ("messages[0].role", {"messages": [{"role": PLACE, "content": "x"}]}, WRONG["text"] + ['"nobody"', '""', "null"]),
     ("messages[0].content", {"messages": [{"role": "user", "content": PLACE}]}, ["1", "true", "{}", "null", NESTED]),
@@ -148,9 +146,8 @@ class NegativeTest(unittest.TestCase):
                 for value in WRONG[kind] + (["null"] if field in never_null else []):
                     if field in FINE_TEXTS and value == LONG:
                         continue
-                    param = PART_OF.get((path, field), field) if value == LONG else field
                     try:
-                        self.check_refused(path, param, self.with_value({**body, field: PLACE}, value))
+                        self.check_refused(path, field, self.with_value({**body, field: PLACE}, value))
                     except AssertionError as error:
                         faults.append("%s %s %s: %s" % (path, field, value[:40], str(error)[:600]))
         self.assertEqual(faults, [], "\n".join([""] + faults))
