@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes nano from nothing: data, tokenizer, six trainings, the GGUF file, and its examination. Every stage whose output is
+"""Makes nano from nothing: data, tokenizer, five trainings, the GGUF file, and its examination. Every stage whose output is
 there is skipped, and a training run that was stopped goes on from its newest checkpoint, so the same command continues.
 Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--stop-after STAGE] [--install]"""
 import argparse
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "sft2", "mistakes", "sft3", "reward", "dpo", "export", "examine", "judge")
+MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "sft2", "mistakes", "reward", "dpo", "export", "examine", "judge")
 COMPARISON = ("student", "student-distilled", "examine-students")  # with --students
-TRAINING = ("pretrain", "sft", "sft2", "sft3", "reward", "dpo", "student", "student-distilled")
+TRAINING = ("pretrain", "sft", "sft2", "reward", "dpo", "student", "student-distilled")
 HOURS = 2.0  # what the recipes' steps take on two cores at 5,000 tokens a second; the comparison takes as long again
 SCALE_PER_HOUR = 1.5
 MISTAKES = 4000  # questions asked at scale 1, of which about a tenth are answered wrongly
@@ -81,7 +81,7 @@ class Maker:
         return self.puna(*arguments)
 
     def mistakes(self):
-        """What the second round answers wrongly when its answers are drawn; the third is there to make fewer of them."""
+        """What the second round answers wrongly when its answers are drawn."""
         self.python("mistakes.py", "runs/sft2/latest", "--puna", self.options.puna, "--questions",
                     max(50, round(MISTAKES * self.options.scale)), "--out", "data/mistakes.jsonl")
 
@@ -99,15 +99,15 @@ class Maker:
         self.python("examine.py", "--eval", "data/eval.jsonl", "--table", *(f"answers/{name}.jsonl" for name, _ in models))
 
     def examine(self):
-        self.examine_models([(name, f"runs/{name}/latest") for name in ("sft", "sft2", "sft3", "dpo")] + [("nano", "nano.gguf")])
+        self.examine_models([(name, f"runs/{name}/latest") for name in ("sft", "sft2", "dpo")] + [("nano", "nano.gguf")])
         self.python("examine.py", "--eval", "data/eval.jsonl", "--compare", f"answers/{self.options.ship}.jsonl", "answers/nano.jsonl")
 
     def judge(self):
         """The reward model on pairs it never saw, and on drawn answers of the models before and after DPO."""
         self.python("generate.py", "--split", "train", "--seed", 3, "--out", "data/judge", "--scale", 0.1)
-        self.examine_models([(f"{name}-drawn", f"runs/{name}/latest") for name in ("sft3", "dpo")], temperature=1)
+        self.examine_models([(f"{name}-drawn", f"runs/{name}/latest") for name in ("sft2", "dpo")], temperature=1)
         self.python("judge.py", "runs/reward/latest", "--puna", self.options.puna, "--eval", "data/eval.jsonl", "--pairs",
-                    "data/judge/preferences.jsonl", "--before", "answers/sft3-drawn.jsonl", "--after", "answers/dpo-drawn.jsonl")
+                    "data/judge/preferences.jsonl", "--before", "answers/sft2-drawn.jsonl", "--after", "answers/dpo-drawn.jsonl")
 
     def examine_students(self):
         self.examine_models([(name, f"runs/{name}/latest") for name in ("student", "student-distilled")])
@@ -139,7 +139,7 @@ def parse(arguments):
     parser.add_argument("--hours", type=float, default=HOURS, help="of training the main line: all steps follow")
     parser.add_argument("--scale", type=float, help="of the data; without it as much as the hours read about once")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--ship", choices=("sft", "sft2", "sft3", "dpo"), default="sft3", help="the stage that is exported")
+    parser.add_argument("--ship", choices=("sft", "sft2", "dpo"), default="sft2", help="the stage that is exported")
     parser.add_argument("--students", action="store_true", help="and two small students, one with nano as its teacher")
     parser.add_argument("--stop-after", metavar="STAGE", help=", ".join(MAIN_LINE + COMPARISON))
     parser.add_argument("--install", action="store_true", help="then copy the file to models/nano")
