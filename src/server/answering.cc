@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "server/request_json.h"
 #include "server/job_group.h"
+#include "server/request_json.h"
 
 namespace puna {
 namespace {

@@ -73,20 +73,32 @@ std::shared_ptr<ServedModel> ModelRegistry::get(std::string_view name) {
     throw ApiError(404, "model_not_found", "model",
                    fmt::format("there is no model \"{}\" here; GET /v1/models lists those that are", name.substr(0, 200)));
   }
-  const std::scoped_lock loading(found->loading);
+  try {
+    return loaded(*found);
+  } catch (const Error& error) {
+    refuse_loading(found->source.id, error);
+  }
+}
+
+void ModelRegistry::load_first() {
+  if (const auto first = entry("")) loaded(*first);
+}
+
+std::shared_ptr<ServedModel> ModelRegistry::loaded(Entry& entry) {
+  const std::scoped_lock loading(entry.loading);
   {
     const std::scoped_lock lock(mutex_);
-    if (found->model != nullptr) return found->model;
-    found->is_loading = true;
+    if (entry.model != nullptr) return entry.model;
+    entry.is_loading = true;
   }
   try {
-    auto model = load(*found);
+    auto model = load(entry);
     const std::scoped_lock lock(mutex_);
-    found->is_loading = false;
-    return found->model = std::move(model);
+    entry.is_loading = false;
+    return entry.model = std::move(model);
   } catch (...) {
     const std::scoped_lock lock(mutex_);
-    found->is_loading = false;
+    entry.is_loading = false;
     throw;
   }
 }
@@ -99,7 +111,7 @@ std::shared_ptr<ServedModel> ModelRegistry::load(Entry& entry) {
       fail(ErrorKind::kNoRoom, entry.source.id, "the plan of {} bytes is more than the budget leaves", model->planned_bytes());
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::kNoRoom && unload_longest_unused(&entry)) continue;
-      refuse_loading(entry.source.id, error);
+      throw;
     }
   }
 }

@@ -62,6 +62,8 @@ class ModelRegistry {
   // empty name. Throws ApiError: 404 for a name that is not there, 503 where it does not fit beside those that are busy, 500 where
   // its files cannot be read.
   std::shared_ptr<ServedModel> get(std::string_view name);
+  // Loads the model that is meant where a request names none. Throws Error, with paths and figures for the operator.
+  void load_first();
   std::vector<Listed> list() const;
   // The name as the registry has it ("x:latest" is x), or empty.
   std::string find(std::string_view name) const;
@@ -83,6 +85,7 @@ class ModelRegistry {
     bool is_loading = false;
   };
   std::shared_ptr<Entry> entry(std::string_view name) const;
+  std::shared_ptr<ServedModel> loaded(Entry& entry);
   std::shared_ptr<ServedModel> load(Entry& entry);
   std::shared_ptr<ServedModel> take_model(Entry& entry) const;
   bool unload_longest_unused(const Entry* except);

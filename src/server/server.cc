@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "server/exchange.h"
-#include "server/server_metrics.h"
 #include "server/router.h"
+#include "server/server_metrics.h"
 #include "server/services.h"
 #include "server/worker_pool.h"
 
@@ -179,6 +179,8 @@ Server::Server(const ServerOptions& options) : impl_(std::make_unique<Impl>(opti
 Server::~Server() { impl_->listener.stop(); }
 
 std::string Server::url() const { return impl_->listener.url(); }
+
+void Server::load_first() { impl_->models.load_first(); }
 
 void Server::start() { impl_->listener.start(); }
 

@@ -40,6 +40,8 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   std::string url() const;
+  // Loads the first model before anybody asks for it. Throws Error where it cannot be.
+  void load_first();
   void start();
   // Serves until `asked_to_stop` or a request says so; then answers that were begun are ended, no new ones taken, for as long as
   // drain_time, or until `asked_twice`. Returns how many answers were cut off.

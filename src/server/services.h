@@ -8,9 +8,9 @@
 #include <functional>
 #include <string>
 
-#include "server/server_metrics.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
+#include "server/server_metrics.h"
 
 namespace puna {
 

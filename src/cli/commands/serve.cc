@@ -177,6 +177,7 @@ void serve(const Command& command, Flags& flags) {
   const ServerOptions options = server_options(flags);
   const InterruptScope scope(SecondPress::kIgnored);
   Server server(options);
+  if (!flags.models.empty()) server.load_first();  // what is wrong with it is said here, and not to the first client
   server.start();
   std::string names;
   for (const ModelSource& source : options.models) names += (names.empty() ? "" : ", ") + source.id;
