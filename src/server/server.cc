@@ -146,6 +146,8 @@ void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   const Route& route = *find_route(route_table(), request.method, request.path).route;
   const std::string id = request_id();
   headers.emplace_back(id_header(route.family), id);
+  // There was room when its head came; while its body did, others may have taken it.
+  const auto refused = route.answers && !services.draining ? full(headers) : std::nullopt;
   const Right right = access.right_of(request);
   const auto exchange = std::make_shared<Exchange>(std::move(request), std::move(reply),
                                                    Exchange::Origin{.id = id,
@@ -153,8 +155,9 @@ void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
                                                                     .family = route.family,
                                                                     .right = right,
                                                                     .headers = std::move(headers),
-                                                                    .slot = route.answers ? take_slot() : nullptr},
+                                                                    .slot = route.answers && !refused ? take_slot() : nullptr},
                                                    metrics);
+  if (refused) return exchange->fail(*refused);
   if (route.quick) return handle(route, exchange);
   workers.post([this, &route, exchange] { handle(route, exchange); });
 }

@@ -206,6 +206,24 @@ class CountingTest(unittest.TestCase):
         self.assertEqual(self.server.post(CHAT, {"messages": CAPITAL}).status, 200)
 
 
+    # All heads come while there is room, then all bodies.
+    def test_no_more_are_taken_than_there_is_room_for(self):
+        self.wait_until(lambda: self.server.metric("puna_requests_in_flight") == 0, 10)
+        body = json.dumps({**LONG, "n": 4}).encode()
+        sockets = [socket.create_connection((self.server.host, self.server.port), timeout=60) for _ in range(20)]
+        for one in sockets:
+            one.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % (CHAT.encode(), len(body)))
+        time.sleep(0.3)
+        for one in sockets:
+            one.sendall(body[1:])
+        statuses = sorted(int(one.recv(12).split()[1]) for one in sockets)
+        for one in sockets:
+            one.close()
+        self.assertEqual(set(statuses), {200, 429}, statuses)
+        self.assertLessEqual(statuses.count(200), 8 + 2, "those that ended meanwhile made room")
+        self.wait_until(lambda: self.server.metric("puna_requests_in_flight") == 0, 10)
+
+
 class EndTest(unittest.TestCase):
     wait_until = ModelsTest.wait_until
 
