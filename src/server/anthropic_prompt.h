@@ -25,7 +25,7 @@ inline constexpr std::array<FieldRule, 9> kAnthropicWritingFields = {{{"max_toke
                                                                       {"temperature", FieldKind::kNumber, 0, 1},
                                                                       {"top_p", FieldKind::kNumber, 1e-9, 1},
                                                                       {"top_k", FieldKind::kInteger, 0, 1e9},
-                                                                      {"stop_sequences", FieldKind::kList, -1e-9, 16, false, false},
+                                                                      {"stop_sequences", FieldKind::kList, 0, 16, false, false},
                                                                       {"stream", FieldKind::kBoolean, 0, 0, false, false},
                                                                       {"metadata", FieldKind::kObject},
                                                                       {"service_tier", FieldKind::kText, 0, 64},

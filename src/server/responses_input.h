@@ -13,7 +13,7 @@ namespace puna {
 
 inline constexpr std::array<FieldRule, 30> kResponsesFields = {{{"model", FieldKind::kText, 0, 512},
                                                                 {"input", FieldKind::kTextOrList, 0, 0, true},
-                                                                {"instructions", FieldKind::kText, -1e-9, 1 << 19},
+                                                                {"instructions", FieldKind::kText, 0, 1 << 19},
                                                                 {"text", FieldKind::kObject},
                                                                 {"tools", FieldKind::kList, 0, 256},
                                                                 {"tool_choice", FieldKind::kTextOrObject},
@@ -22,7 +22,7 @@ inline constexpr std::array<FieldRule, 30> kResponsesFields = {{{"model", FieldK
                                                                 {"max_tool_calls", FieldKind::kInteger, 1, 1e9},
                                                                 {"temperature", FieldKind::kNumber, 0, 2},
                                                                 {"top_p", FieldKind::kNumber, 1e-9, 1},
-                                                                {"top_logprobs", FieldKind::kInteger, -1e-9, 20},
+                                                                {"top_logprobs", FieldKind::kInteger, 0, 20},
                                                                 {"stream", FieldKind::kBoolean},
                                                                 {"stream_options", FieldKind::kObject},
                                                                 {"include", FieldKind::kList, 0, 16},

@@ -19,7 +19,7 @@ inline constexpr std::array<FieldRule, 21> kWritingFields = {{
     {"temperature", FieldKind::kNumber, 0, 2},
     {"top_p", FieldKind::kNumber, 1e-9, 1},
     {"top_k", FieldKind::kInteger, 0, 1'000'000'000},
-    {"min_p", FieldKind::kNumber, -1e-9, 1},
+    {"min_p", FieldKind::kNumber, 0, 1},
     {"typical_p", FieldKind::kNumber, 1e-9, 1},
     {"repetition_penalty", FieldKind::kNumber, 0.01, 10},
     {"presence_penalty", FieldKind::kNumber, -2, 2},

@@ -15,7 +15,7 @@ constexpr auto kChatFields = [] {
                                                {"max_tokens", FieldKind::kInteger, 1, 1e9},
                                                {"max_completion_tokens", FieldKind::kInteger, 1, 1e9},
                                                {"logprobs", FieldKind::kBoolean},
-                                               {"top_logprobs", FieldKind::kInteger, -1e-9, 20},
+                                               {"top_logprobs", FieldKind::kInteger, 0, 20},
                                                {"tools", FieldKind::kList, 0, 0, false, false},
                                                {"tool_choice", FieldKind::kTextOrObject, 0, 0, false, false},
                                                {"parallel_tool_calls", FieldKind::kBoolean, 0, 0, false, false},

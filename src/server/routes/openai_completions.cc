@@ -16,8 +16,8 @@ constexpr std::size_t kMostPrompts = 64;
 
 constexpr auto kCompletionFields = [] {
   constexpr std::array<FieldRule, 8> kOwn = {{{"prompt", FieldKind::kTextOrList, 0, 0, true},
-                                              {"max_tokens", FieldKind::kInteger, -1e-9, 1e9},
-                                              {"logprobs", FieldKind::kInteger, -1e-9, 20},
+                                              {"max_tokens", FieldKind::kInteger, 0, 1e9},
+                                              {"logprobs", FieldKind::kInteger, 0, 20},
                                               {"echo", FieldKind::kBoolean},
                                               {"suffix", FieldKind::kText},
                                               {"best_of", FieldKind::kInteger, 1, 16},
