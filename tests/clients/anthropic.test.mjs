@@ -90,8 +90,8 @@ test('tools that must be called, and must not', async () => {
 });
 
 test('stop sequences and lengths', async () => {
-  const stopped = await client.messages.create(ask(capital, { stop_sequences: [' Paris'] }));
-  assert.deepEqual([stopped.stop_reason, stopped.stop_sequence], ['stop_sequence', ' Paris']);
+  const stopped = await client.messages.create(ask(capital, { stop_sequences: [' capital'] }));
+  assert.deepEqual([stopped.stop_reason, stopped.stop_sequence], ['stop_sequence', ' capital']);
   const cut = await client.messages.create(ask(capital, { max_tokens: 2 }));
   assert.deepEqual([cut.stop_reason, cut.usage.output_tokens], ['max_tokens', 2]);
 });

@@ -107,8 +107,8 @@ test('the same seed, stop strings, biases', async () => {
   const more = { temperature: 1, seed: 5 };
   const [one, two] = await Promise.all([1, 2].map(() => client.chat.completions.create(ask('Tell me a story.', more))));
   assert.equal(one.choices[0].message.content, two.choices[0].message.content);
-  const stopped = await client.chat.completions.create(ask(capital, { stop: [' Paris'], logit_bias: { 5: -1 } }));
-  assert.doesNotMatch(stopped.choices[0].message.content, /Paris/);
+  const stopped = await client.chat.completions.create(ask(capital, { stop: [' capital'], logit_bias: { 5: -1 } }));
+  assert.doesNotMatch(stopped.choices[0].message.content, /capital/);
 });
 
 test('completions', async () => {

@@ -97,11 +97,11 @@ class ServerTest(unittest.TestCase):
 
     def test_stop_strings(self):
         text = self.text(self.chat())
-        at = text.index(" Paris")
-        whole = self.chat(stop=" Paris")
+        at = text.index(" capital")
+        whole = self.chat(stop=" capital")
         self.assertEqual((self.text(whole), whole["choices"][0]["finish_reason"]), (text[:at], "stop"))
-        self.assertEqual(joined(self.chat_events(stop=["nowhere", " Paris"]))[0], text[:at])
-        over_tokens = text[2:at + 2]
+        self.assertEqual(joined(self.chat_events(stop=["nowhere", " capital"]))[0], text[:at])
+        over_tokens = text[2:at + 3]
         self.assertEqual(self.text(self.chat(stop=over_tokens)), text[:2])
         self.assertEqual(joined(self.chat_events(stop=over_tokens))[0], text[:2])
 
@@ -142,9 +142,11 @@ class ServerTest(unittest.TestCase):
             self.assertAlmostEqual(one["logprob"], other["logprob"], delta=0.02)
         self.assertIsNone(self.chat()["choices"][0]["logprobs"])
         self.refused(CHAT, {"messages": CAPITAL, "top_logprobs": 2}, param="top_logprobs")
+        above = {"messages": CAPITAL, "logprobs": True, "top_logprobs": 21}
+        self.assertIn("expected 0 to 20", self.refused(CHAT, above, param="top_logprobs"))
 
     def test_log_probabilities_of_completions(self):
-        choice = self.complete(max_tokens=6, logprobs=2)["choices"][0]
+        choice = self.complete(max_tokens=6, logprobs=2, ignore_eos=True)["choices"][0]
         figures = choice["logprobs"]
         self.assertEqual("".join(figures["tokens"]), choice["text"])
         self.assertEqual([len(figures[name]) for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")], [6] * 4)
@@ -152,9 +154,9 @@ class ServerTest(unittest.TestCase):
         self.assertTrue(all(len(top) in (2, 3) for top in figures["top_logprobs"]))
 
     def test_logit_bias(self):
-        paris = self.server.post("/tokenize", {"content": " Paris"}).json["tokens"]
-        biased = self.text(self.chat(logit_bias={str(paris[0]): -100}))
-        self.assertNotIn(" Paris", biased)
+        capital = self.server.post("/tokenize", {"content": " capital"}).json["tokens"]
+        biased = self.text(self.chat(logit_bias={str(capital[0]): -100}))
+        self.assertNotIn(" capital", biased)
         self.assertNotEqual(biased, self.text(self.chat()))
         self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"x": 1}}, param="logit_bias")
         self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"5": 101}}, param="logit_bias")
