@@ -90,16 +90,18 @@ class TrainTest(unittest.TestCase):
 
     def test_interrupted_and_resumed(self):
         self.puna("train", self.recipe(out=self.path("whole")))
-        process = subprocess.Popen([PUNA, "train", self.recipe(), "--json"], stdout=subprocess.PIPE, text=True, cwd=self.folder)
-        for line in process.stdout:
-            if json.loads(line).get("step") == 7:
-                process.send_signal(signal.SIGINT)
-                break
-        process.stdout.read()
-        process.stdout.close()
-        self.assertEqual(process.wait(), 130)
-        self.puna("train", self.path("run"), "--resume")
-        self.assertEqual(self.model_hash(self.path("run")), self.model_hash(self.path("whole")))
+        for signal_sent, folder in ((signal.SIGINT, "run"), (signal.SIGTERM, "ended")):
+            recipe = self.recipe(out=self.path(folder))
+            process = subprocess.Popen([PUNA, "train", recipe, "--json"], stdout=subprocess.PIPE, text=True, cwd=self.folder)
+            for line in process.stdout:
+                if json.loads(line).get("step") == 7:
+                    process.send_signal(signal_sent)
+                    break
+            process.stdout.read()
+            process.stdout.close()
+            self.assertEqual(process.wait(), 130)
+            self.puna("train", self.path(folder), "--resume")
+            self.assertEqual(self.model_hash(self.path(folder)), self.model_hash(self.path("whole")))
 
     def assert_checkpoints_are_whole(self):
         for manifest in glob.glob(self.path("run/checkpoints/step-*/manifest.json")):
