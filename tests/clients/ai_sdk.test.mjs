@@ -28,8 +28,8 @@ before(async () => {
   model = provider('nano');
 });
 after(async () => {
-  assert.ok((await checked()) >= 15);
   await Promise.all([server.stop(), guarded.stop()]);
+  assert.ok((await checked()) >= 15);
 });
 
 test('a text', async () => {

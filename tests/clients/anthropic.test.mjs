@@ -18,8 +18,8 @@ before(async () => {
   client = connect(server);
 });
 after(async () => {
-  assert.ok((await checked()) >= 15);
   await Promise.all([server.stop(), guarded.stop()]);
+  assert.ok((await checked()) >= 15);
 });
 
 test('a message', async () => {

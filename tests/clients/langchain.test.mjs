@@ -20,8 +20,8 @@ before(async () => {
   [server, guarded] = await Promise.all([startServer(), startGuarded()]);
 });
 after(async () => {
-  assert.ok((await checked()) >= 15);
   await Promise.all([server.stop(), guarded.stop()]);
+  assert.ok((await checked()) >= 15);
 });
 
 test('a chat', async () => {

@@ -20,8 +20,8 @@ before(async () => {
   client = connect(server);
 });
 after(async () => {
-  assert.ok((await checked()) >= 20);
   await Promise.all([server.stop(), guarded.stop()]);
+  assert.ok((await checked()) >= 20);
 });
 
 test('a chat', async () => {
