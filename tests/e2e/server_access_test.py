@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may ask `puna serve` for what: keys on all routes and spellings of paths, hosts, origins, pages from elsewhere, limits."""
 
+import http.client
+import json
 import os
+import shutil
+import socket
+import ssl
+import subprocess
 import tempfile
 import unittest
 
@@ -173,6 +179,33 @@ class OpenToSomeTest(unittest.TestCase):
             self.assertTrue(server.raw(chunks + b"\r\n80000\r\n" + b"x" * 0x80000 + b"\r\n80000\r\n").startswith(b"HTTP/1.1 413 "))
             long = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 20000 + b"\r\n\r\n"
             self.assertTrue(server.raw(long).startswith(b"HTTP/1.1 431 "))
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl makes the certificate")
+class TlsTest(unittest.TestCase):
+    def test_answers_over_tls_and_over_nothing_older(self):
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+                            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+            with RunningServer("nano", "--tls-cert", certificate, "--tls-key", key) as server:
+                self.assertTrue(server.url.startswith("https://127.0.0.1:"))
+                for newest, answers in ((ssl.TLSVersion.TLSv1_3, True), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_1, False)):
+                    context = ssl.create_default_context(cafile=certificate)
+                    context.minimum_version, context.maximum_version = ssl.TLSVersion.MINIMUM_SUPPORTED, newest
+                    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=30)
+                    try:
+                        client.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 3}))
+                        self.assertEqual(client.getresponse().status, 200)
+                        self.assertTrue(answers, newest)
+                    except ssl.SSLError:
+                        self.assertFalse(answers, newest)
+                    finally:
+                        client.close()
+                with socket.create_connection((server.host, server.port), timeout=10) as plain:
+                    plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    self.assertNotIn(b"HTTP", plain.recv(100))
+                self.assertEqual(server.stop(), 0)
 
 
 if __name__ == "__main__":
