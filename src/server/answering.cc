@@ -43,7 +43,7 @@ class Asking : public std::enable_shared_from_this<Asking> {
 
  private:
   void score(AnswerRequest request) {
-    ScoreRequest prompt{.tokens = request.prompt, .from = 0, .top = request.prompt_logprobs};
+    ScoreRequest prompt{.tokens = request.prompt, .from = 0, .top = request.prompt_logprobs, .adapters = request.options.adapters};
     const auto self = shared_from_this();
     const auto done = [self, request = std::move(request)](const std::vector<SampledToken>& tokens) {
       self->guarded([&] {

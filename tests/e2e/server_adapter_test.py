@@ -59,6 +59,10 @@ class ServerAdapterTest(unittest.TestCase):
             self.assertEqual(ask(server, "nano:red").status, 404)
             states = [server.post("/v1/embeddings", {"model": name, "input": "a"}).json["data"][0]["embedding"] for name in ("nano", "nano:blue")]
             self.assertNotEqual(*states)
+            read = {"prompt": "Hello, who are you?", "echo": True, "logprobs": 0, "max_tokens": 1, "temperature": 0}
+            told = [server.post("/v1/completions", {"model": name, **read}).json["choices"][0]["logprobs"]["token_logprobs"]
+                    for name in ("nano", "nano:blue")]
+            self.assertNotEqual(told[0][1:4], told[1][1:4], "the prompt is read with the adapters too")
 
     def test_wrong_adapters_are_refused_at_once(self):
         for flag, code, message in (("blue", 2, "NAME=FOLDER"), ("=" + self.adapter, 2, "NAME=FOLDER"), ("x:blue=" + self.adapter, 2, "no model x"),
