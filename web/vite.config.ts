@@ -30,5 +30,5 @@ export default defineConfig({
     reportCompressedSize: false,
     rollupOptions: { output: { inlineDynamicImports: true } },
   },
-  test: { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false },
+  test: { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false, expect: { poll: { timeout: 15_000 } } },
 });

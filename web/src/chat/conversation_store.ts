@@ -102,16 +102,17 @@ async function write<T>(id: string, act: (conversations: IDBObjectStore, message
   }
 }
 
+/** The list follows what is stored, not what is meant to be: what it shows outlives the page from that moment on. */
 export async function saveConversation(chat: Conversation): Promise<void> {
   const { messages, ...conversation } = chat;
   const before = stored.get(chat.id) ?? {};
   stored.set(chat.id, messages);
-  headings.value = [headingOf(chat), ...headings.value.filter(({ id }) => id !== chat.id)].sort(newestFirst);
   await write(chat.id, (conversations, store) => {
     for (const message of Object.values(messages)) if (before[message.id] !== message) store.put({ ...message, chat: chat.id });
     for (const id of Object.keys(before)) if (!messages[id]) store.delete([chat.id, id]);
     return conversations.put(conversation);
   });
+  headings.value = [headingOf(chat), ...headings.value.filter(({ id }) => id !== chat.id)].sort(newestFirst);
 }
 
 /** An answer on its way, so that a page that is closed meanwhile does not lose it. */
@@ -119,11 +120,11 @@ export const savePartial = (chat: string, message: Message) => write(chat, (_, s
 
 export async function forgetConversation(chat: string): Promise<void> {
   stored.delete(chat);
-  headings.value = headings.value.filter(({ id }) => id !== chat);
   await write(chat, (conversations, store) => {
     store.delete(messagesOf(chat));
     return conversations.delete(chat);
   });
+  headings.value = headings.value.filter(({ id }) => id !== chat);
 }
 
 /** Calls back with the conversation another tab has changed or deleted. */
