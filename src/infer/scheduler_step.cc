@@ -8,6 +8,7 @@
 #include "infer/scheduler.h"
 #include "infer/scheduler_task.h"
 #include "kernels/activations.h"
+#include "kernels/matmul.h"
 
 namespace puna {
 
@@ -24,11 +25,11 @@ bool Scheduler::step() {
 
 namespace {
 
-// Answers in one pass: all, where panels pay, else equal groups of fewer than kPanelRows. Of a 1B model in Q8_0 on two AVX2 cores a
-// pass of 8 rows in panels took 563 ms, one of 7 rows without them 239.
+// Answers in one pass: all, where that is faster, else equal groups of fewer than kPanelRows.
 std::size_t group_size(std::size_t writers, bool large_groups) {
-  constexpr std::size_t kPanelsPay = 3 * kPanelRows, kMost = kPanelRows - 1;
-  if (writers <= kMost || (large_groups && writers >= kPanelsPay)) return std::max<std::size_t>(writers, 1);
+  constexpr std::size_t kMost = kPanelRows - 1;
+  const auto worth = static_cast<std::size_t>(rows_worth_one_pass());
+  if (writers <= kMost || (large_groups && writers >= worth)) return std::max<std::size_t>(writers, 1);
   const std::size_t groups = (writers + kMost - 1) / kMost;
   return (writers + groups - 1) / groups;
 }

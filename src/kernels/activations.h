@@ -9,12 +9,12 @@
 
 namespace puna {
 
-// From this many rows on, products run over blocks of W that fit the caches, and the 8-bit form of X is in panels of kPanelWidth
-// rows.
+// From this many rows on, products run over blocks of W that fit the caches, and their sums may have another order. Where an
+// instruction set multiplies panels (cpu::has_panels), the 8-bit form of X is then in panels of kPanelWidth rows.
 inline constexpr std::int64_t kPanelRows = 8;
 inline constexpr std::int64_t kPanelWidth = 32;
 
-// X in 8 bits, row by row (fewer than kPanelRows rows) or in panels p of W = kPanelWidth rows, the last one padded with zeros.
+// X in 8 bits, row by row or in panels p of W = kPanelWidth rows, the last one padded with zeros.
 struct QuantizedActivations {
   std::int8_t* q = nullptr;      // [T, K]       or [T / W, K / 4, W, 4]
   float* scales = nullptr;       // [T, K / 32]  or [T / W, K / 32, W]

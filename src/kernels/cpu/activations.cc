@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The form of X that integer products read: 8 bits in blocks of 32; for many rows in panels of 32 rows with K outermost, so that
-// one vector holds the same k of many rows and the weight is what is broadcast.
+// The form of X that integer products read: 8 bits in blocks of 32. AVX-512 reads many rows in panels of 32 rows with K outermost,
+// so that one vector holds the same k of many rows and the weight is what is broadcast.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/activations.cc"
 #include "kernels/cpu/targets.h"
@@ -48,6 +48,7 @@ void quantize_row(const float* x, std::int64_t width, std::int8_t* q, float* sca
   }
 }
 
+#if HWY_TARGET == HWY_AVX3_DL
 // One panel: rows [first, last) of X, at most kPanelWidth, the rest zeros.
 void quantize_panel(const Activations& x, std::int64_t first, std::int64_t last) {
   constexpr std::int64_t kSpan = 256;  // values of K quantized at a time, so that the row-major form stays in the first cache
@@ -70,14 +71,17 @@ void quantize_panel(const Activations& x, std::int64_t first, std::int64_t last)
     transpose(words(row_sums.data()), kSpan / 16, kPanelWidth, span / 16, words(sums + k / 16 * kPanelWidth), kPanelWidth);
   }
 }
+#endif
 
 }  // namespace
 
 void quantize_activations(const Activations& x, std::int64_t begin, std::int64_t end) {
+#if HWY_TARGET == HWY_AVX3_DL
   if (x.rows >= kPanelRows) {
     for (std::int64_t row = begin; row < end; row += kPanelWidth) quantize_panel(x, row, std::min(row + kPanelWidth, end));
     return;
   }
+#endif
   for (std::int64_t row = begin; row < end; ++row) {
     quantize_row(x.values + row * x.width, x.width, x.quantized.q + row * x.width, x.quantized.scales + row * (x.width / 32),
                  x.quantized.sums + row * (x.width / 16));

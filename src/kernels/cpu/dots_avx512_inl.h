@@ -13,6 +13,17 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
+// Rows of W that a dot takes at once: they share the loads of x and give the memory four streams.
+inline constexpr int kDotRows = 4;
+
+// Asks for the part of the next four rows that is as far along as `done` bytes are in a row. Rows lie one after the other: over a
+// row, the four calls for r = 0..3 and `bytes` each ask for every line of the next group once, in the order of memory, as its banks
+// like.
+HWY_INLINE void prefetch_next(const std::byte* w, std::int64_t stride, std::int64_t done, int r, std::int64_t bytes) {
+  const std::byte* const place = w + kDotRows * (stride + done) + r * bytes;
+  for (std::int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(place + line), _MM_HINT_T0);
+}
+
 // What K must be a multiple of for the dots of these formats.
 inline constexpr std::int64_t kQ8_0Step = 64, kQ4_0Step = 128;
 

@@ -7,6 +7,14 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
+// A part of one panel of X, from some k on.
+struct PanelPart {
+  const std::int8_t* q;      // [K / 4, W, 4]
+  const float* scales;       // [K / 32, W]
+  const std::int32_t* sums;  // [K / 16, W]
+  std::int64_t width;        // K of this part
+};
+
 inline constexpr int kTileRows = 6;  // 12 integer and 12 F32 sums: 24 of 32 registers
 
 // The sums of q over one group of X, times -offset (symmetric formats), or zero.
