@@ -26,41 +26,45 @@ class Asking : public std::enable_shared_from_this<Asking> {
         exchange_(std::move(exchange)),
         jobs_(request.model),
         events_(std::move(events)),
-        answers_(static_cast<std::size_t>(request.count)),
+        answers_(request.prompts.size() * static_cast<std::size_t>(request.count)),
         untold_(answers_.size()),
-        left_(request.count),
+        left_(answers_.size()),
         one_call_(request.one_call),
         call_prefix_(request.call_prefix) {
-    for (int i = 0; i < request.count; ++i) filters_.emplace_back(request.format, request.tools);
+    filters_.assign(answers_.size(), AnswerFilter(request.format, request.tools));
   }
 
   void start(AnswerRequest request) {
     exchange_->on_gone([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->jobs_.cancel();
     });
-    request.prompt_logprobs < 0 ? write(request) : score(std::move(request));
+    const auto asked = std::make_shared<const AnswerRequest>(std::move(request));
+    for (std::size_t i = 0; i < asked->prompts.size(); ++i) asked->prompt_logprobs < 0 ? write(*asked, i) : score(asked, i);
   }
 
  private:
-  void score(AnswerRequest request) {
-    ScoreRequest prompt{.tokens = request.prompt, .from = 0, .top = request.prompt_logprobs, .adapters = request.options.adapters};
+  void score(const std::shared_ptr<const AnswerRequest>& request, std::size_t prompt) {
+    ScoreRequest text{
+        .tokens = request->prompts[prompt], .from = 0, .top = request->prompt_logprobs, .adapters = request->options.adapters};
     const auto self = shared_from_this();
-    const auto done = [self, request = std::move(request)](const std::vector<SampledToken>& tokens) {
+    const auto done = [self, request, prompt](const std::vector<SampledToken>& tokens) {
       self->guarded([&] {
-        if (self->events_.prompt) self->events_.prompt(tokens);
-        self->write(request);
+        if (self->events_.prompt) self->events_.prompt(prompt, tokens);
+        self->write(*request, prompt);
       });
     };
-    jobs_.hold(
-        jobs_.model().submit(std::move(prompt), {.done = done, .failed = [self](const Error& error) { self->fail(error); }}));
+    jobs_.hold(jobs_.model().submit(std::move(text), {.done = done, .failed = [self](const Error& error) { self->fail(error); }}));
   }
 
-  void write(const AnswerRequest& request) {
-    for (std::size_t i = 0; i < answers_.size(); ++i) {
+  void write(const AnswerRequest& request, std::size_t prompt) {
+    const auto count = static_cast<std::size_t>(request.count);
+    for (std::size_t j = 0; j < count; ++j) {
+      const std::size_t index = prompt * count + j;
       GenerateOptions options = request.options;
-      options.sampler.seed += i;
-      if (i > 0 && request.shape) options.constraint = jobs_.model().constraints().get(*request.shape);
-      jobs_.hold(jobs_.model().submit(request.prompt, options, events_of(i, options.top_logprobs >= 0)));
+      options.sampler.seed += j;
+      if (index > 0 && request.shape) options.constraint = jobs_.model().constraints().get(*request.shape);
+      answers_[index].prompt = prompt;
+      jobs_.hold(jobs_.model().submit(request.prompts[prompt], options, events_of(index, options.top_logprobs >= 0)));
     }
   }
 
@@ -128,15 +132,15 @@ class Asking : public std::enable_shared_from_this<Asking> {
   std::vector<AnswerFilter> filters_;
   std::vector<Answer> answers_;
   std::vector<std::vector<SampledToken>> untold_;  // of each answer
-  int left_;
+  std::size_t left_;
   bool one_call_;
   std::string_view call_prefix_;
   double first_text_ = -1;
 };
 
 // What the engine would refuse later, when the answer has begun.
-void check(const AnswerRequest& request) {
-  const auto tokens = static_cast<std::int64_t>(request.prompt.size());
+void check_prompt(const AnswerRequest& request, std::span<const Token> prompt) {
+  const auto tokens = static_cast<std::int64_t>(prompt.size());
   const std::int64_t context = request.model->context();
   if (tokens == 0)
     throw ApiError(400, "invalid_value", request.prompt_field, "the prompt is empty: there is nothing to go on from");
@@ -153,6 +157,10 @@ void check(const AnswerRequest& request) {
         fmt::format("the prompt has {} tokens and the answer may have {}, which is more than the context of {} holds: {}", tokens,
                     request.options.max_tokens, request.model->id(), context));
   }
+}
+
+void check(const AnswerRequest& request) {
+  for (const std::vector<Token>& prompt : request.prompts) check_prompt(request, prompt);
   check_sampler_options(request.options.sampler);
   const std::int64_t vocabulary = request.model->checkpoint().config.vocabulary;
   for (const auto& [token, bias] : request.options.sampler.logit_bias) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request for answers, in no family's shape: n answers to one prompt are asked of a model, and told as they come. A client that
-// goes takes all of them with it.
+// One request for answers, in no family's shape: n answers to each of its prompts are asked of a model, and told as they come. A
+// client that goes takes all of them with it.
 #pragma once
 
 #include <functional>
@@ -19,32 +19,34 @@ namespace puna {
 
 struct AnswerRequest {
   std::shared_ptr<ServedModel> model;
-  std::vector<Token> prompt;
+  std::vector<std::vector<Token>> prompts;
   GenerateOptions options;
   PromptFormat format;      // that calls are read in
   std::vector<Tool> tools;  // that may be called; none: the text is what it is
   std::optional<AnswerShape> shape;
-  int count = 1;                                                        // answer i has the seed + i
+  int count = 1;                                                        // of each prompt; the j-th has the seed + j
   bool one_call = false;                                                // of several calls in an answer the first counts
   std::string_view call_prefix = "call_";                               // of the calls' ids
   const char *prompt_field = "messages", *length_field = "max_tokens";  // of the request, for refusals
-  int prompt_logprobs = -1;  // the likeliest tokens beside each of the prompt's; -1: not even those of the prompt
+  int prompt_logprobs = -1;  // the likeliest tokens beside each of a prompt's; -1: not even those of the prompt
 };
 
 struct Answer {
   Message message;          // content and calls; calls have ids
   std::string_view reason;  // "stop", "length" or "tool_calls"
   std::string stop;         // the stop string that ended it, or empty
+  std::size_t prompt = 0;   // its prompt's number
   Generation generation;
 };
 
 // The model that a body's "model" names, and its adapters, into the request. Throws as ModelRegistry::get().
 void choose_model(Services& services, const Json& body, AnswerRequest& request);
 
-// Told on the engine's thread, one after the other; `begin` at once, on the caller's, when nothing can be refused any more.
+// Told on the engine's thread, one after the other; `begin` at once, on the caller's, when nothing can be refused any more. Answer
+// j of prompt i has the index i · count + j.
 struct AnswerEvents {
   std::function<void()> begin;
-  std::function<void(std::span<const SampledToken> tokens)> prompt = {};  // its log-probabilities, where asked for
+  std::function<void(std::size_t prompt, std::span<const SampledToken> tokens)> prompt = {};  // log-probabilities, if asked for
   // May be empty: then nothing is told before the end. `tokens` were drawn since the last text, and are there where
   // log-probabilities were asked for; a text that tokens have and may not show is empty.
   std::function<void(int index, std::string_view text, std::span<const SampledToken> tokens)> text;
@@ -52,8 +54,8 @@ struct AnswerEvents {
   std::function<void(std::span<const Answer> answers)> done;      // of all
 };
 
-// Throws ApiError for a prompt that does not fit, a shape that cannot be followed, options out of range: before anything is asked.
-// Later failures go to the exchange.
+// Throws ApiError for any prompt that does not fit, a shape that cannot be followed, options out of range: before anything is
+// asked. Later failures go to the exchange.
 void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRequest request, AnswerEvents events);
 
 // "chatcmpl-" and 24 random letters.

@@ -125,7 +125,7 @@ void prepare_chat(const Json& body, const std::vector<Message>& messages, Answer
   request.options.with_specials = !request.tools.empty();  // a call may begin with <|python_tag|>
   try {
     PromptOptions options{.tools = request.tools, .builtin_tools = {}, .date = today()};
-    request.prompt = encode_prompt(checkpoint.need_tokenizer(), render_prompt(request.format, messages, options));
+    request.prompts = {encode_prompt(checkpoint.need_tokenizer(), render_prompt(request.format, messages, options))};
   } catch (const Error& error) {
     throw ApiError(400, "invalid_value", "messages", error.what());
   }

@@ -17,12 +17,13 @@ namespace puna {
 struct Services {
   ModelRegistry& models;
   Metrics& metrics;
-  SamplerOptions sampler;       // what a request that says nothing is answered with
+  SamplerOptions sampler;       // what a request that says nothing is answered with; its seed is what theirs follow from
   std::filesystem::path runs;   // a folder of training runs; empty: none are shown
   std::filesystem::path votes;  // a file of preference pairs; empty: none are kept
   std::string version;
   std::function<std::size_t()> connections;
   std::atomic<std::int64_t> in_flight{0};  // requests for answers
+  std::atomic<std::uint64_t> unseeded{0};  // requests for answers that named no seed
   std::atomic<bool> draining{false};
   std::atomic<bool> asked_to_stop{false};  // by a request
   ModelStore& store;

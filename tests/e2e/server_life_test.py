@@ -65,6 +65,22 @@ class StartTest(unittest.TestCase):
             with RunningServer("nano", "--config", file.name, "--temp", "0.5") as server:
                 self.assertEqual(server.get("/puna/props").json["defaults"]["temperature"], 0.5)
 
+    def test_its_seed_says_what_requests_without_one_are_answered(self):
+        def said(*arguments):
+            with RunningServer("nano", *arguments) as server:
+                texts = [server.post("/v1/completions", {"prompt": "Once", "max_tokens": 12, "temperature": 1.5}).json for _ in range(2)]
+                texts.append(server.post("/api/generate", {"model": "nano", "prompt": "Once", "raw": True, "stream": False,
+                                                           "options": {"num_predict": 12, "temperature": 1.5}}).json)
+                server.post("/v1/completions", {"prompt": "Once", "max_tokens": 1, "seed": 3})
+                texts.append(server.post("/v1/completions", {"prompt": "Once", "max_tokens": 12, "temperature": 1.5}).json)
+            return [text["response"] if "response" in text else text["choices"][0]["text"] for text in texts]
+
+        first = said("--seed", "7")
+        self.assertEqual(len(set(first)), 4, "each request has a seed of its own")
+        self.assertEqual(said("--seed", "7"), first)
+        self.assertTrue(set(said("--seed", "8")).isdisjoint(first))
+        self.assertNotEqual(said(), said())
+
     def test_its_address_from_the_environment(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

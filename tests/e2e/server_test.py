@@ -238,6 +238,54 @@ class ServerTest(unittest.TestCase):
         special = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True}).json["tokens"]
         self.assertEqual(self.complete(max_tokens=20, prompt=special)["choices"][0]["text"], text)
 
+    def test_several_prompts(self):
+        texts = ["Once upon a time", "The capital of France is", "One two three"]
+        fields = {"max_tokens": 12, "temperature": 1, "seed": 5, "n": 2, "logprobs": 1}
+        alone = [self.complete(prompt=text, **fields) for text in texts]
+        single = [choice["text"] for answer in alone for choice in answer["choices"]]
+        tokens = [self.server.post("/tokenize", {"content": text, "add_special": True}).json["tokens"] for text in texts]
+        for prompts in (texts, tokens):
+            whole = self.complete(prompt=prompts, **fields)
+            self.assertEqual([choice["index"] for choice in whole["choices"]], list(range(6)), "prompt i, answer j: i * n + j")
+            self.assertEqual([choice["text"] for choice in whole["choices"]], single)
+            self.assertEqual([choice["logprobs"]["text_offset"] for choice in whole["choices"]],
+                             [choice["logprobs"]["text_offset"] for answer in alone for choice in answer["choices"]])
+            for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+                self.assertEqual(whole["usage"][name], sum(answer["usage"][name] for answer in alone))
+        self.assertGreater(len(set(single)), 3)
+
+    def test_several_prompts_streamed_and_shown(self):
+        body = {"prompt": ["Once upon a time", "One two three"], "max_tokens": 8, "temperature": 0, "n": 2, "echo": True}
+        for logprobs in (None, 0):
+            whole = self.complete(**{**body, "logprobs": logprobs})
+            for choice, prompt in zip(whole["choices"], [prompt for prompt in body["prompt"] for _ in range(2)]):
+                self.assertTrue(choice["text"].startswith(prompt), choice)
+                self.assertGreater(len(choice["text"]), len(prompt))
+            data = self.server.stream_bytes(COMPLETIONS, {**body, "logprobs": logprobs, "stream": True,
+                                                          "stream_options": {"include_usage": True}})
+            events = check_stream(data, "completion_chunk", usage=True)
+            for i, choice in enumerate(whole["choices"]):
+                self.assertEqual(joined(events, i)[0], choice["text"])
+            self.assertEqual(events[-1]["usage"]["total_tokens"], whole["usage"]["total_tokens"])
+            if logprobs is None:
+                continue
+            for i, choice in enumerate(whole["choices"]):
+                shown = [one["logprobs"] for event in events for one in event["choices"] if one["index"] == i and one["logprobs"]]
+                for name in ("tokens", "text_offset"):
+                    self.assertEqual([value for one in shown for value in one[name]], choice["logprobs"][name])
+
+    def test_of_several_prompts_all_are_taken_or_none(self):
+        self.assertEqual(len(self.complete(prompt=["Once"] * 64, max_tokens=1)["choices"]), 64)
+        self.assertIn("expected at most 64", self.refused(COMPLETIONS, {"prompt": ["Once"] * 65}, param="prompt"))
+        for wrong in ([], [[]], ["Once", 5], ["Once", None], [[1], [10**9]], [5, "Once"]):
+            for stream in (False, True):
+                self.refused(COMPLETIONS, {"prompt": wrong, "stream": stream}, param="prompt")
+        answers = self.server.metric("puna_answers_total")
+        long = ["Once upon a time", "one two three " * 2000]
+        for stream in (False, True):
+            self.refused(COMPLETIONS, {"prompt": long, "stream": stream}, param="prompt", code="context_length_exceeded")
+        self.assertEqual(self.server.metric("puna_answers_total"), answers)
+
     def test_content_in_parts_and_other_roles(self):
         parts = [{"role": "developer", "content": "You are kind."},
                  {"role": "user", "content": [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": " of France?"}]}]

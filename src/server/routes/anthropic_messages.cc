@@ -23,13 +23,14 @@ void read_prompt(Services& services, const Json& body, const AnthropicRequest& r
   choose_model(services, body, request);
   prepare_chat(read.chat, read_messages(read.chat), request);
   const std::vector<Token> prefill = request.model->checkpoint().need_tokenizer().encode(read.prefill);
-  request.prompt.insert(request.prompt.end(), prefill.begin(), prefill.end());
+  std::vector<Token>& prompt = request.prompts.front();
+  prompt.insert(prompt.end(), prefill.begin(), prefill.end());
 }
 
 // More than the context has left is all that it has left, and then "model_context_window_exceeded" says so.
 std::int64_t most_tokens(const Json& body, const AnswerRequest& request) {
   const auto asked = body.at("max_tokens").get<std::int64_t>();
-  return asked > request.model->context() - static_cast<std::int64_t>(request.prompt.size()) ? -1 : asked;
+  return asked > request.model->context() - static_cast<std::int64_t>(request.prompts.front().size()) ? -1 : asked;
 }
 
 std::string_view stop_reason(const Answer& answer) {
@@ -153,7 +154,7 @@ void messages(Services& services, Asked exchange) {
   read_prompt(services, body, read, request);
   request.options.max_tokens = most_tokens(body, request);
   const std::string model = request.model->name_with(request.options.adapters.get());
-  const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  const auto prompt_tokens = static_cast<std::int64_t>(request.prompts.front().size());
   ask(services, exchange, std::move(request),
       field_or(body, "stream", false) ? streamed_answer(exchange, model, prompt_tokens) : whole_answer(exchange, model));
 }
@@ -165,7 +166,7 @@ void count_message_tokens(Services& services, Asked exchange) {
   check_fields(body, kAnthropicPromptFields);
   AnswerRequest request;
   read_prompt(services, body, read_anthropic(body), request);
-  exchange->send_json({{"input_tokens", request.prompt.size()}});
+  exchange->send_json({{"input_tokens", request.prompts.front().size()}});
 }
 
 }  // namespace puna::routes

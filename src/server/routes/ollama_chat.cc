@@ -172,7 +172,7 @@ void ollama_generate(Services& services, Asked exchange) {
   if (is_raw(body, checkpoint)) {
     if (!field_or<std::string>(body, "system", "").empty())
       refuse_field("system", "{} was trained on no conversations, so it has no place for \"system\"", form.model);
-    request.prompt = raw_prompt(body, checkpoint.need_tokenizer());
+    request.prompts = {raw_prompt(body, checkpoint.need_tokenizer())};
     request.shape = answer_shape(shaping, request.format, {}, "format");
   } else {
     prepare_chat(shaping, generate_messages(body), request);

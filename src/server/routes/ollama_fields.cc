@@ -133,7 +133,7 @@ LoadedModel load_model(Services& services, const std::string& name, std::optiona
   return loaded;
 }
 
-GenerateOptions ollama_options(const Json& body, const Services& services) {
+GenerateOptions ollama_options(const Json& body, Services& services) {
   const Json& options = options_of(body);
   check_fields(options, kOptionFields, "options.");
   Json shared = Json::object();  // as writing_options() has them

@@ -56,7 +56,7 @@ LoadedModel load_model(Services& services, const std::string& name, std::optiona
 
 // "options": what the answer is written with. Those about memory, threads and devices say nothing here, and "num_ctx" no more than
 // that there must be room for so much. Throws ApiError.
-GenerateOptions ollama_options(const Json& body, const Services& services);
+GenerateOptions ollama_options(const Json& body, Services& services);
 // Throws ApiError with the figures where "num_ctx" is more than the model has.
 void check_wanted_context(const Json& body, const ServedModel& model);
 

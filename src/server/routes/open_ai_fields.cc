@@ -2,8 +2,8 @@
 #include "server/routes/open_ai_fields.h"
 
 #include <charconv>
-#include <random>
 
+#include "base/random.h"
 #include "grammar/gbnf.h"
 #include "grammar/json_schema.h"
 #include "grammar/regex.h"
@@ -48,7 +48,7 @@ std::vector<std::pair<Token, double>> logit_bias(const Json& body) {
 
 }  // namespace
 
-GenerateOptions writing_options(const Json& body, const Services& services) {
+GenerateOptions writing_options(const Json& body, Services& services) {
   GenerateOptions options;
   options.sampler = services.sampler;
   SamplerOptions& sampler = options.sampler;
@@ -61,9 +61,9 @@ GenerateOptions writing_options(const Json& body, const Services& services) {
   sampler.presence_penalty = field_or(body, "presence_penalty", sampler.presence_penalty);
   sampler.frequency_penalty = field_or(body, "frequency_penalty", sampler.frequency_penalty);
   if (given_field(body, "logit_bias") != nullptr) sampler.logit_bias = logit_bias(body);
-  thread_local std::mt19937_64 random{std::random_device{}()};
   const Json* seed = given_field(body, "seed");
-  sampler.seed = seed == nullptr ? random() : static_cast<std::uint64_t>(seed->get<std::int64_t>());
+  sampler.seed =
+      seed == nullptr ? random_bits(sampler.seed, 0, services.unseeded++) : static_cast<std::uint64_t>(seed->get<std::int64_t>());
   options.stop = stop_strings(body);
   options.ignore_end = field_or(body, "ignore_eos", false);
   return options;
@@ -100,13 +100,20 @@ bool wants_usage(const Json& body) {
 }
 
 Json usage_json(std::span<const Answer> answers) {
-  std::int64_t completion = 0;
-  for (const Answer& answer : answers) completion += static_cast<std::int64_t>(answer.generation.tokens.size());
-  const Generation& first = answers.front().generation;
-  return {{"prompt_tokens", first.prompt_tokens},
+  std::int64_t prompt = 0, cached = 0, completion = 0;
+  const Answer* before = nullptr;
+  for (const Answer& answer : answers) {
+    completion += static_cast<std::int64_t>(answer.generation.tokens.size());
+    if (before == nullptr || before->prompt != answer.prompt) {
+      prompt += answer.generation.prompt_tokens;
+      cached += answer.generation.cached_tokens;
+    }
+    before = &answer;
+  }
+  return {{"prompt_tokens", prompt},
           {"completion_tokens", completion},
-          {"total_tokens", first.prompt_tokens + completion},
-          {"prompt_tokens_details", {{"cached_tokens", first.cached_tokens}}}};
+          {"total_tokens", prompt + completion},
+          {"prompt_tokens_details", {{"cached_tokens", cached}}}};
 }
 
 Json timings_json(const Generation& generation) {

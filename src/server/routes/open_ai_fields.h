@@ -38,13 +38,15 @@ inline constexpr std::array<FieldRule, 21> kWritingFields = {{
     {"ignore_eos", FieldKind::kBoolean},
 }};
 
-// Of checked fields. Throws ApiError for a stop that is no text, a bias that is no number.
-GenerateOptions writing_options(const Json& body, const Services& services);
+// Of checked fields. Throws ApiError for a stop that is no text, a bias that is no number. A request without a seed has one that
+// follows from the server's and from how many such requests were before.
+GenerateOptions writing_options(const Json& body, Services& services);
 // "grammar", "regex" or "choice"; nullopt where there is none. Throws ApiError where there are several.
 std::optional<AnswerShape> written_shape(const Json& body);
 // Whether stream_options ask for the usage. Throws ApiError where they stand without "stream".
 bool wants_usage(const Json& body);
 
+// Each prompt is counted once, however many answers it has.
 Json usage_json(std::span<const Answer> answers);
 // What llama.cpp's server calls so: counts, milliseconds and tokens per second of reading and writing.
 Json timings_json(const Generation& generation);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// POST /v1/completions: texts that go on from a prompt, which is written as it is.
+// POST /v1/completions: texts that go on from prompts, which are written as they are.
 #include <array>
 
 #include "base/error.h"
@@ -28,18 +28,6 @@ constexpr auto kCompletionFields = [] {
   return all;
 }();
 
-// One prompt: "text", ["text"], [1, 2] or [[1, 2]].
-const Json& only_prompt(const Json& body) {
-  const Json& prompt = body.at("prompt");
-  if (prompt.is_string()) return prompt;
-  if (prompt.empty()) refuse_field("prompt", "\"prompt\" is empty: give a text or token ids");
-  if (prompt.front().is_number()) return prompt;
-  if (prompt.size() > 1) throw ApiError(400, "unsupported", "prompt", "one prompt is answered at a time: send a request for each");
-  if (!prompt.front().is_string() && !prompt.front().is_array())
-    refuse_field("prompt", "\"prompt\" holds {}, expected a text or token ids", prompt.front().type_name());
-  return prompt.front();
-}
-
 void refuse_unsupported(const Json& body) {
   if (given_field(body, "suffix") != nullptr && !body.at("suffix").get_ref<const std::string&>().empty())
     throw ApiError(400, "unsupported", "suffix", "\"suffix\" cannot be done here: no Llama model fills in the middle");
@@ -47,11 +35,13 @@ void refuse_unsupported(const Json& body) {
     throw ApiError(400, "unsupported", "best_of", "\"best_of\" other than \"n\" cannot be done here");
 }
 
+// What all parts of one response have in common.
 struct Naming {
   std::string id = random_id("cmpl-");
   std::int64_t created = unix_time();
   std::string model;
-  std::string prompt;  // shown before the answer where "echo" asks for it
+  std::vector<std::string> prompts;  // as they are shown before their answers: empty where "echo" does not ask for it
+  int count = 1;                     // of the answers to each
 
   Json part(Json choices) const {
     return {{"id", id}, {"object", "text_completion"}, {"created", created}, {"model", model}, {"choices", std::move(choices)}};
@@ -63,21 +53,23 @@ struct Naming {
 
 AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
                           bool logprobs) {
-  const auto known = std::make_shared<std::vector<SampledToken>>();  // the prompt's
+  const auto known = std::make_shared<std::vector<std::vector<SampledToken>>>(naming.prompts.size());  // of each prompt
   return {.begin = {},
-          .prompt = [known](std::span<const SampledToken> tokens) { known->assign(tokens.begin(), tokens.end()); },
+          .prompt = [known](std::size_t prompt,
+                            std::span<const SampledToken> tokens) { (*known)[prompt].assign(tokens.begin(), tokens.end()); },
           .text = {},
           .finished = {},
           .done =
               [exchange, naming, known, model = std::move(model), logprobs](std::span<const Answer> answers) {
                 Json choices = Json::array();
                 for (const Answer& answer : answers) {
-                  std::vector<SampledToken> tokens = *known;
+                  const std::string& prompt = naming.prompts[answer.prompt];
+                  std::vector<SampledToken> tokens = (*known)[answer.prompt];
+                  const std::size_t offset = tokens.empty() ? prompt.size() : 0;
                   tokens.insert(tokens.end(), answer.generation.logprobs.begin(), answer.generation.logprobs.end());
-                  std::size_t offset = known->empty() ? naming.prompt.size() : 0;
                   Json probabilities = logprobs ? completion_logprobs(tokens, *model, offset) : Json();
-                  choices.push_back(naming.choice(static_cast<int>(choices.size()), naming.prompt + answer.message.content,
-                                                  answer.reason, std::move(probabilities)));
+                  choices.push_back(naming.choice(static_cast<int>(choices.size()), prompt + answer.message.content, answer.reason,
+                                                  std::move(probabilities)));
                 }
                 Json response = naming.part(std::move(choices));
                 response["usage"] = usage_json(answers);
@@ -87,21 +79,26 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Namin
 }
 
 AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
-                             bool logprobs, bool usage, int count) {
+                             bool logprobs, bool usage) {
   const auto tell = [exchange, naming](int index, std::string_view text, Json reason, Json probabilities) {
     exchange->event(naming.part(Json::array({naming.choice(index, text, std::move(reason), std::move(probabilities))})));
   };
-  const auto offsets = std::make_shared<std::vector<std::size_t>>(count, naming.prompt.size());  // of what comes next
+  const auto echo = [naming, tell](std::size_t prompt, const Json& probabilities) {
+    for (int j = 0; j < naming.count; ++j)
+      tell(static_cast<int>(prompt) * naming.count + j, naming.prompts[prompt], nullptr, probabilities);
+  };
+  const auto offsets = std::make_shared<std::vector<std::size_t>>();  // of what comes next, in each answer
+  for (const std::string& prompt : naming.prompts)
+    offsets->insert(offsets->end(), static_cast<std::size_t>(naming.count), prompt.size());
   return {.begin =
-              [exchange, naming, tell, count, logprobs] {
+              [exchange, naming, echo, logprobs] {
                 exchange->begin_events();
-                const bool at_once = !naming.prompt.empty() && !logprobs;
-                for (int i = 0; i < count && at_once; ++i) tell(i, naming.prompt, nullptr, nullptr);
+                for (std::size_t i = 0; i < naming.prompts.size() && !logprobs; ++i) {
+                  if (!naming.prompts[i].empty()) echo(i, nullptr);
+                }
               },
-          .prompt =
-              [naming, tell, count, model](std::span<const SampledToken> tokens) {
-                for (int i = 0; i < count; ++i) tell(i, naming.prompt, nullptr, completion_logprobs(tokens, *model, 0));
-              },
+          .prompt = [echo, model](std::size_t prompt,
+                                  std::span<const SampledToken> tokens) { echo(prompt, completion_logprobs(tokens, *model, 0)); },
           .text =
               [tell, model, logprobs, offsets](int index, std::string_view text, std::span<const SampledToken> tokens) {
                 std::size_t& offset = (*offsets)[static_cast<std::size_t>(index)];
@@ -118,6 +115,11 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Na
                 }
                 exchange->end("data: [DONE]\n\n");
               }};
+}
+
+// As "echo" shows it.
+std::string shown_prompt(const Json& text_or_ids, std::span<const Token> tokens, const Tokenizer& tokenizer) {
+  return text_or_ids.is_string() ? text_or_ids.get<std::string>() : tokenizer.decode(tokens);
 }
 
 }  // namespace
@@ -137,21 +139,22 @@ void completions(Services& services, Asked exchange) {
   request.count = field_or(body, "n", 1);
   request.shape = written_shape(body);
   const bool usage = wants_usage(body);
-  const Json& prompt = only_prompt(body);
+  const std::vector<Json> prompts = written_texts(body.at("prompt"), "prompt", kMostPrompts);
   choose_model(services, body, request);
-  const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
-  request.prompt = written_tokens(prompt, "prompt", tokenizer, field_or(body, "parse_special", false));
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 
-  Naming naming{.model = request.model->name_with(request.options.adapters.get()), .prompt = ""};
-  if (field_or(body, "echo", false))
-    naming.prompt = prompt.is_string() ? prompt.get<std::string>() : tokenizer.decode(request.prompt);
-  if (logprobs && field_or(body, "echo", false)) request.prompt_logprobs = request.options.top_logprobs;
+  const bool echo = field_or(body, "echo", false), special = field_or(body, "parse_special", false);
+  Naming naming{.model = request.model->name_with(request.options.adapters.get()), .prompts = {}, .count = request.count};
+  const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
+  for (const Json& prompt : prompts) {
+    request.prompts.push_back(written_tokens(prompt, "prompt", tokenizer, special));
+    naming.prompts.push_back(echo ? shown_prompt(prompt, request.prompts.back(), tokenizer) : "");
+  }
+  if (logprobs && echo) request.prompt_logprobs = request.options.top_logprobs;
   const std::shared_ptr<ServedModel> model = request.model;
-  const int count = request.count;
   const bool stream = field_or(body, "stream", false);
   ask(services, exchange, std::move(request),
-      stream ? streamed_answer(exchange, naming, model, logprobs, usage, count) : whole_answer(exchange, naming, model, logprobs));
+      stream ? streamed_answer(exchange, naming, model, logprobs, usage) : whole_answer(exchange, naming, model, logprobs));
 }
 
 }  // namespace puna::routes

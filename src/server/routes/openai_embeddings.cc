@@ -24,17 +24,6 @@ constexpr std::array<FieldRule, 6> kEmbeddingFields = {{{"model", FieldKind::kTe
                                                         {"user", FieldKind::kText, 0, 4096}}};
 constexpr std::size_t kMostTexts = 2048;  // OpenAI's
 
-// "text", ["text", …], [1, 2] or [[1, 2], …].
-std::vector<Json> texts_of(const Json& input) {
-  if (input.is_string() || input.front().is_number()) return {input};
-  if (input.size() > kMostTexts) refuse_field("input", "\"input\" has {} texts, expected at most {}", input.size(), kMostTexts);
-  for (const Json& text : input) {
-    if (!text.is_string() && !text.is_array())
-      refuse_field("input", "\"input\" holds {}, expected texts or lists of token ids", text.type_name());
-  }
-  return {input.begin(), input.end()};
-}
-
 Pooling pooling_of(const Json& body) {
   const auto name = field_or<std::string>(body, "pooling", "mean");
   if (name != "mean" && name != "last") refuse_field("pooling", "\"pooling\" is \"{}\", expected mean or last", name);
@@ -55,7 +44,7 @@ std::span<const FieldRule> embedding_fields() { return kEmbeddingFields; }
 void embeddings(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kEmbeddingFields);
-  const std::vector<Json> texts = texts_of(body.at("input"));
+  const std::vector<Json> texts = written_texts(body.at("input"), "input", kMostTexts);
   const Pooling pooling = pooling_of(body);
   const auto format = field_or<std::string>(body, "encoding_format", "float");
   if (format != "float" && format != "base64")

@@ -68,8 +68,8 @@ void apply_template(Services& services, Asked exchange) {
   AnswerRequest request;
   request.model = model_of(services, body);
   prepare_chat(body, messages, request);
-  exchange->send_json(
-      {{"prompt", request.model->checkpoint().need_tokenizer().decode(request.prompt, true)}, {"tokens", request.prompt.size()}});
+  exchange->send_json({{"prompt", request.model->checkpoint().need_tokenizer().decode(request.prompts.front(), true)},
+                       {"tokens", request.prompts.front().size()}});
 }
 
 }  // namespace puna::routes

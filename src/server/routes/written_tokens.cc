@@ -5,6 +5,18 @@
 
 namespace puna {
 
+std::vector<Json> written_texts(const Json& written, const std::string& param, std::size_t most) {
+  if (written.is_string()) return {written};
+  if (written.empty()) refuse_field(param, "\"{}\" is empty: give a text or token ids", param);
+  if (written.front().is_number()) return {written};
+  if (written.size() > most) refuse_field(param, "\"{}\" has {} texts, expected at most {}", param, written.size(), most);
+  for (const Json& text : written) {
+    if (!text.is_string() && !text.is_array())
+      refuse_field(param, "\"{}\" holds {}, expected texts or lists of token ids", param, text.type_name());
+  }
+  return {written.begin(), written.end()};
+}
+
 std::vector<Token> token_ids(const Json& list, const std::string& param, const Tokenizer& tokenizer) {
   std::vector<Token> tokens;
   for (const Json& id : list) {
