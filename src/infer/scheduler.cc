@@ -87,9 +87,16 @@ void Scheduler::cancel(Id id) {
   task->phase = Phase::kEnded;  // removed by the next step: this may be called from within one
 }
 
+void Scheduler::set_paused(Id id, bool paused) {
+  const auto task = std::ranges::find(*tasks_, id, &Task::id);
+  if (task != tasks_->end()) task->paused = paused;
+}
+
 std::int64_t Scheduler::waiting() const { return std::ranges::count(*tasks_, Phase::kWaiting, &Task::phase); }
 
 std::int64_t Scheduler::running() const { return std::ranges::count_if(*tasks_, &Task::runs); }
+
+std::int64_t Scheduler::paused() const { return std::ranges::count(*tasks_, Phase::kPaused, &Task::phase); }
 
 std::vector<Scheduler::Task*> Scheduler::in_phase(Phase phase) const {
   std::vector<Task*> found;
@@ -99,12 +106,22 @@ std::vector<Scheduler::Task*> Scheduler::in_phase(Phase phase) const {
   return found;
 }
 
+// Who goes on after a pause comes before those who have not begun.
+void Scheduler::pause_and_resume() {
+  for (Task* const task : in_phase(Phase::kWriting)) {
+    if (task->paused) task->phase = Phase::kPaused;
+  }
+  for (Task* const task : in_phase(Phase::kPaused)) {
+    if (!task->paused && running() < options_.most_running) task->phase = Phase::kWriting;
+  }
+}
+
 // First come, first served: who does not fit keeps those behind waiting too, or a long prompt would wait for ever. Only one whose
 // beginning somebody else is reading lets others pass until that is there.
 void Scheduler::admit() {
   for (Task* const task : in_phase(Phase::kWaiting)) {
     if (running() == options_.most_running) return;
-    if (task->phase != Phase::kWaiting) continue;  // cancelled by what another one told
+    if (task->phase != Phase::kWaiting || task->paused) continue;  // or cancelled by what another one told
     if (!is_being_read(*task) && !give_pages(*task)) return;
   }
 }
@@ -139,7 +156,7 @@ bool Scheduler::give_pages(Task& task) {
   std::int64_t wanted = running() + cache.pages_to_grow(task.sequence, tokens);
   for (const Task* const reader : in_phase(Phase::kReading))
     wanted += cache.pages_to_grow(reader->sequence, static_cast<std::int64_t>(reader->tokens.size()));
-  if (!prefixes_.make_room(wanted) && running() > 0) {
+  if (!free_idle_pages([&] { return wanted; }) && running() > 0) {
     drop_pages(task);
     return false;
   }
@@ -155,15 +172,29 @@ bool Scheduler::give_pages(Task& task) {
   return true;
 }
 
-// Takes pages from beginnings that nobody reads, then from the request that came last.
-void Scheduler::make_room(const std::function<std::int64_t()>& wanted) {
+// Takes pages from beginnings that nobody reads, then from answers that are paused; whether that was enough.
+bool Scheduler::free_idle_pages(const std::function<std::int64_t()>& wanted) {
   while (!prefixes_.make_room(wanted())) {
+    const auto last = std::find_if(tasks_->rbegin(), tasks_->rend(), [](const Task& task) { return task.phase == Phase::kPaused; });
+    if (last == tasks_->rend()) return false;
+    lose_pages(*last);
+  }
+  return true;
+}
+
+// Takes those too, and then from the request that came last.
+void Scheduler::make_room(const std::function<std::int64_t()>& wanted) {
+  while (!free_idle_pages(wanted)) {
     Task& last = *std::find_if(tasks_->rbegin(), tasks_->rend(), std::mem_fn(&Task::runs));
     if (running() == 1) return give_up(last);
-    drop_pages(last);
-    last.phase = Phase::kWaiting;
-    ++counters_.preemptions;
+    lose_pages(last);
   }
+}
+
+void Scheduler::lose_pages(Task& task) {
+  drop_pages(task);
+  task.phase = Phase::kWaiting;
+  ++counters_.preemptions;
 }
 
 void Scheduler::give_up(Task& task) {

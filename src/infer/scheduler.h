@@ -3,7 +3,7 @@
 // A step is one forward pass over the next token of every answer that is being written, with what is proposed behind it where rows
 // are free (infer/drafter.h), then one over the next rows of the prompts that are being read, and one of texts that are only read:
 // so nobody who writes waits for more than a chunk of somebody else's prompt, and a short prompt does not wait for all of a long
-// one. When pages run out, the answer that was asked for last loses its own and is read again later.
+// one. When pages run out, answers that are paused lose their own, then the one that was asked for last, and are read again later.
 //
 // What an answer says does not depend on its company: prompts are read by products of kPanelRows rows or more (those that have
 // fewer by themselves), answers in groups of fewer (kernels/matmul.h tells why), and what is known of a prompt's beginning was read
@@ -72,11 +72,15 @@ class Scheduler {
   Id add_score(ScoreRequest request, ScoreEvents events);
   // No more events; its pages are free at once. Nothing happens where it has ended already.
   void cancel(Id id);
-  // False where there is nothing to do.
+  // A paused answer takes no part in steps and has no place among those that run; it keeps its pages as long as nobody needs them.
+  // What is being read is read to its end first. Nothing happens where it has ended already.
+  void set_paused(Id id, bool paused);
+  // False where there is nothing to do: nobody is there, or all who are have paused.
   bool step();
 
   std::int64_t waiting() const;  // without pages
-  std::int64_t running() const;  // with pages
+  std::int64_t running() const;  // with pages, and part in steps
+  std::int64_t paused() const;   // with pages, and without
   const PrefixCache& prefixes() const { return prefixes_; }
   const Counters& counters() const { return counters_; }
   std::int64_t pages() const { return engine_.cache().capacity() / kPagePositions; }
@@ -95,12 +99,15 @@ class Scheduler {
   Task& add_task(std::vector<Token> tokens, std::shared_ptr<const AdapterSet> adapters,
                  std::function<void(std::int64_t, std::int64_t)> progress);
   std::vector<Task*> in_phase(Phase phase) const;
+  void pause_and_resume();
   void admit();
   static std::int64_t most_shared(const Task& task);
   static bool keeps_pages(const Task& task);
   bool is_being_read(const Task& task);
   bool give_pages(Task& task);
+  bool free_idle_pages(const std::function<std::int64_t()>& wanted);
   void make_room(const std::function<std::int64_t()>& wanted);
+  void lose_pages(Task& task);
   void give_up(Task& task);
   void finish(Task& task, FinishReason reason);
   void drop_pages(Task& task);

@@ -14,7 +14,8 @@ namespace puna {
 
 bool Scheduler::step() {
   std::erase_if(*tasks_, [](const Task& task) { return task.phase == Phase::kEnded; });
-  if (tasks_->empty()) return false;
+  pause_and_resume();
+  if (std::ranges::all_of(*tasks_, &Task::rests)) return false;
   admit();
   write_step();
   read_step();

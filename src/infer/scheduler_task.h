@@ -16,7 +16,8 @@
 namespace puna {
 
 // Waiting: without pages. Reading: its tokens are on their way into the cache. Writing: all but the token drawn last are there.
-enum class TaskPhase { kWaiting, kReading, kWriting, kEnded };
+// Paused: so they are, and nothing is written.
+enum class TaskPhase { kWaiting, kReading, kWriting, kPaused, kEnded };
 
 struct SchedulerTask {
   using Clock = std::chrono::steady_clock;
@@ -24,12 +25,14 @@ struct SchedulerTask {
 
   std::int64_t left() const { return static_cast<std::int64_t>(tokens.size()) - length; }  // tokens that are not in the cache
   bool runs() const { return phase == TaskPhase::kReading || phase == TaskPhase::kWriting; }
+  bool rests() const { return paused && !runs(); }
   bool is_new() const { return !writer || writer->empty(); }  // nothing is written yet
 
   std::uint64_t id = 0;
   std::vector<Token> tokens;  // the prompt and what was drawn
   std::function<void(std::int64_t read, std::int64_t total)> progress = {};
   TaskPhase phase = TaskPhase::kWaiting;
+  bool paused = false;      // asked to be: from the next step on, or when its prompt is read
   int sequence = -1;        // of the cache, from its first admission on
   std::int64_t length = 0;  // of the tokens in the cache
   std::int64_t rows = 0;    // of the next, or last, pass

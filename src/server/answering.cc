@@ -38,6 +38,9 @@ class Asking : public std::enable_shared_from_this<Asking> {
     exchange_->on_gone([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->jobs_.cancel();
     });
+    exchange_->on_backlog([weak = weak_from_this()](bool full) {
+      if (const auto self = weak.lock()) self->jobs_.set_paused(full);
+    });
     const auto asked = std::make_shared<const AnswerRequest>(std::move(request));
     for (std::size_t i = 0; i < asked->prompts.size(); ++i) asked->prompt_logprobs < 0 ? write(*asked, i) : score(asked, i);
   }

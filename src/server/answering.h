@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request for answers, in no family's shape: n answers to each of its prompts are asked of a model, and told as they come. A
-// client that goes takes all of them with it.
+// client that goes takes all of them with it, and one that does not read holds them up.
 #pragma once
 
 #include <functional>

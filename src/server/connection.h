@@ -104,6 +104,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     stream_.lowest_layer().close(ignored);
     queue_.clear();
     if (ticket_ != nullptr) ticket_->backlog = 0;
+    backlog_changed_ = nullptr;
     if (auto gone = std::exchange(gone_, nullptr)) gone();
   }
 
@@ -162,6 +163,13 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
         }
       });
     }
+    void on_backlog(std::function<void(bool full)> callback) override {
+      asio::post(connection_->hub_.io, [c = connection_, t = ticket_, f = std::move(callback)]() mutable {
+        if (!c->holds(t)) return;
+        c->backlog_changed_ = std::move(f);
+        if (c->behind_) c->backlog_changed_(true);
+      });
+    }
 
    private:
     std::shared_ptr<Connection> connection_;
@@ -200,6 +208,8 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void next_request() {
     ticket_.reset();
     gone_ = nullptr;
+    backlog_changed_ = nullptr;
+    behind_ = false;
     if (last_request_ || hub_.draining) return close();
     phase_ = Phase::kIdle;
     if (buffer_.size() > 0) return read_head();
@@ -321,9 +331,10 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
 
   void write(const std::string& part) {
     if (phase_ != Phase::kStreaming) return;
-    if (ticket_->backlog > hub_.options.most_backlog) return close();
+    if (!backlog_changed_ && ticket_->backlog > hub_.options.most_backlog) return close();
     push(chunk_text(part), part.size());
     flush();
+    watch_backlog();
   }
 
   void end() {
@@ -344,6 +355,20 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     flush();
   }
 
+  void watch_backlog() {
+    const std::size_t most = behind_ ? hub_.options.full_backlog / 2 : hub_.options.full_backlog;
+    const bool full = ticket_->backlog > most;
+    if (std::exchange(behind_, full) != full && backlog_changed_) backlog_changed_(full);
+  }
+
+  // So much of what is being written.
+  void taken(std::size_t bytes) {
+    const std::size_t fresh = bytes - std::exchange(taken_, bytes);
+    if (ticket_ == nullptr) return;
+    ticket_->backlog -= std::min<std::size_t>(fresh, ticket_->backlog);
+    watch_backlog();
+  }
+
   void push(std::string text, std::size_t counted) {
     if (!text.empty()) queue_.push_back(std::move(text));
     queued_ += counted;
@@ -357,9 +382,11 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     buffers.reserve(writing_.size());
     for (const std::string& text : writing_) buffers.emplace_back(asio::buffer(text));
     arm(hub_.options.write_time, Wait::kWrite);
-    const auto progress = [this](const ErrorCode& error, std::size_t) -> std::size_t {
-      if (error) return 0;
+    taken_ = 0;
+    const auto progress = [this, counted](const ErrorCode& error, std::size_t bytes) -> std::size_t {
+      if (error || phase_ == Phase::kClosed) return 0;
       arm(hub_.options.write_time, Wait::kWrite);
+      taken(std::min(bytes, counted));
       return std::size_t{1} << 16;
     };
     asio::async_write(stream_, buffers, progress, [self = this->shared_from_this(), counted](ErrorCode error, std::size_t) {
@@ -371,7 +398,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     writing_.clear();
     if (phase_ == Phase::kClosed) return;
     if (error) return close();
-    if (ticket_ != nullptr) ticket_->backlog -= std::min<std::size_t>(counted, ticket_->backlog);
+    taken(counted);
     timer_.cancel();
     if (!queue_.empty()) return flush();
     if (phase_ == Phase::kStreaming && !heartbeat_.empty()) return arm(hub_.options.heartbeat_time, Wait::kHeartbeat);
@@ -417,9 +444,11 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   bool begun_ = false, watching_ = false, head_only_ = false, keep_alive_ = true, last_request_ = false;
   std::shared_ptr<Ticket> ticket_;
   std::function<void()> gone_;
+  std::function<void(bool full)> backlog_changed_;
   std::string heartbeat_;
   std::vector<std::string> queue_, writing_;
-  std::size_t queued_ = 0;
+  std::size_t queued_ = 0, taken_ = 0;  // bytes of parts, which backlogs are counted in
+  bool behind_ = false;
   std::array<char, 4096> discarded_{};
 };
 

@@ -103,6 +103,8 @@ void Exchange::fail(const ApiError& error) {
 
 void Exchange::on_gone(std::function<void()> callback) { reply_->on_gone(std::move(callback)); }
 
+void Exchange::on_backlog(std::function<void(bool full)> callback) { reply_->on_backlog(std::move(callback)); }
+
 void Exchange::finished(int status) {
   finished_ = true;
   origin_.slot.reset();

@@ -57,6 +57,8 @@ class Exchange {
   void fail(const ApiError& error);
   // The client has left before the end. Called once, on the network's thread.
   void on_gone(std::function<void()> callback);
+  // The client has fallen behind what is written, or, with false, caught up. Called on the network's thread.
+  void on_backlog(std::function<void(bool full)> callback);
 
  private:
   void begin(const char* content_type, std::string heartbeat);

@@ -56,6 +56,9 @@ class HttpReply {
   virtual std::size_t backlog() const = 0;
   // Called once, on the network's thread, where the client goes before the answer has ended; at once where it has gone already.
   virtual void on_gone(std::function<void()> callback) = 0;
+  // Called on the network's thread where the client has left more unread than an answer should have in store, and, with false,
+  // where it has taken half of that. Who does not ask for this writes on until the client is dropped.
+  virtual void on_backlog(std::function<void(bool full)> callback) = 0;
 };
 
 }  // namespace puna

@@ -14,6 +14,9 @@ namespace puna {
 
 using namespace network;  // NOLINT(google-build-using-namespace): this file is where both meet
 
+// Of a connection, in the system. Left alone it grows to megabytes for a client that does not read.
+constexpr int kSendBuffer = 256 << 10;
+
 struct Listener::Impl {
   Hub hub;
   std::optional<asio::ip::tcp::acceptor> tcp;
@@ -105,11 +108,12 @@ void Listener::Impl::accept(Acceptor& acceptor) {
       return;
     }
     std::string name = "unix";
+    ErrorCode unset;
     if constexpr (std::is_same_v<Acceptor, asio::ip::tcp::acceptor>) {
-      ErrorCode ignored;
-      name = peer.remote_endpoint(ignored).address().to_string();
-      peer.set_option(asio::ip::tcp::no_delay(true), ignored);
+      name = peer.remote_endpoint(unset).address().to_string();
+      peer.set_option(asio::ip::tcp::no_delay(true), unset);
     }
+    peer.set_option(asio::socket_base::send_buffer_size(kSendBuffer), unset);
     if (hub.count < hub.options.most_connections) serve(Socket(std::move(peer)), name);
     accept(acceptor);
   });

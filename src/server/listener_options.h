@@ -21,7 +21,8 @@ struct ListenerOptions {
   std::size_t most_connections = 8192;
   std::size_t most_header_bytes = 16 << 10;
   std::size_t most_body_bytes = 16 << 20;
-  std::size_t most_backlog = 4 << 20;             // bytes that a client leaves unread before it is dropped
+  std::size_t full_backlog = 256 << 10;           // bytes that a client leaves unread before its answer should pause
+  std::size_t most_backlog = 4 << 20;             // before it is dropped, where the answer does not
   std::chrono::milliseconds header_time{10'000};  // for all of a request's head
   std::chrono::milliseconds body_time{60'000};    // for all of its body
   std::chrono::milliseconds write_time{30'000};   // without a byte taken by the client

@@ -135,6 +135,13 @@ void ServedModel::cancel(Job job) {
   });
 }
 
+void ServedModel::set_paused(Job job, bool paused) {
+  post([this, job, paused](Scheduler& scheduler) {
+    const auto found = running_.find(job);
+    if (found != running_.end()) scheduler.set_paused(found->second.id, paused);
+  });
+}
+
 void ServedModel::finished(Job job) {
   if (running_.erase(job) == 0) return;
   --jobs_;
@@ -151,6 +158,7 @@ void ServedModel::count(const Generation& generation) {
 void ServedModel::observe() {
   counters_.waiting = scheduler_->waiting();
   counters_.running = scheduler_->running();
+  counters_.paused = scheduler_->paused();
   counters_.pages = engine_.cache().capacity() / kPagePositions;
   counters_.free_pages = engine_.cache().free_pages();
   counters_.cached_pages = scheduler_->prefixes().size();

@@ -32,7 +32,7 @@ class ServedModel {
   using Job = std::uint64_t;
   struct Counters {  // what the engine's thread did so far, and has at the moment
     std::atomic<std::uint64_t> prompt_tokens{0}, cached_tokens{0}, completion_tokens{0}, answers{0}, failures{0}, steps{0};
-    std::atomic<std::int64_t> waiting{0}, running{0}, free_pages{0}, pages{0}, cached_pages{0};
+    std::atomic<std::int64_t> waiting{0}, running{0}, paused{0}, free_pages{0}, pages{0}, cached_pages{0};
   };
 
   // Throws what the engine throws: kNoRoom with the plan.
@@ -59,6 +59,8 @@ class ServedModel {
   Job submit(ScoreRequest request, ScoreEvents events);
   // No more events from soon on.
   void cancel(Job job);
+  // No more tokens from soon on, until it goes on.
+  void set_paused(Job job, bool paused);
   // Runs `work` on the engine's thread, between two steps.
   void post(std::function<void(Scheduler&)> work);
 

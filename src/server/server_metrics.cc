@@ -34,7 +34,7 @@ struct ModelRow {
   double (*value)(const ServedModel::Counters&);
 };
 
-constexpr std::array<ModelRow, 10> kModelRows = {{
+constexpr std::array<ModelRow, 11> kModelRows = {{
     {"puna_prompt_tokens_total", "counter", "Tokens of prompts that were answered.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.prompt_tokens); }},
     {"puna_cached_tokens_total", "counter", "Those of them that were known from earlier requests.",
@@ -49,6 +49,8 @@ constexpr std::array<ModelRow, 10> kModelRows = {{
      [](const ServedModel::Counters& c) { return static_cast<double>(c.waiting); }},
     {"puna_answers_running", "gauge", "Answers that are read or written.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.running); }},
+    {"puna_answers_paused", "gauge", "Answers that wait for their readers.",
+     [](const ServedModel::Counters& c) { return static_cast<double>(c.paused); }},
     {"puna_kv_pages_free", "gauge", "Pages of keys and values that nobody owns.",
      [](const ServedModel::Counters& c) { return static_cast<double>(c.free_pages); }},
     {"puna_kv_pages_cached", "gauge", "Pages of prompts' beginnings that are kept for the next.",

@@ -130,6 +130,27 @@ TEST_P(SchedulerOf, AKnownBeginningChangesNothingButTheWork) {
   EXPECT_EQ(desk.done.at(4).cached_tokens, 384) << "the same prompt again: 400 tokens, of which a whole page and 8 are read";
 }
 
+TEST_P(SchedulerOf, APausedAnswerGoesOnWhereItWas) {
+  Desk desk(room(kMost), GetParam());
+  const Scheduler::Id first = desk.ask(tokens_of(1, 70), sampled(40, 1)), second = desk.ask(tokens_of(2, 20), sampled(30, 2));
+  for (int i = 0; i < 6; ++i) desk.scheduler.step();
+  desk.scheduler.set_paused(first, true);
+  desk.run();
+  EXPECT_EQ(desk.order, std::vector<std::size_t>{1}) << "the other went on, and then there was nothing to do";
+  EXPECT_EQ(desk.scheduler.paused(), 1);
+  EXPECT_EQ(desk.scheduler.running(), 0);
+  EXPECT_GT(desk.pages_in_use(), desk.scheduler.prefixes().size()) << "it has its pages";
+  EXPECT_FALSE(desk.scheduler.step());
+  desk.scheduler.set_paused(second, true);  // has ended
+  desk.scheduler.set_paused(first, false);
+  desk.ask(tokens_of(3, 90), sampled(20, 3));
+  desk.run();
+  expect_same(desk.done.at(0), alone(tokens_of(1, 70), sampled(40, 1), GetParam()));
+  expect_same(desk.done.at(2), alone(tokens_of(3, 90), sampled(20, 3), GetParam()));
+  EXPECT_EQ(desk.scheduler.counters().preemptions, 0);
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, SchedulerOf, testing::Values(Format::kF32, Format::kQ8_0));
 
 TEST(Scheduler, WhoBeginsAlikeWaitsForTheFirstToReadIt) {
@@ -171,6 +192,55 @@ TEST(Scheduler, WhenPagesRunOutTheLastLosesItsOwnAndNobodyIsLost) {
   EXPECT_EQ(desk.scheduler.pages(), 8);
   EXPECT_EQ(desk.scheduler.free_pages(), 8 - desk.pages_in_use());
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+TEST(Scheduler, WhoPausesLeavesItsPlaceToOthers) {
+  Desk desk(room(kMost), Format::kF32, 1);
+  const Scheduler::Id first = desk.ask(tokens_of(1, 20), sampled(30, 1)), waiting = desk.ask(tokens_of(2, 20), sampled(10, 2));
+  desk.ask(tokens_of(3, 20), sampled(10, 3));
+  for (int i = 0; i < 4; ++i) desk.scheduler.step();
+  desk.scheduler.set_paused(first, true);
+  desk.scheduler.set_paused(waiting, true);
+  desk.run();
+  EXPECT_EQ(desk.order, std::vector<std::size_t>{2}) << "one that waits pauses too";
+  desk.scheduler.set_paused(waiting, false);
+  desk.scheduler.step();
+  desk.scheduler.set_paused(first, false);
+  for (int i = 0; i < 3; ++i) desk.scheduler.step();
+  EXPECT_EQ(desk.scheduler.running(), 1) << "no more than there are places";
+  desk.run();
+  EXPECT_EQ(desk.order, (std::vector<std::size_t>{2, 1, 0}));
+}
+
+TEST(Scheduler, APromptIsReadToItsEndBeforeItsAnswerPauses) {
+  Desk desk(room(kMost));
+  const std::vector<Token> prompt = tokens_of(1, 300);
+  const Scheduler::Id first = desk.ask(prompt, sampled(5, 1));
+  desk.scheduler.step();
+  desk.scheduler.set_paused(first, true);
+  desk.ask(joined(prompt, tokens_of(2, 20)), sampled(5, 2));  // waits for what the first reads
+  desk.run();
+  EXPECT_EQ(desk.order, std::vector<std::size_t>{1});
+  EXPECT_EQ(desk.scheduler.paused(), 1);
+  desk.scheduler.cancel(first);
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+  EXPECT_FALSE(desk.scheduler.step());
+}
+
+TEST(Scheduler, WhenPagesRunOutWhoHasPausedLosesItsOwnFirst) {
+  Desk desk(room(1, 512));  // 8 pages for all
+  const Scheduler::Id first = desk.ask(tokens_of(1, 200), sampled(40, 1));
+  for (int i = 0; i < 8; ++i) desk.scheduler.step();
+  desk.scheduler.set_paused(first, true);
+  desk.ask(tokens_of(2, 60), sampled(150, 2));
+  desk.ask(tokens_of(3, 60), sampled(150, 3));
+  desk.run();
+  EXPECT_EQ(desk.done.size(), 2u);
+  for (const std::uint64_t i : {1, 2}) expect_same(desk.done.at(i), alone(tokens_of(i + 1, 60), sampled(150, i + 1), Format::kF32));
+  EXPECT_EQ(desk.scheduler.counters().preemptions, 1);
+  desk.scheduler.set_paused(first, false);
+  desk.run();
+  EXPECT_EQ(desk.done.at(0).tokens.size(), 40u);
 }
 
 TEST(Scheduler, AnAnswerEndsWhereTheContextDoes) {
@@ -355,8 +425,10 @@ TEST(Scheduler, NothingLeaksUnderRandomUse) {
           desk.ask(tokens_of(random_bits(5, 3, step) % 4, length), sampled(static_cast<std::int64_t>(choice % 60), step)));
     }
     if (choice % 7 == 0 && !ids.empty()) desk.scheduler.cancel(ids[random_bits(5, 4, step) % ids.size()]);
+    if (!ids.empty()) desk.scheduler.set_paused(ids[random_bits(5, 5, step) % ids.size()], choice % 5 < 2);
     desk.scheduler.step();
   }
+  for (const Scheduler::Id id : ids) desk.scheduler.set_paused(id, false);
   desk.run();
   EXPECT_GT(desk.done.size(), 60u);
   EXPECT_TRUE(desk.failed.empty());

@@ -254,6 +254,53 @@ TEST_F(ListenerTest, DropsAClientThatDoesNotRead) {
   EXPECT_EQ(reply->backlog(), 0u);
 }
 
+TEST_F(ListenerTest, TellsWhereAClientFallsBehindAndWhereItHasCaughtUp) {
+  start({.full_backlog = 1 << 16, .most_backlog = 1 << 17});
+  RawClient client(port_);
+  client.send(get("/hold"));
+  const auto reply = held();
+  reply->begin({.status = 200, .content_type = "text/plain", .body = ""}, "");
+  std::atomic<int> full = 0, caught_up = 0;
+  reply->on_backlog([&](bool is_full) { ++(is_full ? full : caught_up); });
+  const auto comes = [](const auto& true_at_last) {
+    for (int i = 0; i < 500 && !true_at_last(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return true_at_last();
+  };
+  std::size_t written = 0;
+  while (full == 0 && written < (std::size_t{64} << 20)) {  // what the system takes is beside it
+    reply->write(std::string(1 << 14, 'x'));
+    written += 1 << 14;
+    if (reply->backlog() > 1 << 15) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(full, 1);
+  EXPECT_EQ(caught_up, 0);
+  for (int i = 0; i < 16; ++i) reply->write(std::string(1 << 14, 'x'));  // more than would have it dropped otherwise
+  reply->write("the end of it");
+  EXPECT_THAT(client.receive("the end of it"), EndsWith("the end of it\r\n"));
+  EXPECT_TRUE(comes([&] { return caught_up == 1; }));
+  EXPECT_EQ(full, 1);
+  EXPECT_FALSE(gone_);
+  EXPECT_TRUE(comes([&] { return reply->backlog() == 0; }));
+  reply->end();
+  EXPECT_THAT(client.receive("0\r\n\r\n"), EndsWith("0\r\n\r\n"));
+}
+
+TEST_F(ListenerTest, DropsAClientThatTakesNothingThoughItsAnswerPauses) {
+  start({.full_backlog = 1 << 16, .write_time = std::chrono::milliseconds(300)});
+  RawClient client(port_);
+  client.send(get("/hold"));
+  const auto reply = held();
+  reply->begin({.status = 200, .content_type = "text/plain", .body = ""}, "");
+  std::atomic<bool> full = false;
+  reply->on_backlog([&](bool is_full) { full = is_full; });
+  for (int i = 0; i < 10000 && !full; ++i) {
+    reply->write(std::string(1 << 14, 'x'));
+    if (reply->backlog() > 1 << 15) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(full);
+  EXPECT_TRUE(is_gone());
+}
+
 TEST_F(ListenerTest, ClosesWhereNobodyAnswers) {
   start();
   RawClient client(port_);
