@@ -15,6 +15,7 @@ namespace puna {
 
 int run_command_line(int argc, char** argv) {
   handle_interrupts();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow comes back as an error of write()
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe comes back as an error of write(), and a closed socket as one of libcurl
   try {
     if (const VerbAction action = parse_command_line(argc, argv)) action();

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "server/response_schemas.h"
+
 namespace puna {
 namespace {
 
@@ -82,25 +84,7 @@ std::string_view error_schema(ApiFamily family) {
   return "OpenAiError";
 }
 
-Json object_schema(Json properties) {
-  Json required = Json::array();
-  for (const auto& [name, value] : properties.items()) required.push_back(name);
-  return {{"type", "object"}, {"properties", std::move(properties)}, {"required", std::move(required)}};
-}
-
-Json error_schemas() {
-  const Json text = {{"type", "string"}}, perhaps = {{"type", {"string", "null"}}};
-  return {{"OpenAiError",
-           object_schema({{"error", object_schema({{"message", text}, {"type", text}, {"param", perhaps}, {"code", perhaps}})}})},
-          {"AnthropicError", object_schema({{"type", {{"const", "error"}}},
-                                            {"error", object_schema({{"type", text}, {"message", text}})},
-                                            {"request_id", text}})},
-          {"OllamaError", object_schema({{"error", text}})}};
-}
-
-bool may_stream(std::span<const FieldRule> rules) {
-  return std::ranges::any_of(rules, [](const FieldRule& rule) { return std::string_view(rule.name) == "stream"; });
-}
+Json schema_named(std::string_view name) { return {{"$ref", fmt::format("#/components/schemas/{}", name)}}; }
 
 // What stands in the place of '*'.
 constexpr const char* kRest = "name";
@@ -124,11 +108,14 @@ std::string operation_id(const Route& route) {
 
 Json operation(const Route& route) {
   const std::span<const FieldRule> rules = route.fields == nullptr ? std::span<const FieldRule>() : route.fields();
-  const char* streamed = route.family == ApiFamily::kOllama ? "application/x-ndjson" : "text/event-stream";
+  const Json error = schema_named(error_schema(route.family));
   Json answer = {{"description", "the answer"}};
-  if (!rules.empty()) answer["content"]["application/json"] = Json::object();
-  if (may_stream(rules)) answer["content"][streamed] = Json::object();
-  const Json error = {{"$ref", fmt::format("#/components/schemas/{}", error_schema(route.family))}};
+  if (route.answer != nullptr) answer["content"]["application/json"]["schema"] = schema_named(route.answer);
+  if (route.event != nullptr) {
+    const char* streamed = route.family == ApiFamily::kOllama ? "application/x-ndjson" : "text/event-stream";
+    answer["content"][streamed]["schema"] = {{"description", "of each event, or line"},
+                                             {"anyOf", Json::array({schema_named(route.event), error})}};
+  }
   Json result = {{"operationId", operation_id(route)},
                  {"responses",
                   {{"200", std::move(answer)},
@@ -167,7 +154,7 @@ Json openapi_document(std::span<const Route> routes, const std::string& version)
           {"info", {{"title", "Puna"}, {"version", version}}},
           {"paths", std::move(paths)},
           {"components",
-           {{"schemas", error_schemas()},
+           {{"schemas", response_schemas()},
             {"securitySchemes",
              {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}},
               {"key", {{"type", "apiKey"}, {"in", "header"}, {"name", "x-api-key"}}}}}}},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All that the server has, as an OpenAPI 3.1 document. It is made of the route table and of the tables that requests are checked
-// against, so what it says of a field is what is done.
+// All that the server has, as an OpenAPI 3.1 document. It is made of the route table, of the tables that requests are checked
+// against, so what it says of a field is what is done, and of the schemas of answers (response_schemas.h).
 #pragma once
 
 #include <span>

@@ -26,7 +26,9 @@ struct Route {
   bool answers = false;  // asks a model: takes one of the places of requests in flight
   bool quick = false;    // takes no time, and may run on the network's thread
   Handler handler = nullptr;
-  FieldTable fields = nullptr;  // that its body is checked against; none: it takes no body
+  FieldTable fields = nullptr;   // that its body is checked against; none: it takes no body
+  const char* answer = nullptr;  // the schema of its answer (response_schemas.h), where it is JSON
+  const char* event = nullptr;   // and of each event, or line, where it streams
 };
 
 // All routes there are (routes/route_table.cc).

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -35,6 +36,8 @@ class Faults:
         self.errors = {}         # path or "api" -> list of statuses: each request in turn gets one
         self.corrupt = set()     # paths whose bytes are changed on the way
         self.ignore_range = set()
+        self.hold_after = {}     # path -> byte count: downloads stop there and wait, as long as it stands here
+        self.held = threading.Event()
 
 
 class Hub:
@@ -112,6 +115,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
+            return None
+        if path in faults.hold_after:
+            self.wfile.write(body[:faults.hold_after[path]])
+            self.wfile.flush()
+            faults.held.set()
+            while path in faults.hold_after:
+                time.sleep(0.01)
+            self.close_connection = True
             return None
         queue = faults.drop_after.get(path)
         if queue:

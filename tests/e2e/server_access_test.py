@@ -79,6 +79,24 @@ class AccessTest(unittest.TestCase):
             for method, path, status, _ in self.statuses(headers, ROUTES):
                 self.assertEqual(status, 200 if (method, path) in OPEN else 401, (headers, method, path))
 
+    def test_no_route_is_forgotten_here(self):
+        paths = self.server.get("/openapi.json", {"x-api-key": INFER}).json["paths"]
+        there = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+        tried = {(method, path.replace("/x/", "/{name}/").replace("/models/nano", "/models/{name}")) for method, path in ROUTES}
+        self.assertLessEqual(there, tried)
+
+    # Nor does an answer repeat it, or the log.
+    def test_a_key_is_never_shown(self):
+        for headers in ({"Authorization": "Bearer " + MANAGE}, {"x-api-key": INFER}, {"Authorization": "Basic " + MANAGE},
+                        {"Authorization": "Bearer " + MANAGE + "x"}):
+            asked = [(method, path) for method, path in ROUTES if path != "/puna/stop" and method != "HEAD"]
+            for method, path, _, body in self.statuses(headers, asked):
+                for key in (MANAGE, INFER):
+                    self.assertNotIn(key.encode(), body, (method, path))
+                    self.assertNotIn(key.encode()[:8], body, (method, path))
+        for key in (MANAGE, INFER):
+            self.assertNotIn(key[:8], self.server.log())
+
     def test_the_right_key_and_the_right_spelling(self):
         for headers in ({"Authorization": "Bearer " + INFER}, {"x-api-key": INFER}, {"authorization": "bearer " + INFER}):
             for method, path, status, _ in self.statuses(headers, [route for route in ROUTES if route not in MANAGED]):

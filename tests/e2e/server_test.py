@@ -313,6 +313,18 @@ class ServerTest(unittest.TestCase):
         for i in range(4):
             self.assertEqual(joined(events, i)[0], whole["choices"][i]["text"])
 
+    # What nano would not say by itself is drawn at random, so that characters are cut into tokens in ever other ways.
+    def test_characters_of_several_tokens_come_whole(self):
+        body = {"prompt": "Hi", "regex": "(🦊|👩‍👩‍👧|𝄞|世界|東京|नमस्ते|é|x){40}", "temperature": 2, "seed": 11, "n": 8, "max_tokens": 600}
+        whole = self.server.post(COMPLETIONS, body).json
+        events = check_stream(self.server.stream_bytes(COMPLETIONS, {**body, "stream": True}), "completion_chunk")
+        self.assertGreater(len(events), 1000)
+        self.assertGreater(whole["usage"]["completion_tokens"], len(events), "characters are more than one token")
+        for choice in whole["choices"]:
+            self.assertRegex(choice["text"], r"\A(🦊|👩‍👩‍👧|𝄞|世界|東京|नमस्ते|é|x){40}\Z")
+            self.assertEqual(joined(events, choice["index"])[0], choice["text"])
+        self.assertNotIn("\ufffd", "".join(choice["text"] for event in events for choice in event["choices"]))
+
     def test_tokens_and_back(self):
         text = "Grüße, 世界! <|eot_id|>\n"
         tokens = self.server.post("/tokenize", {"content": text}).json["tokens"]

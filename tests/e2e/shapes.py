@@ -85,6 +85,12 @@ def check_shape(value, name):
     return value
 
 
+# The same for a schema of an OpenAPI document, whose others are `schemas`.
+def check_schema(value, rule, schemas, place):
+    found = _fault(value, rule, {"$defs": schemas}, place)
+    assert found is None, "%s in %s" % (found, json.dumps(value)[:2000])
+
+
 # An OpenAI stream's bytes: frames, one id, one role for each choice, the usage only where it was asked for, [DONE] last and once.
 # The events that are JSON.
 def check_stream(data, shape, usage=False):

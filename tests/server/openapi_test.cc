@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -42,6 +43,30 @@ TEST(Openapi, EveryPostHasItsFields) {
   for (const Route& route : route_table()) {
     if (route.method != "POST" || route.path == "/puna/stop") continue;
     EXPECT_NE(route.fields, nullptr) << route.path;
+  }
+}
+
+// Whatever is a JSON answer has a schema, and what is told in parts has one for them.
+TEST(Openapi, AnswersHaveTheirSchemas) {
+  const Json document = openapi_document(route_table(), "");
+  for (const Route& route : route_table()) {
+    const Json& content = document.at("paths")
+                              .at(templated(std::string(route.path)))
+                              .at(route.method == "GET"    ? "get"
+                                  : route.method == "POST" ? "post"
+                                                           : "delete")
+                              .at("responses")
+                              .at("200");
+    EXPECT_EQ(content.contains("content"), route.answer != nullptr) << route.path;
+    for (const char* name : {route.answer, route.event}) {
+      if (name != nullptr) {
+        EXPECT_TRUE(document.at("components").at("schemas").contains(name)) << name;
+      }
+    }
+    const bool streams = route.fields != nullptr && std::ranges::any_of(route.fields(), [](const FieldRule& rule) {
+                           return std::string_view(rule.name) == "stream";
+                         });
+    EXPECT_EQ(route.event != nullptr, streams) << route.path;
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "server/chat_prompt.h"
+#include "server/line_file.h"
 #include "server/page.h"
 #include "server/request_json.h"
 #include "server/routes/routes.h"
@@ -38,14 +39,6 @@ fs::path run_folder(const Services& services, std::string_view name) {
     if (entry.path().filename() == name && fs::is_regular_file(entry.path() / "metrics.jsonl", error)) return entry.path();
   }
   throw ApiError(404, "run_not_found", "run", fmt::format("there is no training run \"{}\" here", name.substr(0, 200)));
-}
-
-std::vector<std::string> complete_lines(const fs::path& path) {
-  std::vector<std::string> lines;
-  std::ifstream file(path, std::ios::binary);
-  std::string line;
-  while (std::getline(file, line) && !file.eof()) lines.push_back(line);  // what has no line end yet is being written
-  return lines;
 }
 
 std::int64_t last_step(const std::vector<std::string>& lines) {
@@ -169,11 +162,13 @@ void add_vote(Services& services, Asked exchange) {
   if (winner != "a" && winner != "b" && winner != "tie" && winner != "bad")
     refuse_field("winner", "\"winner\" is \"{}\", expected a, b, tie or bad", winner);
   const std::scoped_lock lock(votes_mutex());
-  std::ofstream file(services.votes, std::ios::binary | std::ios::app);
-  file << dump_json(body) << '\n' << std::flush;
-  if (!file)
+  try {
+    append_line(services.votes, dump_json(body));
+  } catch (const Error& error) {
+    fmt::print(stderr, "puna: {}: {}\n", exchange->id(), error.what());  // with its path, which is for the operator only
     throw ApiError(507, "votes_not_written", "",
                    "the vote could not be written: the disk is full, or the file may not be written to");
+  }
   exchange->send_json({{"kept", true}}, 201);
 }
 

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left when a server is killed, or its disk is full, in the middle of a download or of a vote."""
+
+import http.client
+import json
+import os
+import resource
+import signal
+import tempfile
+import threading
+import unittest
+
+import fake_hub
+from running_server import RunningServer
+from shapes import check_shape
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NANO = os.path.join(ROOT, "models", "nano", "nano.gguf")
+FILE = "one-Q8_0.gguf"
+
+
+def vote(number):
+    say = lambda text: [{"role": "assistant", "content": text}]
+    return {"prompt": [{"role": "user", "content": "%d " % number + "question " * 200}], "chosen": say("yes"), "rejected": say("no"),
+            "winner": "a"}
+
+
+# Files of this process may not grow beyond so many bytes: what a full disk does.
+def limit_files(server, size):
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+class VoteTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = os.path.join(folder.name, "votes.jsonl")
+
+    def start(self, file=None):
+        server = RunningServer("nano", "--votes", file or self.file)
+        self.addCleanup(server.stop)
+        return server
+
+    def lines(self):
+        with open(self.file) as file:
+            return [json.loads(line) for line in file.read().splitlines()]
+
+    def test_a_kill_loses_no_vote_that_was_kept(self):
+        kept = []
+
+        # Votes as fast as they are taken, until nobody takes them.
+        def voting(server):
+            try:
+                while server.post("/puna/votes", vote(len(kept))).status == 201:
+                    kept.append(len(kept))
+                    if len(kept) % 40 == 0:
+                        enough.set()
+            except (OSError, http.client.HTTPException):
+                pass
+
+        for _ in range(3):
+            server, enough = self.start(), threading.Event()
+            voter = threading.Thread(target=voting, args=(server,))
+            voter.start()
+            self.assertTrue(enough.wait(60))
+            server.stop(signal.SIGKILL)
+            voter.join()
+            with open(self.file, "a") as file:
+                file.write('{"prompt": [{"ro')  # as if it had been killed within one
+        server = self.start()
+        listed = [int(one["prompt"][0]["content"].split()[0]) for one in server.get("/puna/votes").json["votes"]]
+        self.assertEqual(sorted(set(listed)), sorted(set(kept) | set(listed)))
+        self.assertLessEqual(len(set(listed)) - len(kept), 1, "one that was written and not told")
+        self.assertEqual(server.post("/puna/votes", vote(10**6)).status, 201)
+        self.assertEqual(len(self.lines()), len(listed) + 1, "every line is a vote again")
+
+    def refused(self, server):
+        answer = server.post("/puna/votes", vote(2))
+        self.assertEqual(answer.status, 507, answer.text)
+        self.assertEqual(check_shape(answer.json, "error")["error"]["code"], "votes_not_written")
+        self.assertNotIn("votes.jsonl", answer.text)
+        self.assertNotIn("/dev", answer.text)
+        self.assertEqual(server.get("/health").status, 200)
+
+    def test_a_full_disk(self):
+        server = self.start("/dev/full")
+        self.refused(server)
+        self.assertIn("No space left", server.log())
+
+    def test_half_a_vote_is_taken_back(self):
+        server = self.start()
+        self.assertEqual(server.post("/puna/votes", vote(1)).status, 201)
+        size = os.path.getsize(self.file)
+        limit_files(server, size + 100)
+        self.refused(server)
+        self.assertEqual(os.path.getsize(self.file), size)
+        limit_files(server, resource.RLIM_INFINITY)
+        self.assertEqual(server.post("/puna/votes", vote(3)).status, 201)
+        self.assertEqual(len(self.lines()), 2)
+
+
+class PullTest(unittest.TestCase):
+    def setUp(self):
+        with open(NANO, "rb") as file:
+            self.nano = file.read()
+        self.hub = fake_hub.Hub({"org/one": fake_hub.Repository({FILE: self.nano})})
+        self.addCleanup(self.hub.close)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = folder.name
+
+    def start(self):
+        server = RunningServer("nano", env={"HF_HOME": self.home, "HF_ENDPOINT": self.hub.endpoint, "HF_TOKEN": "", "no_proxy": "*"})
+        self.addCleanup(server.stop)
+        return server
+
+    def names(self, server):
+        return [model["name"] for model in server.get("/api/tags").json["models"]]
+
+    # The model is there and says something, and of the download nothing else is left.
+    def check_whole(self, server):
+        answer = server.post("/api/pull", {"model": "org/one", "stream": False})
+        self.assertEqual((answer.status, answer.json), (200, {"status": "success"}))
+        asked = {"model": "org/one", "prompt": "Hi", "stream": False, "options": {"num_predict": 4}}
+        self.assertEqual(server.post("/api/generate", asked).status, 200)
+        left = [name for _, _, files in os.walk(self.home) for name in files if name.endswith(".incomplete")]
+        self.assertEqual(left, [])
+
+    def test_a_kill_in_the_middle(self):
+        for part in (1, 100_000, len(self.nano) - 1):
+            server = self.start()
+            self.hub.faults.hold_after = {FILE: part}
+            self.hub.faults.held.clear()
+            puller = threading.Thread(target=self.pull_in_vain, args=(server,))
+            puller.start()
+            self.assertTrue(self.hub.faults.held.wait(60))
+            server.stop(signal.SIGKILL)
+            puller.join()
+            self.hub.faults.hold_after = {}
+            server = self.start()
+            self.assertEqual(self.names(server), ["nano"])
+            self.check_whole(server)
+            self.assertEqual(server.request("DELETE", "/api/delete", {"model": "org/one"}).status, 200)
+            server.stop()
+
+    def pull_in_vain(self, server):
+        try:
+            server.post("/api/pull", {"model": "org/one"})
+        except (OSError, http.client.HTTPException):
+            pass
+
+    def test_a_full_disk(self):
+        server = self.start()
+        limit_files(server, len(self.nano) // 2)
+        for stream in (True, False):
+            answer = server.post("/api/pull", {"model": "org/one", "stream": stream})
+            told = json.loads(answer.text.splitlines()[-1])
+            self.assertIn("error", told, answer.text)
+            self.assertNotIn(self.home, answer.text)
+            self.assertEqual(server.get("/health").status, 200)
+            self.assertEqual(self.names(server), ["nano"])
+        limit_files(server, resource.RLIM_INFINITY)
+        self.check_whole(server)
+
+
+if __name__ == "__main__":
+    unittest.main()
