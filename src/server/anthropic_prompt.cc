@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "server/chat_prompt.h"
+
 namespace puna {
 namespace {
 
@@ -135,26 +137,18 @@ void add_message(const Json& message, const std::string& place, Json& messages) 
   }
 }
 
-Json tools_of(const Json& tools) {
-  Json functions = Json::array();
-  for (std::size_t i = 0; i < tools.size(); ++i) {
-    const std::string place = fmt::format("tools[{}]", i);
-    const Json& tool = tools[i];
-    if (!tool.is_object())
-      throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, tool.type_name()));
-    if (const Json* type = given_field(tool, "type"); type != nullptr && type->is_string() && *type != "custom")
-      throw ApiError(400, "unsupported", place + ".type",
-                     fmt::format("\"{}\" is a tool that a server runs, and none is run here: give a tool of your own, with its "
-                                 "\"input_schema\"",
-                                 place));
-    check_fields(tool, kToolFields, place + ".");
-    Json function = {{"name", tool.at("name")}, {"parameters", tool.at("input_schema")}};
-    for (const char* name : {"description", "strict"}) {
-      if (const Json* value = given_field(tool, name); value != nullptr) function[name] = *value;
-    }
-    functions.push_back({{"type", "function"}, {"function", std::move(function)}});
+Json function_of(const Json& tool, const std::string& place) {
+  if (const Json* type = given_field(tool, "type"); type != nullptr && type->is_string() && *type != "custom")
+    throw ApiError(400, "unsupported", place + ".type",
+                   fmt::format("\"{}\" is a tool that a server runs, and none is run here: give a tool of your own, with its "
+                               "\"input_schema\"",
+                               place));
+  check_fields(tool, kToolFields, place + ".");
+  Json function = {{"name", tool.at("name")}, {"parameters", tool.at("input_schema")}};
+  for (const char* name : {"description", "strict"}) {
+    if (const Json* value = given_field(tool, name); value != nullptr) function[name] = *value;
   }
-  return functions;
+  return function;
 }
 
 void add_choice(const Json& choice, Json& chat) {
@@ -227,7 +221,7 @@ AnthropicRequest read_anthropic(const Json& body) {
   if (messages.empty()) refuse_field("messages", "\"messages\" holds no text");
   request.prefill = take_prefill(messages);
   request.chat["messages"] = std::move(messages);
-  if (const Json* tools = given_field(body, "tools"); tools != nullptr) request.chat["tools"] = tools_of(*tools);
+  if (const Json* tools = given_field(body, "tools"); tools != nullptr) request.chat["tools"] = chat_tools(*tools, function_of);
   if (const Json* choice = given_field(body, "tool_choice"); choice != nullptr) add_choice(*choice, request.chat);
   if (const Json* thinking = given_field(body, "thinking"); thinking != nullptr) check_thinking(*thinking);
   if (const Json* output = given_field(body, "output_config"); output != nullptr) add_output(*output, request.chat);

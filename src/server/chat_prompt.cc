@@ -117,6 +117,17 @@ std::vector<Tool> read_tools(const Json& body) {
   }
 }
 
+Json chat_tools(const Json& tools, const std::function<Json(const Json&, const std::string&)>& function_of) {
+  Json functions = Json::array();
+  for (const Json& tool : tools) {
+    const std::string place = fmt::format("tools[{}]", functions.size());
+    if (!tool.is_object())
+      throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, tool.type_name()));
+    functions.push_back({{"type", "function"}, {"function", function_of(tool, place)}});
+  }
+  return functions;
+}
+
 void prepare_chat(const Json& body, const std::vector<Message>& messages, AnswerRequest& request) {
   const Checkpoint& checkpoint = request.model->checkpoint();
   request.format = checkpoint.need_prompt_format();

@@ -3,6 +3,7 @@
 // bring theirs into it.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,10 @@ namespace puna {
 std::vector<Message> read_messages(const Json& body);
 // "tools" and "tool_choice": those that may be called; none for "none".
 std::vector<Tool> read_tools(const Json& body);
+
+// Another API's tools as chat has them: `function_of` makes one tool's "function", or throws. Throws ApiError for what is no
+// object.
+Json chat_tools(const Json& tools, const std::function<Json(const Json& tool, const std::string& place)>& function_of);
 
 // The prompt, the format its answer is read in, and the shape that tools or "response_format" give the answer: calls follow their
 // schemas, which a function's "strict": false waives. Fills in what AnswerRequest has of them.

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "server/chat_prompt.h"
+
 namespace puna {
 namespace {
 
@@ -125,23 +127,15 @@ Json messages_of(const Json& body) {
   return messages;
 }
 
-Json tools_of(const Json& tools) {
-  Json functions = Json::array();
-  for (std::size_t i = 0; i < tools.size(); ++i) {
-    const std::string place = fmt::format("tools[{}]", i);
-    const Json& tool = tools[i];
-    if (!tool.is_object())
-      throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, tool.type_name()));
-    if (const auto type = field_or<Json>(tool, "type", Json()); type != "function")
-      throw ApiError(400, "unsupported", place + ".type",
-                     fmt::format("\"{}\" is of type {}, and no tool is run here: give functions of your own", place,
-                                 dump_json(type).substr(0, 100)));
-    check_fields(tool, kToolFields, place + ".");
-    Json function = tool;
-    function.erase("type");
-    functions.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return functions;
+Json function_of(const Json& tool, const std::string& place) {
+  if (const auto type = field_or<Json>(tool, "type", Json()); type != "function")
+    throw ApiError(400, "unsupported", place + ".type",
+                   fmt::format("\"{}\" is of type {}, and no tool is run here: give functions of your own", place,
+                               dump_json(type).substr(0, 100)));
+  check_fields(tool, kToolFields, place + ".");
+  Json function = tool;
+  function.erase("type");
+  return function;
 }
 
 Json choice_of(const Json& choice) {
@@ -200,7 +194,7 @@ void refuse_unsupported(const Json& body) {
 Json chat_of_responses(const Json& body) {
   refuse_unsupported(body);
   Json chat = {{"messages", messages_of(body)}};
-  if (const Json* tools = given_field(body, "tools"); tools != nullptr) chat["tools"] = tools_of(*tools);
+  if (const Json* tools = given_field(body, "tools"); tools != nullptr) chat["tools"] = chat_tools(*tools, function_of);
   if (const Json* choice = given_field(body, "tool_choice"); choice != nullptr) chat["tool_choice"] = choice_of(*choice);
   if (const Json* text = given_field(body, "text"); text != nullptr) add_format(*text, chat);
   if (const Json* reasoning = given_field(body, "reasoning"); reasoning != nullptr)

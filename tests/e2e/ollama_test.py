@@ -5,6 +5,7 @@ PUNA is the program's path."""
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -377,22 +378,58 @@ class StoreTest(unittest.TestCase):
     def names_with(self, server, key):
         return [model["name"] for model in server.get("/api/tags", {"Authorization": "Bearer " + key}).json["models"]]
 
+    # All files that the server names to the system while `ask` runs.
+    def files_named(self, server, ask):
+        with tempfile.NamedTemporaryFile("r") as calls:
+            tracer = subprocess.Popen(["strace", "-f", "-qq", "-s", "8192", "-e", "trace=%file", "-o", calls.name, "-p", str(server.process.pid)],
+                                      stderr=subprocess.PIPE, text=True)
+            try:
+                answered = 0
+                while "openat" not in calls.read():  # until it watches
+                    if tracer.poll() is not None:
+                        self.skipTest("strace may not watch here: " + tracer.stderr.read())
+                    answered += server.get("/puna/runs").status == 200
+                    calls.seek(0)
+                ask()
+            finally:
+                tracer.terminate()
+                tracer.wait(60)
+                tracer.stderr.close()
+            calls.seek(0)
+            return set(re.findall(r'"((?:[^"\\\\]|\\\\.)*)"', calls.read()))
+
     def test_no_name_leads_out_of_the_store(self):
         server = self.start("nano")
         before = sorted(os.walk(self.home))
-        asked = len(self.hub.requests)
+        requests = len(self.hub.requests)
         for name in evil_names():
-            for method, path, body in (("POST", "pull", {"model": name}), ("POST", "show", {"model": name}),
-                                       ("DELETE", "delete", {"model": name}), ("POST", "copy", {"source": name, "destination": "x"}),
-                                       ("POST", "copy", {"source": "nano", "destination": name})):
-                if body.get("destination") == name and re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/?)*", name):
-                    continue  # a name that the hub would not have, but a second name may: it becomes no path
-                answer = server.request(method, "/api/" + path, body)
-                self.assertIn(answer.status, (400, 404), (path, name, answer.text))
+            self.refuse_everywhere(server, name)
         self.assertGreaterEqual(len(evil_names()), 150)
         self.assertEqual(sorted(os.walk(self.home)), before, "nothing was made in the store")
-        self.assertEqual(len(self.hub.requests), asked, "the hub was asked for none of them")
+        self.assertEqual(len(self.hub.requests), requests, "the hub was asked for none of them")
         self.assertEqual(server.get("/health").status, 200)
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace")
+    def test_no_name_is_looked_for_outside_of_the_store(self):
+        runs = os.path.join(self.home, "runs")
+        os.mkdir(runs)
+        server = self.start("nano", "--runs", runs)
+        named = self.files_named(server, lambda: [self.refuse_everywhere(server, name) for name in evil_names()])
+        self.assertIn(runs, named, "it was watched")
+        self.assertEqual({path for path in named if path and not path.startswith(self.home)}, set())
+        self.assertFalse([path for path in named if ".." in path])
+
+    def refuse_everywhere(self, server, name):
+        for method, path, body in (("POST", "pull", {"model": name}), ("POST", "show", {"model": name}),
+                                   ("DELETE", "delete", {"model": name}), ("POST", "copy", {"source": name, "destination": "x"}),
+                                   ("POST", "copy", {"source": "nano", "destination": name})):
+            if body.get("destination") == name and re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/?)*", name):
+                continue  # a name that the hub would not have, but a second name may: it becomes no path
+            answer = server.request(method, "/api/" + path, body)
+            self.assertIn(answer.status, (400, 404), (path, name, answer.text))
+        for model in (name, "base:" + name, name + ":adapter"):
+            answer = server.post("/v1/completions", {"model": model, "prompt": "x"})
+            self.assertIn(answer.status, (400, 404), (model, answer.text))
 
 
 if __name__ == "__main__":
