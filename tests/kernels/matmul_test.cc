@@ -171,6 +171,27 @@ TEST_P(MatmulOnTarget, ARowDoesNotDependOnItsCompany) {
   }
 }
 
+// Where many rows of X are not put into panels, one order of the sums holds for any number of them, and for matrices whose rows do
+// not fill the lanes.
+TEST_P(MatmulOnTarget, OneRowIsWhatManyAreWithoutPanels) {
+  if (!has_integer_dots() || rows_worth_one_pass() > kPanelRows) GTEST_SKIP() << "no integer dots, or panels";
+  for (const FormatInfo& format : formats()) {
+    if (format.block_values == 1) continue;
+    for (const std::int64_t n : {5, 8, 43}) {
+      const Case many{131, n, 2304};
+      const Weights w = make_weights(format.format, n, many.k, 43);
+      const std::vector<float> x = make_activations(many.rows * many.k, 44);
+      const std::vector<float> whole = product(2, w, x, many);
+      const std::vector<double> expected = reference(w, rounded(x), many);
+      EXPECT_LE(largest_error(whole, expected), 1e-5 * largest(expected)) << format.name << " N = " << n;
+      for (const std::int64_t rows : {1, 2, 3, 8, 9}) {
+        const std::vector<float> few = product(2, w, std::vector<float>(x.begin(), x.begin() + rows * many.k), {rows, n, many.k});
+        EXPECT_TRUE(std::equal(few.begin(), few.end(), whole.begin())) << format.name << " N = " << n << ", " << rows << " rows";
+      }
+    }
+  }
+}
+
 // F32 weights take rows of any length; the tails of vectors are not a special case to the reader.
 TEST_P(MatmulOnTarget, OddLengths) {
   for (const Format format : {Format::kF32, Format::kF16, Format::kBF16, Format::kF8E4M3}) {

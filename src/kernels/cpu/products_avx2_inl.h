@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of quantized weights with 8-bit activations, AVX2: eight rows of W at a time, a lane of a vector for each.
-//   up to two rows of X    the products of a block are added up across to one vector, straight from the rows
-//   more                   a span of W is put into lanes, in the first cache; four values of a row of X are broadcast against four
-//   of each
-//                          row of W, kTileRows rows of X at a time
+//   few rows of X    the products of a block are added up across to one vector, straight from the rows
+//   many             a span of W is put into lanes, in the first cache; four values of a row of X are broadcast against four of
+//                    each row of W, kTileRows rows of X at a time
 // Both add the exact integers of a block to a lane's F32 sum, block after block, so a sum has the same order and the same bits
 // whatever rows stand beside it, of X or of W.
 // The byte product is unsigned × signed into saturating 16-bit pairs (vpmaddubsw): pairs are summed in 16 bits as long as the
@@ -96,8 +95,8 @@ HWY_INLINE SumsAcross sum_across(const __m256i (&pairs)[kLanes]) {
   return {_mm256_permute2x128_si256(fours[0], fours[1], 0x20), _mm256_permute2x128_si256(fours[0], fours[1], 0x31)};
 }
 
-// At most kFewRows rows of X: more are faster with W in lanes.
-template <typename F>
+// kRows rows of X; 0: as many as there are, at most kFewRows, for more are faster with W in lanes.
+template <typename F, int kRows>
 void multiply_few_rows(const Activations& x, const RowRange& range) {
   using Block = typename F::Block;
   constexpr int kGroup = F::kForm.group;
@@ -106,11 +105,12 @@ void multiply_few_rows(const Activations& x, const RowRange& range) {
   alignas(32) std::array<float, F::kParts * kLanes> mins;
   alignas(32) std::array<float, kFewRows * kLanes> sums;  // [T, 8]
   const Product& product = *range.product;
+  const std::int64_t count = kRows > 0 ? kRows : x.rows;
   for (std::int64_t n = range.begin; n < range.end; n += rows_at_once(product)) {
     const Lanes lanes = lanes_from(product, n, range.end);
     const std::byte* ahead = lanes.rows.first + kLanes * lanes.rows.stride;
     QuantizedRow row = quantized_row(x, 0, 0);
-    std::fill_n(sums.begin(), x.rows * kLanes, 0.0f);
+    std::fill_n(sums.begin(), count * kLanes, 0.0f);
     for (std::int64_t b = 0; b < x.width / F::kValues; ++b) {
       lane_scales<Block>(lanes.rows, b, scales.data(), mins.data());
 #pragma GCC unroll 8
@@ -119,7 +119,7 @@ void multiply_few_rows(const Activations& x, const RowRange& range) {
         __m256i w[kLanes];
 #pragma GCC unroll 8
         for (int r = 0; r < kLanes; ++r) w[r] = F::part(lanes.rows.block<Block>(r, b), part);
-        for (std::int64_t t = 0; t < x.rows; ++t) {
+        for (std::int64_t t = 0; t < count; ++t) {
           const __m256i xq = load32(row.q + t * x.width);
           __m256i pairs[kLanes];
 #pragma GCC unroll 8
@@ -139,7 +139,7 @@ void multiply_few_rows(const Activations& x, const RowRange& range) {
         row = {row.q + 32, row.scales + 1, row.sums + 2};
       }
     }
-    for (std::int64_t t = 0; t < x.rows; ++t)
+    for (std::int64_t t = 0; t < count; ++t)
       _mm256_maskstore_ps(lanes.y + t * product.stride, lanes.mask, _mm256_load_ps(&sums[t * kLanes]));
   }
 }
@@ -243,7 +243,11 @@ void multiply_rows(const Activations& x, std::int64_t first, std::int64_t last, 
 template <Format kFormat, typename Block, int kRun>
 void multiply_format(const Activations& x, const RowRange& range) {
   using F = LaneFormat<kFormat, Block, kRun>;
-  if (x.rows <= kFewRows) return multiply_few_rows<F>(x, range);
+  constexpr bool kUnpacksSimply = F::kRun == 8 || F::kSigned;  // the others need the registers: a loop is faster for one row too
+  if constexpr (kUnpacksSimply) {
+    if (x.rows == 1) return multiply_few_rows<F, 1>(x, range);
+  }
+  if (x.rows <= kFewRows) return multiply_few_rows<F, 0>(x, range);
   for (std::int64_t first = 0; first < x.rows; first += kCachedRows)
     multiply_rows<F>(x, first, std::min(first + kCachedRows, x.rows), range);
 }
