@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left when a server is killed, or its disk is full, in the middle of a download or of a vote."""
+"""What is left when a server is killed, or its disk is full, in the middle of a download or of a vote, and when it has no descriptors."""
 
 import http.client
 import json
 import os
 import resource
 import signal
+import socket
 import tempfile
 import threading
 import unittest
@@ -161,6 +162,32 @@ class PullTest(unittest.TestCase):
             self.assertEqual(self.names(server), ["nano"])
         limit_files(server, resource.RLIM_INFINITY)
         self.check_whole(server)
+
+
+class DescriptorTest(unittest.TestCase):
+    def test_no_descriptors_left(self):
+        with RunningServer() as server:
+            early = server.connection()
+            early.connect()
+            self.ask(early)
+            open_now = len(os.listdir("/proc/%d/fd" % server.process.pid))
+            _, most = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (open_now + 8, most))
+            crowd = [socket.create_connection((server.host, server.port), timeout=60) for _ in range(40)]
+            for _ in range(5):
+                self.ask(early)
+            body = {"prompt": "Once", "max_tokens": 4}
+            early.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+            self.assertEqual(early.getresponse().read()[:1], b"{")
+            for one in crowd:
+                one.close()
+            early.close()
+            self.assertEqual(server.post("/v1/completions", body).status, 200, "it takes clients again")
+
+    def ask(self, connection):
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        self.assertEqual((answer.status, answer.read()), (200, b'{"status":"ok"}'))
 
 
 if __name__ == "__main__":
