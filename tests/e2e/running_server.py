@@ -15,6 +15,11 @@ import urllib.parse
 PUNA = os.environ["PUNA"]
 
 
+def is_sanitized():
+    with open(PUNA, "rb") as program:
+        return b"__ubsan_handle" in program.read()
+
+
 class Response:
     """A whole answer: status, headers (names in lower case), body as bytes, and as JSON."""
 

@@ -20,6 +20,7 @@
 namespace puna {
 namespace {
 
+using namespace std::string_view_literals;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -156,7 +157,7 @@ TEST_F(ListenerTest, RefusesBytesThatAreNoRequest) {
     EXPECT_THAT(client.receive(""), StartsWith("HTTP/1.1 400 ")) << bytes;
   }
   RawClient client(port_);
-  client.send(std::string_view("GET /a HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 39));
+  client.send("GET /a HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n"sv);
   EXPECT_TRUE(client.is_closed());
   EXPECT_THAT(client.receive(""), StartsWith("HTTP/1.1 400 "));
 }
