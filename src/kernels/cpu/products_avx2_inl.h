@@ -191,7 +191,8 @@ void multiply_tile(const LaneSpan& w, QuantizedRow x, std::int64_t width, std::i
 #pragma GCC unroll 4
     for (int t = 0; t < kRows; ++t) {
       const QuantizedRow row{nullptr, x.scales + t * (width / 32) + block, x.sums + t * (width / 16) + half_blocks};
-      add_group<F>(sums[t], dots[t], &w.scales[g * kLanes], &w.mins[g * kLanes], row);
+      const float* const mins = F::kForm.has_mins ? &w.mins[g * kLanes] : nullptr;
+      add_group<F>(sums[t], dots[t], &w.scales[g * kLanes], mins, row);
     }
   }
 }
