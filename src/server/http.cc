@@ -16,8 +16,7 @@ std::size_t HttpRequest::count(std::string_view name) const {
 }
 
 std::string_view http_reason(int status) {
-  constexpr std::array<std::pair<int, std::string_view>, 21> kReasons = {{{200, "OK"},
-                                                                          {201, "Created"},
+  constexpr std::array<std::pair<int, std::string_view>, 20> kReasons = {{{200, "OK"},
                                                                           {204, "No Content"},
                                                                           {304, "Not Modified"},
                                                                           {400, "Bad Request"},

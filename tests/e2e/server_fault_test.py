@@ -52,7 +52,7 @@ class VoteTest(unittest.TestCase):
         # Votes as fast as they are taken, until nobody takes them.
         def voting(server):
             try:
-                while server.post("/puna/votes", vote(len(kept))).status == 201:
+                while server.post("/puna/votes", vote(len(kept))).status == 200:
                     kept.append(len(kept))
                     if len(kept) % 40 == 0:
                         enough.set()
@@ -72,7 +72,7 @@ class VoteTest(unittest.TestCase):
         listed = [int(one["prompt"][0]["content"].split()[0]) for one in server.get("/puna/votes").json["votes"]]
         self.assertEqual(sorted(set(listed)), sorted(set(kept) | set(listed)))
         self.assertLessEqual(len(set(listed)) - len(kept), 1, "one that was written and not told")
-        self.assertEqual(server.post("/puna/votes", vote(10**6)).status, 201)
+        self.assertEqual(server.post("/puna/votes", vote(10**6)).status, 200)
         self.assertEqual(len(self.lines()), len(listed) + 1, "every line is a vote again")
 
     def refused(self, server):
@@ -90,13 +90,13 @@ class VoteTest(unittest.TestCase):
 
     def test_half_a_vote_is_taken_back(self):
         server = self.start()
-        self.assertEqual(server.post("/puna/votes", vote(1)).status, 201)
+        self.assertEqual(server.post("/puna/votes", vote(1)).status, 200)
         size = os.path.getsize(self.file)
         limit_files(server, size + 100)
         self.refused(server)
         self.assertEqual(os.path.getsize(self.file), size)
         limit_files(server, resource.RLIM_INFINITY)
-        self.assertEqual(server.post("/puna/votes", vote(3)).status, 201)
+        self.assertEqual(server.post("/puna/votes", vote(3)).status, 200)
         self.assertEqual(len(self.lines()), 2)
 
 

@@ -169,7 +169,7 @@ void add_vote(Services& services, Asked exchange) {
     throw ApiError(507, "votes_not_written", "",
                    "the vote could not be written: the disk is full, or the file may not be written to");
   }
-  exchange->send_json({{"kept", true}}, 201);
+  exchange->send_json({{"kept", true}});
 }
 
 }  // namespace puna::routes
