@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <ranges>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -71,12 +70,21 @@ void check_sampler_options(const SamplerOptions& options) {
 void add_logprobs(std::span<const float> logits, int top, SampledToken& sampled) {
   const double log_sum = log_sum_exp(logits);
   sampled.logprob = static_cast<double>(logits[static_cast<std::size_t>(id(sampled.token))]) - log_sum;
-  std::vector<std::int32_t> best(std::min(static_cast<std::size_t>(top), logits.size()));
   const auto larger = [&](std::int32_t a, std::int32_t b) {
     const float la = logits[static_cast<std::size_t>(a)], lb = logits[static_cast<std::size_t>(b)];
     return la > lb || (la == lb && a < b);
   };
-  std::ranges::partial_sort_copy(std::views::iota(0, static_cast<std::int32_t>(logits.size())), best, larger);
+  std::vector<std::int32_t> best;  // a heap, the least of them first
+  for (std::int32_t token = 0; top > 0 && token < static_cast<std::int32_t>(logits.size()); ++token) {
+    if (best.size() == static_cast<std::size_t>(top)) {
+      if (!larger(token, best.front())) continue;
+      std::ranges::pop_heap(best, larger);
+      best.pop_back();
+    }
+    best.push_back(token);
+    std::ranges::push_heap(best, larger);
+  }
+  std::ranges::sort_heap(best, larger);
   for (const std::int32_t token : best) {
     sampled.top.emplace_back(Token{token}, static_cast<double>(logits[static_cast<std::size_t>(token)]) - log_sum);
   }
