@@ -176,9 +176,9 @@ void ModelRegistry::set_keep_alive(std::string_view name, std::chrono::seconds t
 void ModelRegistry::unload_idle() {
   std::vector<std::shared_ptr<ServedModel>> unloaded;
   const std::scoped_lock lock(mutex_);
-  const auto done = std::ranges::partition(retired_, [](const auto& model) { return !is_idle(model); });
-  unloaded.assign(done.begin(), done.end());
-  retired_.erase(done.begin(), done.end());
+  const auto done = std::partition(retired_.begin(), retired_.end(), [](const auto& model) { return !is_idle(model); });
+  unloaded.assign(done, retired_.end());
+  retired_.erase(done, retired_.end());
   for (const auto& entry : entries_) {
     if (!is_idle(entry->model) || entry->keep_alive.count() < 0) continue;
     if (std::chrono::steady_clock::now() - entry->model->last_used() < entry->keep_alive) continue;
