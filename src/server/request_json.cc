@@ -144,7 +144,7 @@ void check_range(const Json& value, const FieldRule& rule, const std::string& pa
 
 void check_known(const Json& object, std::span<const FieldRule> rules, const std::string& prefix) {
   for (const auto& [name, value] : object.items()) {
-    if (std::ranges::any_of(rules, [&](const FieldRule& rule) { return rule.name == name; })) continue;
+    if (std::ranges::find(rules, std::string_view(name), &FieldRule::name) != rules.end()) continue;
     std::vector<std::string> names;
     for (const FieldRule& rule : rules) names.emplace_back(rule.name);
     const std::string short_name = name.substr(0, 100), param = prefix + short_name;
