@@ -34,7 +34,7 @@ enum class TaskPhase;
 struct SchedulerOptions {
   int most_running = 7;            // requests in the cache at once; the engine's logit_rows must be as many
   std::int64_t rows_beside = 128;  // of prompts in a step in which answers are written too
-  bool large_groups = false;       // write many answers in one pass where that is faster: then company shows in rounding
+  bool large_groups = false;       // write all answers in one pass: then company shows in rounding
 };
 
 class Scheduler {

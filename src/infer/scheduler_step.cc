@@ -8,7 +8,6 @@
 #include "infer/scheduler.h"
 #include "infer/scheduler_task.h"
 #include "kernels/activations.h"
-#include "kernels/matmul.h"
 
 namespace puna {
 
@@ -26,11 +25,10 @@ bool Scheduler::step() {
 
 namespace {
 
-// Answers in one pass: all, where that is faster, else equal groups of fewer than kPanelRows.
+// Answers in one pass: all, or equal groups of fewer than kPanelRows, whose sums are those of one row.
 std::size_t group_size(std::size_t writers, bool large_groups) {
   constexpr std::size_t kMost = kPanelRows - 1;
-  const auto worth = static_cast<std::size_t>(rows_worth_one_pass());
-  if (writers <= kMost || (large_groups && writers >= worth)) return std::max<std::size_t>(writers, 1);
+  if (writers <= kMost || large_groups) return std::max<std::size_t>(writers, 1);
   const std::size_t groups = (writers + kMost - 1) / kMost;
   return (writers + groups - 1) / groups;
 }

@@ -9,9 +9,9 @@
 
 namespace puna {
 
-// From this many rows on, products run over blocks of W that fit the caches, and their sums may have another order. Where an
-// instruction set multiplies panels (cpu::has_panels), the 8-bit form of X is then in panels of kPanelWidth rows.
+// From this many rows on, products run over blocks of W that fit the caches, and their sums may have another order.
 inline constexpr std::int64_t kPanelRows = 8;
+// AVX-512 takes the 8-bit form of so many rows and more in panels.
 inline constexpr std::int64_t kPanelWidth = 32;
 
 // X in 8 bits, row by row or in panels p of W = kPanelWidth rows, the last one padded with zeros.

@@ -130,6 +130,5 @@ void matmul_backward_weight(Device& device, const WeightGradient& gradient, std:
 }
 
 bool has_integer_dots() { return cpu::has_integer_dots(); }
-std::int64_t rows_worth_one_pass() { return cpu::has_panels() ? 3 * kPanelRows : kPanelRows; }
 
 }  // namespace puna

@@ -65,8 +65,4 @@ void matmul_backward_weight(Device& device, const WeightGradient& gradient, std:
 // True where the running instruction set multiplies quantized weights in integers.
 bool has_integer_dots();
 
-// From how many rows of X on one pass over W is faster than passes of fewer than kPanelRows rows each. Panels are padded to
-// kPanelWidth rows, so where quantized weights multiply panels it takes most of one.
-std::int64_t rows_worth_one_pass();
-
 }  // namespace puna

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The form of X that integer products read: 8 bits in blocks of 32. AVX-512 reads many rows in panels of 32 rows with K outermost,
-// so that one vector holds the same k of many rows and the weight is what is broadcast.
+// The form of X that integer products read: 8 bits in blocks of 32. AVX-512 reads 32 rows and more in panels of 32 with K
+// outermost, so that one vector holds the same k of many rows and the weight is what is broadcast.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/activations.cc"
 #include "kernels/cpu/targets.h"
@@ -77,7 +77,7 @@ void quantize_panel(const Activations& x, std::int64_t first, std::int64_t last)
 
 void quantize_activations(const Activations& x, std::int64_t begin, std::int64_t end) {
 #if HWY_TARGET == HWY_AVX3_DL
-  if (x.rows >= kPanelRows) {
+  if (x.rows >= kPanelWidth) {
     for (std::int64_t row = begin; row < end; row += kPanelWidth) quantize_panel(x, row, std::min(row + kPanelWidth, end));
     return;
   }

@@ -31,7 +31,6 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 
 bool has_integer_dots() { return PUNA_INTEGER_DOTS != 0; }
-bool has_panels() { return HWY_TARGET == HWY_AVX3_DL; }
 
 void matmul_integer([[maybe_unused]] const Activations& x, [[maybe_unused]] const RowRange& range) {
 #if PUNA_INTEGER_DOTS
@@ -47,11 +46,9 @@ namespace puna::cpu {
 
 HWY_EXPORT(matmul_integer);
 HWY_EXPORT(has_integer_dots);
-HWY_EXPORT(has_panels);
 
 void matmul_integer(const Activations& x, const RowRange& range) { HWY_DYNAMIC_DISPATCH(matmul_integer)(x, range); }
 bool has_integer_dots() { return HWY_DYNAMIC_DISPATCH(has_integer_dots)(); }
-bool has_panels() { return HWY_DYNAMIC_DISPATCH(has_panels)(); }
 
 }  // namespace puna::cpu
 #endif

@@ -13,8 +13,10 @@
 #include <cstring>
 #include <memory>
 
-#include "kernels/cpu/lanes_avx2_inl.h"
+#include "kernels/cpu/block_values_inl.h"
 #include "kernels/cpu/matmul_targets.h"
+// the lanes use the values of blocks
+#include "kernels/cpu/lanes_inl.h"
 
 HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
@@ -24,27 +26,23 @@ inline constexpr std::int64_t kFewRows = 8;
 inline constexpr std::int64_t kCachedRows = 128;  // of X, in the second cache while W passes
 inline constexpr std::int64_t kTileRows = 4;      // 4 sums in F32, 4 in 32 and 4 in 16 bits: 12 of 16 registers
 
-// The rows [begin, end) of a product that eight lanes give: y [T, N] from row `first` of W on, lanes outside are not stored.
-struct Lanes {
-  EightRows rows;
-  float* y;
-  __m256i mask;
+// The bytes of a format, and how many products of pairs fit 16 bits: 2 × 127 × the largest weight, that many times.
+template <Format kFormat, typename B, int kProductsIn16Bits>
+struct PairFormat : LaneFormat<kFormat, B> {
+  static constexpr int kRun = kProductsIn16Bits;
+  static constexpr bool kSigned = kFormat == Format::kQ8_0;  // multiplied as it lies in the block
+  static constexpr bool kTakesOffset = LaneFormat<kFormat, B>::kTakesOffset && !kSigned;
+
+  static HWY_INLINE __m256i part(const B& block, int part) {
+    if constexpr (kSigned) return load32(block.q);
+    return values(block, part);
+  }
 };
 
-// Where W has eight rows, the last ones may be read twice; otherwise one row fills all lanes and the first is stored.
-inline Lanes lanes_from(const Product& product, std::int64_t n, std::int64_t end) {
-  const Tensor& w = *product.weight;
-  const bool whole = w.shape[0] >= kLanes;
-  const std::int64_t first = whole ? std::min(n, w.shape[0] - kLanes) : n, last = whole ? end - first : 1;
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i from = _mm256_set1_epi32(static_cast<int>(n - first)),
-                to = _mm256_set1_epi32(static_cast<int>(std::min(last, kLanes)));
-  return {{w.row(first), whole ? w.row_bytes() : 0},
-          product.y + first,
-          _mm256_andnot_si256(_mm256_cmpgt_epi32(from, lane), _mm256_cmpgt_epi32(to, lane))};
-}
-
-inline std::int64_t rows_at_once(const Product& product) { return product.weight->shape[0] >= kLanes ? kLanes : 1; }
+// A span of eight rows in lanes.
+struct LaneSpan : LaneScales {
+  alignas(32) std::array<std::uint8_t, kSpan * kLanes> q;  // [span / 4, 8, 4]
+};
 
 HWY_INLINE void ask_for(const std::byte* place, std::int64_t bytes) {
   for (std::int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(place + line), _MM_HINT_T0);
@@ -229,7 +227,7 @@ void multiply_rows(const Activations& x, std::int64_t first, std::int64_t last, 
       const std::int64_t span = std::min(kSpan, x.width - k), after = k + span < x.width ? k + span : 0;
       const EightRows& rows = after > 0 ? lanes.rows : next.rows;
       const Ahead ahead{{rows.first + F::bytes(after), rows.stride}, F::bytes(std::min(kSpan, x.width - after))};
-      unpack_lanes<F>(lanes.rows, k, span, *room);
+      unpack_lanes<F>(lanes.rows, k, span, room->q.data(), 4 * kLanes, *room);
       const SpanProduct<F> part{x, lanes, product.stride, k, span, *room, ahead};
       std::int64_t t = first;
       if (last - t >= kTileRows) part.template multiply<kTileRows, true>(t), t += kTileRows;
@@ -243,7 +241,7 @@ void multiply_rows(const Activations& x, std::int64_t first, std::int64_t last, 
 
 template <Format kFormat, typename Block, int kRun>
 void multiply_format(const Activations& x, const RowRange& range) {
-  using F = LaneFormat<kFormat, Block, kRun>;
+  using F = PairFormat<kFormat, Block, kRun>;
   constexpr bool kUnpacksSimply = F::kRun == 8 || F::kSigned;  // the others need the registers: a loop is faster for one row too
   if constexpr (kUnpacksSimply) {
     if (x.rows == 1) return multiply_few_rows<F, 1>(x, range);

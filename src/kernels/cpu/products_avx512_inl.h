@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of quantized weights with 8-bit activations, AVX-512 with VNNI.
 // Few rows of X: each row of W is dotted straight from its blocks, where the format has such a dot, or from its unpacked bytes.
-// Many rows: kGroupRows rows × kSpan values of W are unpacked into the cache and multiplied with every panel of X.
+// From kPanelRows on, rows of W are put into lanes (lanes_avx512_inl.h).
+// From kPanelWidth on, kGroupRows rows × kSpan values of W are unpacked into the cache and multiplied with every panel of X.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -12,15 +13,15 @@
 #include "kernels/cpu/transpose_inl.h"
 // the dots and the panels use the unpacked form
 #include "kernels/cpu/dots_avx512_inl.h"
+#include "kernels/cpu/lanes_avx512_inl.h"
 #include "kernels/cpu/panel_avx512_inl.h"
 
 HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
-// W in the cache: 48 rows × 2048 bytes = 96 KiB, beside 64 KiB of a panel of X and the sums.
+// W in the cache: 48 rows × kSpan bytes = 96 KiB, beside 64 KiB of a panel of X and the sums.
 constexpr std::int64_t kGroupRows = 48;
-constexpr std::int64_t kSpan = 2048;
 static_assert(kGroupRows % kTileRows == 0 && kSpan % kSuperBlock == 0);
 
 // A thread's room for unpacked weights, made once.
@@ -164,7 +165,9 @@ void multiply_panels(const Activations& x, const RowRange& range) {
 }
 
 void multiply_integers(const Activations& x, const RowRange& range) {
-  (x.rows >= kPanelRows ? multiply_panels : multiply_rows)(x, range);
+  if (x.rows < kPanelRows) return multiply_rows(x, range);
+  if (x.rows < kPanelWidth) return multiply_in_lanes_of(range.product->weight->format)(x, range);
+  multiply_panels(x, range);
 }
 
 }  // namespace

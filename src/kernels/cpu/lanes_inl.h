@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Eight rows of quantized weights side by side, AVX2: each lane of a vector belongs to one row of W.
-// Included once per instruction set, so without a guard.
+// Eight rows of quantized weights side by side: each lane of a vector belongs to one row of W. 256-bit instructions that AVX2 and
+// AVX-512 share. Included once per instruction set, behind block_values_inl.h, so without a guard.
 #include <immintrin.h>
 
 #include <algorithm>
 #include <array>
 
-#include "kernels/cpu/block_values_inl.h"
 #include "tensor/tensor.h"
 
 HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
@@ -16,23 +15,16 @@ namespace {
 inline constexpr std::int64_t kLanes = 8;
 inline constexpr std::int64_t kSpan = 2048;  // values of K in the first cache
 
-// A format: its block, and how many products of pairs fit 16 bits: 2 × 127 × the largest weight, that many times.
-template <Format kFormat, typename B, int kProductsIn16Bits>
+// A format: its block, and its bytes, unsigned.
+template <Format kFormat, typename B>
 struct LaneFormat {
   using Block = B;
   static constexpr UnpackedForm kForm = unpacked_form(kFormat);
-  static constexpr int kRun = kProductsIn16Bits;
-  static constexpr bool kSigned = kFormat == Format::kQ8_0;  // multiplied as it lies in the block
-  static constexpr bool kTakesOffset = !kForm.has_mins && !kSigned;
+  static constexpr bool kTakesOffset = !kForm.has_mins;
   static constexpr int kValues = kBlockValues<Block>, kParts = kValues / 32, kGroups = kValues / kForm.group;
 
   static constexpr std::int64_t bytes(std::int64_t values) { return values / kValues * static_cast<std::int64_t>(sizeof(Block)); }
-
-  // 32 bytes: unsigned, or signed where kSigned.
-  static HWY_INLINE __m256i part(const Block& block, int part) {
-    if constexpr (kSigned) return load32(block.q);
-    return values(block, part);
-  }
+  static HWY_INLINE __m256i part(const Block& block, int part) { return values(block, part); }
 };
 
 // Eight neighbouring rows of W, `stride` bytes apart. A matrix of fewer rows is taken row by row: all lanes are the same one.
@@ -109,15 +101,14 @@ HWY_INLINE void lane_scales(const EightRows& rows, std::int64_t index, float* sc
   }
 }
 
-// A span of eight rows in lanes.
-struct LaneSpan {
-  alignas(32) std::array<std::uint8_t, kSpan * kLanes> q;     // [span / 4, 8, 4]
+// Of a span of eight rows in lanes.
+struct LaneScales {
   alignas(32) std::array<float, kSpan / 16 * kLanes> scales;  // [span / group, 8]
   alignas(32) std::array<float, kSpan / 32 * kLanes> mins;    // [span / 32, 8]
 };
 
-// v [8 rows, 8 words] -> to [8 words, 8 rows].
-HWY_INLINE void transpose_words(const __m256i (&v)[kLanes], std::uint8_t* to) {
+// v [8 rows, 8 words] -> to [8 words, 8 rows], words `stride` bytes apart.
+HWY_INLINE void transpose_words(const __m256i (&v)[kLanes], std::uint8_t* to, std::int64_t stride) {
   __m256i pairs[kLanes], fours[kLanes];
   for (int r = 0; r < kLanes; r += 2) {
     pairs[r] = _mm256_unpacklo_epi32(v[r], v[r + 1]);
@@ -130,29 +121,51 @@ HWY_INLINE void transpose_words(const __m256i (&v)[kLanes], std::uint8_t* to) {
     }
   }
   for (int i = 0; i < 4; ++i) {
-    store32(to + 32 * i, _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20));
-    store32(to + 32 * (i + 4), _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31));
+    store32(to + stride * i, _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20));
+    store32(to + stride * (i + 4), _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31));
   }
 }
 
-// Values [k, k + span) of the rows.
+// Values [k, k + span) of the rows -> q [span / 4, 8, 4], what belongs to four values of K `stride` bytes apart.
 template <typename F>
-void unpack_lanes(const EightRows& rows, std::int64_t k, std::int64_t span, LaneSpan& lanes) {
+void unpack_lanes(const EightRows& rows, std::int64_t k, std::int64_t span, std::uint8_t* q, std::int64_t stride,
+                  LaneScales& lanes) {
   using Block = typename F::Block;
-  std::uint8_t* q = lanes.q.data();
   float *scales = lanes.scales.data(), *mins = lanes.mins.data();
   for (std::int64_t b = k / F::kValues; b < (k + span) / F::kValues; ++b) {
     lane_scales<Block>(rows, b, scales, mins);
     scales += F::kGroups * kLanes;
     mins += F::kParts * kLanes;
-    for (int part = 0; part < F::kParts; ++part, q += 32 * kLanes) {
+    for (int part = 0; part < F::kParts; ++part, q += 8 * stride) {
       __m256i bytes[kLanes];
 #pragma GCC unroll 8
       for (int r = 0; r < kLanes; ++r) bytes[r] = F::part(rows.block<Block>(r, b), part);
-      transpose_words(bytes, q);
+      transpose_words(bytes, q, stride);
     }
   }
 }
+
+// The rows [begin, end) of a product that eight lanes give: y [T, N] from row `first` of W on, lanes outside are not stored.
+struct Lanes {
+  EightRows rows;
+  float* y;
+  __m256i mask;
+};
+
+// Where W has eight rows, the last ones may be read twice; otherwise one row fills all lanes and the first is stored.
+inline Lanes lanes_from(const Product& product, std::int64_t n, std::int64_t end) {
+  const Tensor& w = *product.weight;
+  const bool whole = w.shape[0] >= kLanes;
+  const std::int64_t first = whole ? std::min(n, w.shape[0] - kLanes) : n, last = whole ? end - first : 1;
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i from = _mm256_set1_epi32(static_cast<int>(n - first)),
+                to = _mm256_set1_epi32(static_cast<int>(std::min(last, kLanes)));
+  return {{w.row(first), whole ? w.row_bytes() : 0},
+          product.y + first,
+          _mm256_andnot_si256(_mm256_cmpgt_epi32(from, lane), _mm256_cmpgt_epi32(to, lane))};
+}
+
+inline std::int64_t rows_at_once(const Product& product) { return product.weight->shape[0] >= kLanes ? kLanes : 1; }
 
 }  // namespace
 }  // namespace puna::HWY_NAMESPACE
