@@ -115,7 +115,8 @@ std::optional<ApiError> Access::refusal(const HttpRequest& request, Right needed
   }
   if (right < needed) return ApiError(403, "insufficient_permissions", "", "this key may ask models, and not manage them");
   if (takes_too_many(request.peer))
-    return ApiError(429, "rate_limit_exceeded", "", fmt::format("more than {} requests in a minute", options_.requests_per_minute));
+    return ApiError(429, "rate_limit_exceeded", "", fmt::format("more than {} requests in a minute", options_.requests_per_minute))
+        .with_header("Retry-After", "5");
   return std::nullopt;
 }
 

@@ -118,7 +118,8 @@ class Asking : public std::enable_shared_from_this<Asking> {
     tell(index, ended.rest);
     if (!untold_[index].empty()) events_.text(static_cast<int>(index), "", untold_[index]);
     if (events_.finished) events_.finished(static_cast<int>(index), answer);
-    if (--left_ == 0) events_.done(answers_);
+    if (--left_ == 0) return events_.done(answers_);
+    exchange_->places().give_back(1);
   }
 
   void fail(const Error& error) {
@@ -182,6 +183,8 @@ void choose_model(Services& services, const Json& body, AnswerRequest& request) 
 
 void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRequest request, AnswerEvents events) {
   check(request);
+  // Those who may ask for several took theirs before they made tokens of any.
+  exchange->places().need(static_cast<std::int64_t>(request.prompts.size()) * request.count, request.prompt_field);
   if (request.shape) request.options.constraint = request.model->constraints().get(*request.shape);
   if (events.begin) events.begin();
   const auto asking = std::make_shared<Asking>(services, exchange, request, std::move(events));

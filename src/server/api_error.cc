@@ -90,7 +90,8 @@ Json error_json(ApiFamily family, const ApiError& error, std::string_view reques
 }
 
 HttpResponse error_response(ApiFamily family, const ApiError& error, std::string_view request_id) {
-  HttpResponse response{.status = error.status(), .body = dump_json(error_json(family, error, request_id))};
+  HttpResponse response{
+      .status = error.status(), .body = dump_json(error_json(family, error, request_id)), .headers = error.headers()};
   if (error.status() == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }

@@ -28,12 +28,18 @@ class ApiError : public std::runtime_error {
   static ApiError from(const Error& error);
 
   int status() const { return status_; }
-  const std::string& code() const { return code_; }    // "model_not_found", or empty
-  const std::string& param() const { return param_; }  // "messages[0].role", or empty
+  const std::string& code() const { return code_; }        // "model_not_found", or empty
+  const std::string& param() const { return param_; }      // "messages[0].role", or empty
+  const HttpHeaders& headers() const { return headers_; }  // that its response has: when to come again, what the path takes
+  ApiError& with_header(std::string name, std::string value) {
+    headers_.emplace_back(std::move(name), std::move(value));
+    return *this;
+  }
 
  private:
   int status_;
   std::string code_, param_;
+  HttpHeaders headers_;
 };
 
 // Throws an ApiError with status 400 for the field `param`.

@@ -107,7 +107,7 @@ void Exchange::on_backlog(std::function<void(bool full)> callback) { reply_->on_
 
 void Exchange::finished(int status) {
   finished_ = true;
-  origin_.slot.reset();
+  origin_.places.give_back(origin_.places.count());
   metrics_.count_request(origin_.route, status, seconds());
 }
 

@@ -14,6 +14,7 @@
 #include "server/access.h"
 #include "server/api_error.h"
 #include "server/http.h"
+#include "server/places.h"
 #include "server/server_metrics.h"
 
 namespace puna {
@@ -25,8 +26,8 @@ class Exchange {
     std::string route;  // "/v1/models/*"
     ApiFamily family = ApiFamily::kOpenAi;
     Right right = Right::kNone;
-    HttpHeaders headers;         // of every answer
-    std::shared_ptr<void> slot;  // its place among the requests in flight, given back at the end
+    HttpHeaders headers;    // of every answer
+    Places::Held places{};  // in the queue, given back at the end
   };
   Exchange(HttpRequest request, std::shared_ptr<HttpReply> reply, Origin origin, Metrics& metrics);
   ~Exchange();
@@ -37,6 +38,8 @@ class Exchange {
   const std::string& id() const { return origin_.id; }
   Right right() const { return origin_.right; }
   double seconds() const;  // since it came
+  // Its places in the queue: one where its route asks a model, until more are taken.
+  Places::Held& places() { return origin_.places; }
   // What stands in the path where the route has '*'.
   std::string_view path_rest() const;
   // The value of a name in the query, with its percent signs decoded; or empty.

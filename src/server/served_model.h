@@ -44,6 +44,7 @@ class ServedModel {
   const std::string& id() const { return id_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   std::int64_t context() const { return context_; }
+  int most_running() const { return scheduler_options_.most_running; }  // answers and texts in the cache at once
   // The adapters that a request's model name asks for behind a colon: those of "base:NAME"; nullptr for others.
   std::shared_ptr<const AdapterSet> adapters_of(std::string_view name) const;
   // What an answer calls the model that wrote it: its id, or "id:NAME".

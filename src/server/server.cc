@@ -59,17 +59,16 @@ struct Server::Impl {
                     .votes = options.votes,
                     .version = options.version,
                     .connections = {},
-                    .store = store};
+                    .store = store,
+                    .places = Places(options.most_in_flight)};
   ModelRegistry models;
   ModelStore store;
   WorkerPool workers{kWorkers};
 
   std::optional<HttpResponse> refuse_head(const HttpRequest& request);
-  std::optional<ApiError> refusal(const HttpRequest& request, HttpHeaders& headers);
-  std::optional<ApiError> full(HttpHeaders& headers) const;
+  std::optional<ApiError> refusal(const HttpRequest& request);
   void take(HttpRequest request, std::shared_ptr<HttpReply> reply);
   HttpHeaders headers_for(const HttpRequest& request) const;
-  std::shared_ptr<void> take_slot();
   void handle(const Route& route, const std::shared_ptr<Exchange>& exchange);
 };
 
@@ -85,7 +84,7 @@ HttpHeaders Server::Impl::headers_for(const HttpRequest& request) const {
 // All that can be said before the body is read.
 std::optional<HttpResponse> Server::Impl::refuse_head(const HttpRequest& request) {
   HttpHeaders headers = headers_for(request);
-  const auto error = refusal(request, headers);
+  const auto error = refusal(request);
   if (!error) return std::nullopt;
   const std::string id = request_id();
   const ApiFamily family = family_of(request.path);
@@ -96,43 +95,24 @@ std::optional<HttpResponse> Server::Impl::refuse_head(const HttpRequest& request
   return response;
 }
 
-std::optional<ApiError> Server::Impl::refusal(const HttpRequest& request, HttpHeaders& headers) {
+std::optional<ApiError> Server::Impl::refusal(const HttpRequest& request) {
   const bool preflight = request.method == "OPTIONS";
   const RouteMatch match =
       find_route(route_table(), preflight ? request.header("access-control-request-method") : request.method, request.path);
   const Right needed = preflight ? Right::kNone : match.route == nullptr ? Right::kInfer : match.route->right;
-  if (auto refused = access.refusal(request, needed)) {
-    if (refused->status() == 429) headers.emplace_back("Retry-After", "5");
-    return refused;
-  }
+  if (auto refused = access.refusal(request, needed)) return refused;
   if (preflight) return std::nullopt;
   if (match.status == 405) {
-    headers.emplace_back("Allow", match.allowed);
-    return ApiError(405, "method_not_allowed", "", fmt::format("{} is not taken here: use {}", request.method, match.allowed));
+    return ApiError(405, "method_not_allowed", "", fmt::format("{} is not taken here: use {}", request.method, match.allowed))
+        .with_header("Allow", match.allowed);
   }
   if (match.route == nullptr)
     return ApiError(404, "unknown_url", "", "there is nothing at this path; GET /openapi.json lists all there is");
-  return match.route->answers ? full(headers) : std::nullopt;
-}
-
-std::optional<ApiError> Server::Impl::full(HttpHeaders& headers) const {
-  if (services.draining) {
-    headers.emplace_back("x-should-retry", "false");
-    return ApiError(503, "shutting_down", "", "the server is shutting down");
-  }
-  if (services.in_flight < options.most_in_flight) return std::nullopt;
-  // A little later for each, so that they do not all come back at once.
-  thread_local std::minstd_rand random{std::random_device{}()};
-  const int milliseconds = 500 + static_cast<int>(random() % 1500);
-  headers.emplace_back("Retry-After", milliseconds > 1000 ? "2" : "1");
-  headers.emplace_back("retry-after-ms", std::to_string(milliseconds));
-  return ApiError(429, "overloaded", "",
-                  fmt::format("{} requests are being answered, and no more are taken: try again", services.in_flight.load()));
-}
-
-std::shared_ptr<void> Server::Impl::take_slot() {
-  ++services.in_flight;
-  return {nullptr, [this](void*) { --services.in_flight; }};
+  if (!match.route->answers) return std::nullopt;
+  if (services.draining)
+    return ApiError(503, "shutting_down", "", "the server is shutting down").with_header("x-should-retry", "false");
+  if (services.places.taken() >= services.places.most()) return services.places.overloaded(1);
+  return std::nullopt;
 }
 
 void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
@@ -147,7 +127,8 @@ void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   const std::string id = request_id();
   headers.emplace_back(id_header(route.family), id);
   // There was room when its head came; while its body did, others may have taken it.
-  const auto refused = route.answers && !services.draining ? full(headers) : std::nullopt;
+  Places::Held places = route.answers ? services.places.take() : Places::Held();
+  const bool full = route.answers && places.count() == 0;
   const Right right = access.right_of(request);
   const auto exchange = std::make_shared<Exchange>(std::move(request), std::move(reply),
                                                    Exchange::Origin{.id = id,
@@ -155,9 +136,9 @@ void Server::Impl::take(HttpRequest request, std::shared_ptr<HttpReply> reply) {
                                                                     .family = route.family,
                                                                     .right = right,
                                                                     .headers = std::move(headers),
-                                                                    .slot = route.answers && !refused ? take_slot() : nullptr},
+                                                                    .places = std::move(places)},
                                                    metrics);
-  if (refused) return exchange->fail(*refused);
+  if (full) return exchange->fail(services.places.overloaded(1));
   if (route.quick) return handle(route, exchange);
   workers.post([this, &route, exchange] { handle(route, exchange); });
 }
@@ -196,10 +177,10 @@ std::int64_t Server::run(const std::function<bool()>& asked_to_stop, const std::
   impl_->listener.drain();
   const auto end = std::chrono::steady_clock::now() + impl_->options.drain_time;
   while (std::chrono::steady_clock::now() < end && !asked_twice()) {
-    if (impl_->services.in_flight == 0 && impl_->listener.connections() == 0) break;
+    if (impl_->services.places.requests() == 0 && impl_->listener.connections() == 0) break;
     std::this_thread::sleep_for(kTick);
   }
-  return impl_->services.in_flight;
+  return impl_->services.places.requests();
 }
 
 }  // namespace puna

@@ -25,7 +25,7 @@ struct ServerOptions {
   std::vector<ModelSource> models;  // the first is the one that is meant where a request names none
   StoreOptions store;
   SamplerOptions sampler;
-  int most_in_flight = 96;              // requests for answers that are taken at once; the next is told to come again (429)
+  int most_in_flight = 96;              // answers that are taken at once (places.h); who asks for more is told to come again (429)
   std::chrono::seconds drain_time{30};  // that answers get to end, after the server was asked to stop
   std::filesystem::path runs, votes;    // see Services
   std::string version;

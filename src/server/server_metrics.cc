@@ -87,7 +87,7 @@ void Metrics::count_answer(double first_text_seconds, const Generation& generati
     token_seconds_.add(generation.decode_seconds / static_cast<double>(generation.tokens.size() - 1));
 }
 
-std::string Metrics::text(const ModelRegistry& models, std::size_t connections, std::int64_t in_flight) const {
+std::string Metrics::text(const ModelRegistry& models, std::size_t connections, const Places& places) const {
   std::string text;
   const auto out = std::back_inserter(text);
   {
@@ -101,7 +101,10 @@ std::string Metrics::text(const ModelRegistry& models, std::size_t connections, 
   }
   write_value(text, "puna_connections", "gauge", "Open connections.", static_cast<double>(connections));
   write_value(text, "puna_requests_in_flight", "gauge", "Requests for answers that were taken and have not ended.",
-              static_cast<double>(in_flight));
+              static_cast<double>(places.requests()));
+  write_value(text, "puna_places_taken", "gauge", "Places in the queue that their answers take.",
+              static_cast<double>(places.taken()));
+  write_value(text, "puna_places", "gauge", "Places in the queue.", static_cast<double>(places.most()));
   const auto listed = models.list();
   for (const ModelRow& row : kModelRows) {
     write_head(text, row.name, row.kind, row.about);

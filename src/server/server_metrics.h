@@ -12,6 +12,7 @@
 
 #include "infer/generation.h"
 #include "server/model_registry.h"
+#include "server/places.h"
 
 namespace puna {
 
@@ -20,7 +21,7 @@ class Metrics {
   void count_request(std::string_view route, int status, double seconds);
   // Of one answer: the time from its request to its first text, and its tokens' own.
   void count_answer(double first_text_seconds, const Generation& generation);
-  std::string text(const ModelRegistry& models, std::size_t connections, std::int64_t in_flight) const;
+  std::string text(const ModelRegistry& models, std::size_t connections, const Places& places) const;
 
  private:
   // Cumulative counts behind upper bounds, as Prometheus has them.

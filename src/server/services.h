@@ -10,6 +10,7 @@
 
 #include "server/model_registry.h"
 #include "server/model_store.h"
+#include "server/places.h"
 #include "server/server_metrics.h"
 
 namespace puna {
@@ -22,11 +23,11 @@ struct Services {
   std::filesystem::path votes;  // a file of preference pairs; empty: none are kept
   std::string version;
   std::function<std::size_t()> connections;
-  std::atomic<std::int64_t> in_flight{0};  // requests for answers
   std::atomic<std::uint64_t> unseeded{0};  // requests for answers that named no seed
   std::atomic<bool> draining{false};
   std::atomic<bool> asked_to_stop{false};  // by a request
   ModelStore& store;
+  Places places;
 };
 
 }  // namespace puna

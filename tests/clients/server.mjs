@@ -32,10 +32,10 @@ export async function startServer(flags = [], env = {}) {
   };
 }
 
-// A server that wants a key and takes one request at a time: for the tests of refusals.
-export const startGuarded = () => startServer(['--max-in-flight', '1'], { PUNA_API_KEY: key });
+// A server that wants a key and takes 16 answers at a time: for the tests of refusals.
+export const startGuarded = () => startServer(['--max-in-flight', '16'], { PUNA_API_KEY: key });
 
-// Holds the guarded server's only place until the function that it gives is called.
+// Holds all of the guarded server's places until the function that it gives is called.
 export async function occupy(url) {
   const abort = new AbortController();
   const response = await fetch(`${url}/v1/chat/completions`, {
@@ -44,7 +44,7 @@ export async function occupy(url) {
     body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }], stream: true, max_tokens: 900, ignore_eos: true, n: 16 }),
     signal: abort.signal,
   });
-  if (response.status !== 200) throw new Error(`the place could not be taken: ${response.status}`);
+  if (response.status !== 200) throw new Error(`the places could not be taken: ${response.status}`);
   return () => abort.abort();
 }
 

@@ -215,7 +215,7 @@ VerbAction declare_serve(Command& command) {
                "an answer is bit for bit what it is alone, whoever is answered beside it; at most 7 at once");
   command
       .flag("--max-in-flight", "N", &flags->most_in_flight,
-            "requests taken at once; the next is told to come again (default: 4 for each of --parallel, and 64)")
+            "answers taken at once; who asks for more is told to come again (default: 4 for each of --parallel, and 64)")
       .range = {0, 1'000'000};
   command.flag(
       "--adapter", "NAME=FOLDER", &flags->adapters,

@@ -161,6 +161,7 @@ void chat_completions(Services& services, Asked exchange) {
     refuse_field("top_logprobs", "\"top_logprobs\" is for requests with \"logprobs\": true");
   if (logprobs) request.options.top_logprobs = field_or(body, "top_logprobs", 0);
   request.count = field_or(body, "n", 1);
+  exchange->places().need(request.count, "n");
   const bool usage = wants_usage(body);
   const std::optional<AnswerShape> shape = written_shape(body);
   choose_model(services, body, request);

@@ -140,6 +140,7 @@ void completions(Services& services, Asked exchange) {
   request.shape = written_shape(body);
   const bool usage = wants_usage(body);
   const std::vector<Json> prompts = written_texts(body.at("prompt"), "prompt", kMostPrompts);
+  exchange->places().need(static_cast<std::int64_t>(prompts.size()) * request.count, request.count > 1 ? "n" : "prompt");
   choose_model(services, body, request);
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 

@@ -23,7 +23,7 @@ void ready(Services& services, Asked exchange) {
 void metrics(Services& services, Asked exchange) {
   exchange->send({.status = 200,
                   .content_type = "text/plain; version=0.0.4; charset=utf-8",
-                  .body = services.metrics.text(services.models, services.connections(), services.in_flight)});
+                  .body = services.metrics.text(services.models, services.connections(), services.places)});
 }
 
 void props(Services& services, Asked exchange) {
