@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/mapping_faults.h"
 
 namespace puna {
 
@@ -34,13 +35,16 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     ::close(file);
     if (memory == MAP_FAILED) fail(ErrorKind::kNoRoom, name, "cannot map {} bytes: {}", size_, std::strerror(error));
     data_ = static_cast<const std::byte*>(memory);
+    watch_mapping(bytes(), path_);
   } else {
     ::close(file);
   }
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  forget_mapping(bytes());
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

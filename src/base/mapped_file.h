@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A whole file as read-only memory. Pages arrive when they are touched; nothing is copied. A file that another program cuts short
-// while it is mapped ends this one with SIGBUS: write model files beside their final name and rename them.
+// while it is mapped ends this one (mapping_faults.h): write model files beside their final name and rename them.
 #pragma once
 
 #include <cstddef>

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/mapping_faults.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/parser.h"
@@ -15,6 +16,7 @@ namespace puna {
 
 int run_command_line(int argc, char** argv) {
   handle_interrupts();
+  tell_of_mapping_faults();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow comes back as an error of write()
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe comes back as an error of write(), and a closed socket as one of libcurl
   try {

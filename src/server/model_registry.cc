@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/mapping_faults.h"
 #include "model/adapter_file.h"
 #include "server/api_error.h"
 
@@ -88,6 +89,9 @@ std::shared_ptr<ServedModel> ModelRegistry::loaded(Entry& entry) {
   const std::scoped_lock loading(entry.loading);
   {
     const std::scoped_lock lock(mutex_);
+    // Touching what is missing would end the program: it is opened afresh, which says what is wrong with it, or finds it whole
+    // again.
+    if (entry.model != nullptr && was_cut_short(entry.model->checkpoint().files)) retired_.push_back(take_model(entry));
     if (entry.model != nullptr) return entry.model;
     entry.is_loading = true;
   }

@@ -164,6 +164,56 @@ class PullTest(unittest.TestCase):
         self.check_whole(server)
 
 
+class CutFileTest(unittest.TestCase):
+    BODY = {"prompt": "Once", "max_tokens": 4, "temperature": 0}
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = os.path.join(folder.name, "mine.gguf")
+        with open(NANO, "rb") as file:
+            self.nano = file.read()
+        self.write(self.nano)
+        self.server = RunningServer(self.file)
+        self.addCleanup(self.server.stop)
+
+    def write(self, content):
+        with open(self.file, "wb") as file:
+            file.write(content)
+
+    def test_it_is_refused_and_comes_back(self):
+        said = self.server.post("/v1/completions", self.BODY).json["choices"]
+        for size in (len(self.nano) - 1, 4096, 0):
+            os.truncate(self.file, size)
+            for _ in range(2):
+                answer = self.server.post("/v1/completions", self.BODY)
+                self.assertEqual(answer.status, 500, answer.text)
+                self.assertEqual(check_shape(answer.json, "error")["error"]["code"], "model_not_loadable")
+                self.assertNotIn(os.path.dirname(self.file), answer.text)
+                self.assertEqual(self.server.get("/health").status, 200)
+            self.assertIn("mine.gguf", self.server.log())
+            self.write(self.nano)
+            self.assertEqual(self.server.post("/v1/completions", self.BODY).json["choices"], said)
+
+    def test_a_file_that_is_replaced_is_none_that_was_cut(self):
+        loaded = self.server.get("/v1/models/mine").json["puna"]
+        os.rename(self.file, self.file + ".old")
+        self.write(b"another")
+        self.assertEqual(self.server.post("/v1/completions", self.BODY).status, 200)
+        self.assertEqual(self.server.get("/v1/models/mine").json["puna"]["state"], loaded["state"])
+
+    def test_in_the_middle_of_an_answer_the_program_ends_with_its_name(self):
+        connection = self.server.connection()
+        body = {**self.BODY, "max_tokens": 900, "stream": True, "ignore_eos": True}
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        self.assertTrue(connection.getresponse().read(200))
+        os.truncate(self.file, 4096)
+        self.assertEqual(self.server.process.wait(60), 3)
+        connection.close()
+        self.assertRegex(self.server.log(), r"(?m)^puna: \[.*/mine\.gguf\] the file was cut short .* has 4096 bytes, and had %d: write" %
+                         len(self.nano))
+
+
 @unittest.skipIf(is_sanitized(), "UBSan itself takes a descriptor to look at an object")
 class DescriptorTest(unittest.TestCase):
     def test_no_descriptors_left(self):
