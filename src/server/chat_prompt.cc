@@ -77,16 +77,15 @@ void check_choice(const Json& choice, const Json& tools) {
 
 }  // namespace
 
-std::vector<Message> read_messages(const Json& body) {
-  const Json& list = body.at("messages");
-  if (list.empty()) refuse_field("messages", "\"messages\" is empty: give at least one");
-  if (list.size() > kMostMessages)
-    refuse_field("messages", "there are {} messages, expected at most {}", list.size(), kMostMessages);
-  for (std::size_t i = 0; i < list.size(); ++i) check_message(list[i], fmt::format("messages[{}]", i));
+std::vector<Message> read_messages(const Json& body, const char* field) {
+  const Json& list = body.at(field);
+  if (list.empty()) refuse_field(field, "\"{}\" is empty: give at least one", field);
+  if (list.size() > kMostMessages) refuse_field(field, "there are {} messages, expected at most {}", list.size(), kMostMessages);
+  for (std::size_t i = 0; i < list.size(); ++i) check_message(list[i], fmt::format("{}[{}]", field, i));
   try {
-    return messages_from_json(list, "messages");
+    return messages_from_json(list, field);
   } catch (const Error& error) {
-    throw ApiError(400, "invalid_value", "messages", error.what());
+    throw ApiError(400, "invalid_value", field, error.what());
   }
 }
 

@@ -12,8 +12,8 @@
 
 namespace puna {
 
-// Throws ApiError naming "messages[3].content" for what is not as the API has it.
-std::vector<Message> read_messages(const Json& body);
+// The list in the body's `field`. Throws ApiError naming "messages[3].content" for what is not as the API has it.
+std::vector<Message> read_messages(const Json& body, const char* field = "messages");
 // "tools" and "tool_choice": those that may be called; none for "none".
 std::vector<Tool> read_tools(const Json& body);
 

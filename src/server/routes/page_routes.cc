@@ -157,7 +157,7 @@ void add_vote(Services& services, Asked exchange) {
   need_votes(services);
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kVoteFields);
-  for (const char* list : {"prompt", "chosen", "rejected"}) read_messages({{"messages", body.at(list)}});
+  for (const char* list : {"prompt", "chosen", "rejected"}) read_messages(body, list);
   const auto winner = body.at("winner").get<std::string>();
   if (winner != "a" && winner != "b" && winner != "tie" && winner != "bad")
     refuse_field("winner", "\"winner\" is \"{}\", expected a, b, tie or bad", winner);
