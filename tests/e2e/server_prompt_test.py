@@ -26,6 +26,49 @@ def conversation(system="s", user="u", name="look", argument="a", result="r"):
                          {"role": "tool", "tool_call_id": "1", "content": result}, {"role": "user", "content": "u"}]}
 
 
+# The places in which each of the other families brings a text, as requests that count its prompt's tokens.
+def anthropic(text):
+    user = {"role": "user", "content": "u"}
+    use = lambda value: {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "look", "input": {"x": value}}]}
+    result = lambda value: {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": value}]}
+    ask = lambda messages, **more: {"messages": messages, **more}
+    return {"user": ask([{"role": "user", "content": text}]),
+            "block": ask([{"role": "user", "content": [{"type": "text", "text": text}]}]),
+            "system": ask([user], system=text),
+            "assistant": ask([user, {"role": "assistant", "content": text}, user]),
+            "prefill": ask([user, {"role": "assistant", "content": text}]),
+            "argument": ask([user, use(text), result("r")]), "result": ask([user, use("a"), result(text)]),
+            "tool": ask([user], tools=[{"name": "look", "description": text, "input_schema": {"type": "object"}}])}
+
+
+def responses(text):
+    user = {"type": "message", "role": "user", "content": "u"}
+    call = lambda value: {"type": "function_call", "call_id": "1", "name": "look", "arguments": json.dumps({"x": value})}
+    output = lambda value: {"type": "function_call_output", "call_id": "1", "output": value}
+    ask = lambda written, **more: {"input": written, "max_output_tokens": 1, **more}
+    return {"input": ask(text), "message": ask([{**user, "content": [{"type": "input_text", "text": text}]}]),
+            "instructions": ask("u", instructions=text), "argument": ask([user, call(text), output("r")]),
+            "output": ask([user, call("a"), output(text)])}
+
+
+def ollama_chat(text):
+    user = {"role": "user", "content": "u"}
+    call = lambda value: {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": {"x": value}}}]}
+    ask = lambda *messages: {"messages": messages, "stream": False, "options": {"num_predict": 1}}
+    return {"user": ask({"role": "user", "content": text}), "system": ask({"role": "system", "content": text}, user),
+            "argument": ask(user, call(text), {"role": "tool", "content": "r", "tool_name": "look"}),
+            "result": ask(user, call("a"), {"role": "tool", "content": text, "tool_name": "look"})}
+
+
+def ollama_generate(text):
+    ask = lambda **more: {"prompt": "u", "stream": False, "options": {"num_predict": 1}, **more}
+    return {"prompt": ask(prompt=text), "system": ask(system=text)}
+
+
+FAMILIES = {"/v1/messages/count_tokens": anthropic, "/v1/responses": responses, "/api/chat": ollama_chat,
+            "/api/generate": ollama_generate}
+
+
 # Nano's tokenizer knows eight of the strings.
 class PromptTest(unittest.TestCase):
     KNOWN = 8
@@ -99,6 +142,24 @@ class PromptTest(unittest.TestCase):
             rendered = with_description(special)
             self.assertIn(special, rendered["prompt"])
             self.assertGreater(rendered["tokens"] - base, len(self.tokens(special)) - 4)
+
+
+    # Nor do the other families' ways to bring a text: each counts as many tokens as the string's characters are.
+    def test_no_family_makes_a_special_token(self):
+        asks = [(name, ask, place) for name, ask in FAMILIES.items() for place in ask("x")]
+        self.assertGreaterEqual(len(asks), 16)
+        base = {(name, place): self.tokens_of(name, ask("x")[place]) for name, ask, place in asks}
+        for special in SPECIALS[:12]:
+            plain = len(self.tokens(special))
+            for name, ask, place in asks:
+                more = self.tokens_of(name, ask(special)[place]) - base[name, place]
+                self.assertLessEqual(abs(more - plain + 1), 3, (special, name, place))
+
+    def tokens_of(self, name, body):
+        answer = self.post(name, {**body, "model": self.server.get("/v1/models").json["data"][0]["id"]})
+        if name == "/v1/messages/count_tokens":
+            return answer["input_tokens"]
+        return answer["usage"]["input_tokens"] if name == "/v1/responses" else answer["prompt_eval_count"]
 
 
 # A model that says nothing sensible, with Llama 3's own tokenizer, which has all of them.
