@@ -32,7 +32,7 @@ async function expectHarmless(page: Page) {
   await page.waitForTimeout(200);
 }
 
-test('there are enough payloads', () => expect(kPayloads.length).toBeGreaterThanOrEqual(60));
+test('there are enough payloads', () => expect(kPayloads.length).toBeGreaterThanOrEqual(80));
 
 test('as a streamed answer, each alone', async () => {
   const page = await openPage();
