@@ -12,7 +12,7 @@ from shapes import check_stream, joined
 
 COMPLETIONS = "/v1/completions"
 # The system takes about half a megabyte of it, and the server a quarter.
-LONG = {"prompt": "Once upon a time", "max_tokens": 600, "ignore_eos": True, "temperature": 1, "seed": 4, "logprobs": 20, "n": 4,
+LONG = {"prompt": "Once upon a time", "max_tokens": 700, "ignore_eos": True, "temperature": 1, "seed": 4, "logprobs": 20, "n": 4,
         "stream": True}
 
 
