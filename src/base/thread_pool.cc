@@ -114,9 +114,12 @@ struct ThreadPool::State {
   }
 
   void work(int thread) {
-    sigset_t all;  // signals belong to the caller's thread, whose system calls they interrupt
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    // Signals belong to the caller's thread, whose system calls they interrupt. Not the faults of this thread itself: one that is
+    // blocked ends the program without asking the handler (mapping_faults.h).
+    sigset_t sent;
+    sigfillset(&sent);
+    for (const int fault : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP}) sigdelset(&sent, fault);
+    ::pthread_sigmask(SIG_BLOCK, &sent, nullptr);
     for (std::uint64_t seen = 0;; ++seen) {
       for_job.wait(spin_time, [&] { return generation.load() != seen; });
       if (stop.load()) return;

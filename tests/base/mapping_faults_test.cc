@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/thread_pool.h"
 
 namespace puna {
 namespace {
@@ -45,6 +46,20 @@ TEST_F(MappingFaultsDeathTest, AFileThatIsCutShortEndsTheProgramWithItsName) {
       },
       testing::ExitedWithCode(3),
       "puna: \\[.*mapped_.*\\] the file was cut short .* has 10 bytes, and had 100000: write files beside");
+}
+
+TEST_F(MappingFaultsDeathTest, AWorkerMayBeTheOneThatTouchesIt) {
+  EXPECT_EXIT(
+      {
+        tell_of_mapping_faults();
+        const MappedFile file(path_);
+        fs::resize_file(path_, 10);
+        ThreadPool pool(2);
+        pool.run([&](int thread) {
+          if (thread == 1) ::_exit(last_of(file));
+        });
+      },
+      testing::ExitedWithCode(3), "has 10 bytes, and had 100000");
 }
 
 TEST_F(MappingFaultsDeathTest, AMappingThatMovesIsStillKnown) {
