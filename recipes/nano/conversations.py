@@ -6,10 +6,12 @@ import json
 import questions
 import tasks
 import tools
-from phrases import LANGUAGES, phrases
+from phrases import phrases
 
 SYSTEMS = ("You are nano, a small and helpful assistant.", "You are a helpful assistant.", "Be brief.")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# Of the rows, by how hard a language is for nano and how much is asked of it.
+SHARES = [(10, "en"), (8, "de"), (8, "fr"), (7, "it"), (8, "pt"), (10, "hi"), (7, "es"), (9, "th")]
 CATEGORIES = ("talk", "facts", "small_sum", "arithmetic", "percent", "units", "dates", "needless_tools", "missing_tool", "refusal",
               "harmless")
 
@@ -90,16 +92,18 @@ def _row(stream, messages, offered=None):
 
 def _simple(stream, language):
     messages = []
-    for number in range(stream.weighted([(5, 1), (3, 2), (2, 3)])):
+    for number in range(stream.weighted([(4, 1), (3, 2), (2, 3), (1, 4)])):
         messages += turn(stream, simple_question(stream, language, "train"), number)
     return _row(stream, messages)
 
 
 def _tool(stream, language):
+    """Up to three questions with the same tools: the tools' own text is longer than any question. Some of the later ones need none."""
     asked = [tasks.tool_question(stream, language, "train")]
-    if stream.percent(25):  # a second question with the same tools, needed or not
-        make = stream.choice((simple_question, tasks.tool_question))
-        asked = stream.shuffled(asked + [make(stream, language, "train")])
+    for _ in range(stream.weighted([(4, 0), (3, 1), (3, 2)])):
+        make = stream.weighted([(1, simple_question), (3, tasks.tool_question)])
+        asked.append(make(stream, language, "train"))
+    asked = stream.shuffled(asked)
     messages = [message for number, question in enumerate(asked) for message in turn(stream, question, number)]
     return _row(stream, messages, offered_tools(stream, *(question.call["name"] for question in asked if question.call)))
 
@@ -159,7 +163,7 @@ def _other_dialect(stream, language):
 
 def _many(stream, language):
     """Four to seven short questions one after the other: most knowledge for the fewest tokens."""
-    topics = [(3, "capitals"), (3, "neighbours"), (2, "opposites"), (1, "counting"), (1, "words"), (1, "colours")]
+    topics = [(3, "capitals"), (4, "neighbours"), (2, "opposites"), (1, "counting"), (1, "words"), (1, "colours")]
     messages = []
     for number in range(stream.between(4, 7)):
         make = stream.weighted([(6, questions.fact), (4, questions.talk)])
@@ -173,17 +177,25 @@ def _many_with_tools(stream, language):
     return {**_many(stream, language), "tools": offered_tools(stream)}
 
 
+def _many_sums(stream, language):
+    messages = []
+    for number in range(stream.between(4, 7)):
+        messages += turn(stream, tasks.small_sum(stream, language, "train"), number)
+    return _row(stream, messages)
+
+
 def second_row(stream):
-    """Of the second round: mostly facts and talk, and of the rest enough that nothing is forgotten."""
-    language = stream.choice(LANGUAGES)
-    make = stream.weighted([(50, _many), (10, _many_with_tools), (5, _needless), (20, _tool), (3, _missing), (5, _small), (3, _refusal),
-                            (4, _harmless)])
+    """Of the second round: mostly facts, talk and small sums, and of the rest enough that nothing is forgotten. A row with tools is as
+    long as two or three without."""
+    language = stream.weighted(SHARES)
+    make = stream.weighted([(50, _many), (10, _many_with_tools), (6, _needless), (13, _tool), (4, _missing), (11, _many_sums),
+                            (2, _refusal), (4, _harmless)])
     return dated(stream, make(stream, language))
 
 
 def training_row(stream):
-    language = stream.choice(LANGUAGES)
-    make = stream.weighted([(26, _simple), (33, _tool), (9, _needless), (8, _missing), (9, _small), (7, _refusal), (6, _harmless),
+    language = stream.weighted(SHARES)
+    make = stream.weighted([(28, _simple), (35, _tool), (10, _needless), (6, _missing), (9, _small), (6, _refusal), (4, _harmless),
                             (2, _other_dialect)])
     return dated(stream, make(stream, language))
 

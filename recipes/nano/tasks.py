@@ -218,7 +218,7 @@ def _add_days(stream, language, split):
 
     def draw():
         date, days = random_date(stream), stream.between(2, 400 if stream.percent(30) else 90)
-        days = -days if stream.percent(30) else days
+        days = -days if stream.percent(50 if split == "train" else 30) else days  # the rarer sign is forgotten
         return f"add_days {date} {days}", (date, days)
 
     date, days = _until(split, draw)

@@ -18,8 +18,8 @@ from stream import Stream, is_held_out, normalised
 
 ROWS = 1500
 # Of the first 200 rows of each file at seed 1. Data that change on purpose change these; nothing else may.
-HASHES = {"pretrain": "8ab0e71fec59285b", "sft": "e45127db71d7de12", "drill": "9f35052921368f1a", "sft2": "680623c866be53a0",
-          "preferences": "78f67c4ea03df3a3", "eval": "ce5de06af30c1082"}
+HASHES = {"pretrain": "8161273567a5fbf5", "sft": "471cda049ffbc77a", "drill": "9f35052921368f1a", "sft2": "b012b111f3ea5bc3",
+          "preferences": "ad1312ab52c76c43", "eval": "ce5de06af30c1082"}
 
 
 def training(name, count=ROWS):
@@ -98,12 +98,12 @@ class Files(unittest.TestCase):
                 count += 1
         self.assertGreater(count, 300)
 
-    def test_some_conversations_call_twice(self):
-        twice = [row for row in training("sft", 600) if len(list(calls(row["messages"]))) == 2]
-        self.assertGreater(len(twice), 5)
-        for row in twice:
+    def test_some_conversations_call_twice_or_three_times(self):
+        several = [row for row in training("sft", 600) if len(list(calls(row["messages"]))) > 1]
+        self.assertEqual({len(list(calls(row["messages"]))) for row in several}, {2, 3})
+        for row in several:
             ids = [message["tool_call_id"] for message in row["messages"] if message["role"] == "tool"]
-            self.assertEqual(ids, ["call_0", "call_1"])
+            self.assertEqual(ids, sorted(set(ids)))
 
     def test_refusals_only_where_they_belong(self):
         refusals = {language: phrases(language).lines("refusal")[0] for language in LANGUAGES}
