@@ -15,6 +15,9 @@ with open(os.path.join(ROOT, "recipes", "nano", "tools.json")) as file:
     TOOLS = json.load(file)
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 SUM = [{"role": "user", "content": "What is 127 * 34?"}]
+# Whatever the model would like to say, a call of this one is short.
+PICK = {"type": "function", "function": {"name": "pick", "description": "Picks a city", "parameters": {
+    "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}}}
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
@@ -180,8 +183,9 @@ class ServerTest(unittest.TestCase):
 
     def test_tool_choice(self):
         self.assertNotIn("tool_calls", self.chat(SUM, tools=TOOLS, tool_choice="none")["choices"][0]["message"])
-        required = self.chat(CAPITAL, tools=TOOLS, tool_choice="required", max_tokens=100)["choices"][0]
+        required = self.chat(CAPITAL, tools=[PICK], tool_choice="required", max_tokens=100)["choices"][0]
         self.assertEqual(required["finish_reason"], "tool_calls")
+        self.assertIn(json.loads(required["message"]["tool_calls"][0]["function"]["arguments"])["city"], ("Paris", "Rome"))
         named = {"type": "function", "function": {"name": "date_math"}}
         call = self.chat(SUM, tools=TOOLS, tool_choice=named, max_tokens=200)["choices"][0]["message"]["tool_calls"][0]
         self.assertEqual(call["function"]["name"], "date_math")
