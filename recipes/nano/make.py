@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes nano from nothing: data, tokenizer, five trainings, the GGUF file, and its examination. Every stage whose output is
 there is skipped, and a training run that was stopped goes on from its newest checkpoint, so the same command continues.
-Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--stop-after STAGE] [--install]"""
+Usage: make.py [--work FOLDER] [--hours H] [--scale F] [--from FILE] [--students] [--stop-after STAGE] [--install]"""
 import argparse
 import os
 import shutil
@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MAIN_LINE = ("data", "tokenizer", "pretrain", "sft", "sft2", "mistakes", "reward", "dpo", "export", "examine", "judge")
+GIVEN = ("tokenizer", "pretrain", "sft", "sft2")  # with --from, "take" stands in their place
 COMPARISON = ("student", "student-distilled", "examine-students")  # with --students
 TRAINING = ("pretrain", "sft", "sft2", "reward", "dpo", "student", "student-distilled")
 HOURS = 2.0  # what the recipes' steps take on two cores at 5,000 tokens a second; the comparison takes as long again
@@ -27,6 +28,8 @@ class Failed(Exception):
 
 def stages(options):
     chosen = MAIN_LINE + (COMPARISON if options.students else ())
+    if options.given:
+        chosen = ("data", "take") + tuple(stage for stage in chosen[1:] if stage not in GIVEN)
     if options.stop_after is None:
         return chosen
     if options.stop_after not in chosen:
@@ -80,6 +83,13 @@ class Maker:
             arguments += ["--threads", self.options.threads]
         return self.puna(*arguments)
 
+    def take(self):
+        """The given file in the place of what the second round would have made."""
+        taken = Path("runs") / "sft2" / "latest"
+        (self.work / taken).parent.mkdir(parents=True, exist_ok=True)
+        self.puna("convert", self.options.given, taken, "--to", "hf", "--force")
+        shutil.copyfile(self.work / taken / "tokenizer.json", self.work / "tokenizer.json")
+
     def mistakes(self):
         """What the second round answers wrongly when its answers are drawn."""
         self.python("mistakes.py", "runs/sft2/latest", "--puna", self.options.puna, "--questions",
@@ -99,7 +109,8 @@ class Maker:
         self.python("examine.py", "--eval", "data/eval.jsonl", "--table", *(f"answers/{name}.jsonl" for name, _ in models))
 
     def examine(self):
-        self.examine_models([(name, f"runs/{name}/latest") for name in ("sft", "sft2", "dpo")] + [("nano", "nano.gguf")])
+        rounds = ("sft2", "dpo") if self.options.given else ("sft", "sft2", "dpo")
+        self.examine_models([(name, f"runs/{name}/latest") for name in rounds] + [("nano", "nano.gguf")])
         self.python("examine.py", "--eval", "data/eval.jsonl", "--compare", f"answers/{self.options.ship}.jsonl", "answers/nano.jsonl")
 
     def judge(self):
@@ -140,6 +151,8 @@ def parse(arguments):
     parser.add_argument("--scale", type=float, help="of the data; without it as much as the hours read about once")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--ship", choices=("sft", "sft2", "dpo"), default="sft2", help="the stage that is exported")
+    parser.add_argument("--from", dest="given", type=Path, metavar="FILE",
+                        help="begin after the second round, with this model (models/nano/nano.gguf) as what it made")
     parser.add_argument("--students", action="store_true", help="and two small students, one with nano as its teacher")
     parser.add_argument("--stop-after", metavar="STAGE", help=", ".join(MAIN_LINE + COMPARISON))
     parser.add_argument("--install", action="store_true", help="then copy the file to models/nano")
@@ -152,6 +165,7 @@ def parse(arguments):
 def main():
     options = parse(None)
     options.puna = Path(shutil.which(options.puna) or options.puna).resolve()
+    options.given = options.given and options.given.resolve()
     try:
         chosen = stages(options)
         for folder in ("done", "answers"):

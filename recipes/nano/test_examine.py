@@ -178,6 +178,9 @@ class Make(unittest.TestCase):
         self.assertEqual(make.stages(make.parse(["--students"]))[-1], "examine-students")
         with self.assertRaisesRegex(make.Failed, "--stop-after student: is not one of data, tokenizer"):
             make.stages(make.parse(["--stop-after", "student"]))
+        given = make.stages(make.parse(["--from", "nano.gguf"]))
+        self.assertEqual(given[:3], ("data", "take", "mistakes"))
+        self.assertFalse(set(given) & set(make.GIVEN))
 
     def test_every_training_stage_has_its_recipe(self):
         for name in make.TRAINING:
