@@ -20,6 +20,11 @@ function(puna_compile_quickly target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
+# Sources compiled eight at a time, which read their headers once: half of the time of a build from nothing, more of one after a change.
+function(puna_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${PUNA_TOGETHER} UNITY_BUILD_BATCH_SIZE 8)
+endfunction()
+
 # A folder of src/ is a static library puna_<folder>; what it links is what it may include.
 function(puna_folder name)
   cmake_parse_arguments(ARG "" "" "FLOORS;LIBRARIES" ${ARGN})
@@ -28,6 +33,7 @@ function(puna_folder name)
   target_include_directories(puna_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ARG_FLOORS PREPEND puna_)
   target_link_libraries(puna_${name} PUBLIC ${ARG_FLOORS} ${ARG_LIBRARIES})
+  puna_compile_together(puna_${name})
 endfunction()
 
 # recipes/**/*.yaml inside the program: shipped_recipes() of train/recipe.h.
@@ -111,6 +117,7 @@ function(puna_tests name)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE PUNA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   puna_compile_quickly(test_${name})
+  puna_compile_together(test_${name})
   if(name STREQUAL "base")
     puna_precompile(test_base ${PUNA_LARGE_HEADERS} <gmock/gmock.h> <gtest/gtest.h>)
   else()

@@ -9,11 +9,11 @@
 #include <clocale>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cwchar>
 #include <system_error>
 #include <utility>
 
+#include "base/environment.h"
 #include "cli/interrupt.h"
 
 namespace puna {
@@ -129,10 +129,9 @@ void LineEditor::remember(const std::string& text) {
 }
 
 fs::path history_path() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  if (state != nullptr && *state != '\0') return fs::path(state) / "puna" / "history";
-  const char* home = std::getenv("HOME");
-  return home == nullptr || *home == '\0' ? fs::path() : fs::path(home) / ".local" / "state" / "puna" / "history";
+  if (const std::string state = environment("XDG_STATE_HOME"); !state.empty()) return fs::path(state) / "puna" / "history";
+  const std::string home = environment("HOME");
+  return home.empty() ? fs::path() : fs::path(home) / ".local" / "state" / "puna" / "history";
 }
 
 }  // namespace puna

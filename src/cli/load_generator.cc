@@ -24,7 +24,7 @@ constexpr std::size_t kLargestBody = 16U << 20;
 constexpr int kMostUnreached = 100;           // requests in a row that reach no server
 constexpr int kLongestWaitMilliseconds = 50;  // after which an interrupt is seen
 
-struct Freed {
+struct CurlFreed {
   void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
@@ -35,7 +35,7 @@ struct FreedMulti {  // CURL and CURLM are the same type
 
 // One client: its connection, and the request it is at.
 struct Client {
-  std::unique_ptr<CURL, Freed> handle;
+  std::unique_ptr<CURL, CurlFreed> handle;
   Clock::time_point start;  // of the load
   std::string body, whole;  // of the request; of an answer that is no stream
   EventLines lines;
@@ -236,7 +236,7 @@ class Load {
   const LoadOptions& options_;
   const LoadEvents& events_;
   Clock::time_point start_ = Clock::now();
-  std::unique_ptr<curl_slist, Freed> headers_;
+  std::unique_ptr<curl_slist, CurlFreed> headers_;
   std::unique_ptr<CURLM, FreedMulti> multi_{curl_multi_init()};
   std::vector<Client> clients_;
   std::deque<Client*> free_;

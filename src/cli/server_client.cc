@@ -3,18 +3,13 @@
 
 #include <curl/curl.h>
 
-#include <cstdlib>
 #include <memory>
 
+#include "base/environment.h"
 #include "base/error.h"
 
 namespace puna {
 namespace {
-
-std::string from_environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 std::size_t append(char* bytes, std::size_t size, std::size_t count, void* text) {
   static_cast<std::string*>(text)->append(bytes, size * count);
@@ -39,8 +34,8 @@ struct Freed {
 
 }  // namespace
 
-ServerClient::ServerClient(const std::string& host) : key_(from_environment("PUNA_API_KEY")) {
-  const std::string named = host.empty() ? from_environment("PUNA_HOST") : host;
+ServerClient::ServerClient(const std::string& host) : key_(environment("PUNA_API_KEY")) {
+  const std::string named = host.empty() ? environment("PUNA_HOST") : host;
   if (!named.empty()) address_ = parse_server_address(named, host.empty() ? "PUNA_HOST" : "--host");
 }
 

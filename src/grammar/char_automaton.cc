@@ -5,13 +5,12 @@
 #include <map>
 #include <utility>
 
+#include "base/as_size.h"
 #include "base/error.h"
 #include "text/unicode.h"
 
 namespace puna {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 [[noreturn]] void refuse_size(const std::string& where, std::size_t states) {
   fail(ErrorKind::kUnsupported, where, "needs more than {} states: allow fewer repetitions, or less that is combined", states);
@@ -52,15 +51,15 @@ class Spread {
         const int to = add_state();
         for (const ExpressionId part : expression.parts) {
           const int begin = add_state();
-          states_[at(from)].free.push_back(begin);
+          states_[as_size(from)].free.push_back(begin);
           const int end = add(part, begin);
-          states_[at(end)].free.push_back(to);
+          states_[as_size(end)].free.push_back(to);
         }
         return to;
       }
       case ExpressionKind::kChars: {
         const int to = add_state();
-        states_[at(from)].steps.emplace_back(&expression.chars, to);
+        states_[as_size(from)].steps.emplace_back(&expression.chars, to);
         return to;
       }
       case ExpressionKind::kRepeat:
@@ -75,18 +74,18 @@ class Spread {
     for (std::uint32_t i = 0; i < expression.min; ++i) from = add(part, from);
     if (expression.max == kUnlimited) {
       const int body = add_state(), exit = add_state();
-      states_[at(from)].free.push_back(body);
-      states_[at(body)].free.push_back(exit);
+      states_[as_size(from)].free.push_back(body);
+      states_[as_size(body)].free.push_back(exit);
       const int end = add(part, body);
-      states_[at(end)].free.push_back(body);
+      states_[as_size(end)].free.push_back(body);
       return exit;
     }
     const int exit = add_state();
     for (std::uint32_t i = expression.min; i < expression.max; ++i) {
-      states_[at(from)].free.push_back(exit);
+      states_[as_size(from)].free.push_back(exit);
       from = add(part, from);
     }
-    states_[at(from)].free.push_back(exit);
+    states_[as_size(from)].free.push_back(exit);
     return exit;
   }
 
@@ -108,11 +107,11 @@ class Closer {
     while (!set.empty()) {
       const int state = set.back();
       set.pop_back();
-      if (std::exchange(seen_[at(state)], round_) == round_) continue;
+      if (std::exchange(seen_[as_size(state)], round_) == round_) continue;
       all.push_back(state);
-      const auto& free = states_[at(state)].free;
+      const auto& free = states_[as_size(state)].free;
       set.insert(set.end(), free.begin(), free.end());
-      spend(1 + free.size() + states_[at(state)].steps.size());
+      spend(1 + free.size() + states_[as_size(state)].steps.size());
     }
     std::sort(all.begin(), all.end());
     return all;
@@ -136,7 +135,7 @@ template <typename Visit>
 void visit_steps(const std::vector<Spread::State>& states, const std::vector<int>& set, Visit visit) {
   std::vector<std::pair<char32_t, std::pair<int, bool>>> edges;  // where a step begins to apply, or no longer does
   for (const int state : set) {
-    for (const auto& [chars, target] : states[at(state)].steps) {
+    for (const auto& [chars, target] : states[as_size(state)].steps) {
       for (const CharRange& range : chars->ranges()) {
         edges.push_back({range.first, {target, true}});
         edges.push_back({range.last + 1, {target, false}});
@@ -212,12 +211,12 @@ CharAutomaton CharAutomaton::of_texts(std::span<const std::string> texts, const 
       const auto place = std::lower_bound(steps.begin(), steps.end(), next.code,
                                           [](const Step& step, char32_t code) { return step.range.first < code; });
       if (place != steps.end() && place->range.first == next.code) {
-        state = at(place->target);
+        state = as_size(place->target);
         continue;
       }
       const int target = static_cast<int>(automaton.states_.size());
       steps.insert(place, {{next.code, next.code}, target});
-      state = at(automaton.add_state(where));
+      state = as_size(automaton.add_state(where));
     }
     automaton.states_[state].accepts = true;
   }
@@ -229,7 +228,7 @@ CharAutomaton CharAutomaton::of_length(std::uint32_t min, std::uint32_t max, con
   const CharSet all = CharSet::all();
   const std::uint32_t last = max == kUnlimited ? min : max;
   for (std::uint32_t length = 0; length <= last; ++length) {
-    State& state = automaton.states_[at(automaton.add_state(where))];
+    State& state = automaton.states_[as_size(automaton.add_state(where))];
     state.accepts = length >= min;
     const int target = static_cast<int>(length < last ? length + 1 : length);
     if (length == last && max != kUnlimited) break;
@@ -248,7 +247,7 @@ CharAutomaton CharAutomaton::both(const CharAutomaton& other, const std::string&
     const auto [known, fresh] = numbers.try_emplace(pair, 0);
     if (fresh) {
       known->second = product.add_state(where);
-      product.states_.back().accepts = states_[at(pair.first)].accepts && other.states_[at(pair.second)].accepts;
+      product.states_.back().accepts = states_[as_size(pair.first)].accepts && other.states_[as_size(pair.second)].accepts;
       pairs.push_back(pair);
     }
     return known->second;
@@ -256,7 +255,7 @@ CharAutomaton CharAutomaton::both(const CharAutomaton& other, const std::string&
   number_of({0, 0});
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const auto [mine, its] = pairs[i];
-    const std::vector<Step>&a = states_[at(mine)].steps, &b = other.states_[at(its)].steps;
+    const std::vector<Step>&a = states_[as_size(mine)].steps, &b = other.states_[as_size(its)].steps;
     std::vector<Step> steps;
     for (std::size_t x = 0, y = 0; x < a.size() && y < b.size();) {
       const CharRange common{std::max(a[x].range.first, b[y].range.first), std::min(a[x].range.last, b[y].range.last)};
@@ -305,7 +304,7 @@ bool CharAutomaton::matches(std::string_view text) const {
     const auto step =
         std::lower_bound(steps.begin(), steps.end(), next.code, [](const Step& s, char32_t code) { return s.range.last < code; });
     if (step == steps.end() || step->range.first > next.code) return false;
-    state = at(step->target);
+    state = as_size(step->target);
   }
   return states_[state].accepts;
 }
@@ -323,7 +322,7 @@ int CharAutomaton::add_to(GrammarBuilder& builder, int from, SpellChars spell) c
     if (states_[i].accepts) builder.add_empty(built[i], end);
     std::map<int, CharSet> by_target;
     for (const Step& step : states_[i].steps) by_target[step.target].add(step.range.first, step.range.last);
-    for (const auto& [target, chars] : by_target) spell(builder, built[i], chars, built[at(target)]);
+    for (const auto& [target, chars] : by_target) spell(builder, built[i], chars, built[as_size(target)]);
   }
   return end;
 }

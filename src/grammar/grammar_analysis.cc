@@ -5,15 +5,10 @@
 #include <queue>
 #include <utility>
 
+#include "base/as_size.h"
 #include "base/error.h"
 
 namespace puna {
-namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 GrammarAnalysis::GrammarAnalysis(const GrammarDraft& draft)
     : draft_(draft),
       out_(draft.states, draft.edges.size(), [&](std::size_t i) { return draft.edges[i].from; }),
@@ -27,15 +22,15 @@ GrammarAnalysis::GrammarAnalysis(const GrammarDraft& draft)
 // Backwards from the ends of all rules, along edges that read nothing; one that calls a rule once that rule is known to be
 // nullable.
 std::vector<bool> GrammarAnalysis::nullable_rules() const {
-  std::vector<bool> passed(at(draft_.states), false), nullable(draft_.rules.size(), false);
+  std::vector<bool> passed(as_size(draft_.states), false), nullable(draft_.rules.size(), false);
   std::vector<std::vector<std::uint32_t>> waiting(draft_.rules.size());  // calls whose target is passed, for the rule
   std::vector<int> work;
   const auto pass = [&](int state) {
-    if (passed[at(state)]) return;
-    passed[at(state)] = true;
+    if (passed[as_size(state)]) return;
+    passed[as_size(state)] = true;
     work.push_back(state);
   };
-  for (int rule = 0; rule < static_cast<int>(draft_.rules.size()); ++rule) pass(draft_.rules[at(rule)].end);
+  for (int rule = 0; rule < static_cast<int>(draft_.rules.size()); ++rule) pass(draft_.rules[as_size(rule)].end);
   while (!work.empty()) {
     const int state = work.back();
     work.pop_back();
@@ -49,8 +44,8 @@ std::vector<bool> GrammarAnalysis::nullable_rules() const {
     for (const std::uint32_t number : in_.of(state)) {
       const GrammarEdge& read = edge(number).edge;
       if (read.kind == EdgeKind::kBytes) continue;
-      if (read.kind == EdgeKind::kCall && !nullable[at(read.callee)]) {
-        waiting[at(read.callee)].push_back(number);
+      if (read.kind == EdgeKind::kCall && !nullable[as_size(read.callee)]) {
+        waiting[as_size(read.callee)].push_back(number);
       } else {
         pass(edge(number).from);
       }
@@ -60,14 +55,14 @@ std::vector<bool> GrammarAnalysis::nullable_rules() const {
 }
 
 std::vector<bool> GrammarAnalysis::only_returning() const {
-  std::vector<bool> returning(at(draft_.states), false);
+  std::vector<bool> returning(as_size(draft_.states), false);
   std::vector<int> work;
   for (const GrammarDraft::Rule& rule : draft_.rules) work.push_back(rule.end);
   while (!work.empty()) {
     const int state = work.back();
     work.pop_back();
-    if (returning[at(state)]) continue;
-    returning[at(state)] = true;
+    if (returning[as_size(state)]) continue;
+    returning[as_size(state)] = true;
     for (const std::uint32_t number : in_.of(state)) {
       const auto& [read, from] = edge(number);
       const bool alone = read.kind == EdgeKind::kEmpty && out_.of(from).size() == 1 && ending_.of(from).empty();
@@ -86,29 +81,29 @@ std::vector<int> GrammarAnalysis::heights() const {
   };
   const GroupedNumbers calls(rules + 1, draft_.edges.size(), group_of(EdgeKind::kCall, rules));
   const GroupedNumbers entries(repeats + 1, draft_.edges.size(), group_of(EdgeKind::kEnter, repeats));
-  std::vector<int> known(at(draft_.states), kNever);
-  std::vector<bool> final(at(draft_.states), false);
+  std::vector<int> known(as_size(draft_.states), kNever);
+  std::vector<bool> final(as_size(draft_.states), false);
   std::priority_queue<std::pair<int, int>, std::vector<std::pair<int, int>>, std::greater<>> queue;  // (height, state)
   const auto offer = [&](int state, int height) {
-    if (height >= known[at(state)]) return;
-    known[at(state)] = height;
+    if (height >= known[as_size(state)]) return;
+    known[as_size(state)] = height;
     queue.emplace(height, state);
   };
   const auto follow_back = [&](std::uint32_t number) {  // an edge, once all that it depends on is final
     const auto& [read, from] = edge(number);
     int inner = -1, after = read.target, place = 1;
-    if (read.kind == EdgeKind::kCall) inner = draft_.rules[at(read.callee)].start, place = returning[at(after)] ? 0 : 1;
-    if (read.kind == EdgeKind::kEnter) inner = read.target, after = draft_.repeats[at(read.callee)].repeat.exit;
-    if (!final[at(after)] || (inner >= 0 && !final[at(inner)])) return;
-    offer(from, inner < 0 ? known[at(after)] : std::max(known[at(after)], place + known[at(inner)]));
+    if (read.kind == EdgeKind::kCall) inner = draft_.rules[as_size(read.callee)].start, place = returning[as_size(after)] ? 0 : 1;
+    if (read.kind == EdgeKind::kEnter) inner = read.target, after = draft_.repeats[as_size(read.callee)].repeat.exit;
+    if (!final[as_size(after)] || (inner >= 0 && !final[as_size(inner)])) return;
+    offer(from, inner < 0 ? known[as_size(after)] : std::max(known[as_size(after)], place + known[as_size(inner)]));
   };
   for (const GrammarDraft::Rule& rule : draft_.rules) offer(rule.end, 0);
   for (const GrammarDraft::Repeat& counted : draft_.repeats) offer(counted.end, 0);
   while (!queue.empty()) {
     const int state = queue.top().second;
     queue.pop();
-    if (final[at(state)]) continue;
-    final[at(state)] = true;
+    if (final[as_size(state)]) continue;
+    final[as_size(state)] = true;
     for (const std::uint32_t number : in_.of(state)) follow_back(number);
     for (const std::uint32_t rule : starting_.of(state)) {
       for (const std::uint32_t number : calls.of(static_cast<int>(rule))) follow_back(number);
@@ -127,12 +122,12 @@ void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
   std::vector<bool> marked;
   const auto add = [&](int next) {
     if (marked.empty() && seen.size() > 32) {
-      marked.assign(at(draft_.states), false);
-      for (const int known : seen) marked[at(known)] = true;
+      marked.assign(as_size(draft_.states), false);
+      for (const int known : seen) marked[as_size(known)] = true;
     }
-    if (marked.empty() ? std::find(seen.begin(), seen.end(), next) != seen.end() : marked[at(next)]) return;
+    if (marked.empty() ? std::find(seen.begin(), seen.end(), next) != seen.end() : marked[as_size(next)]) return;
     seen.push_back(next);
-    if (!marked.empty()) marked[at(next)] = true;
+    if (!marked.empty()) marked[as_size(next)] = true;
     work.push_back(next);
   };
   while (!work.empty()) {
@@ -146,7 +141,7 @@ void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
     }
     for (const std::uint32_t number : out_.of(current)) {
       const GrammarEdge& read = edge(number).edge;
-      const bool unread = read.kind == EdgeKind::kCall ? nullable_[at(read.callee)] : read.kind != EdgeKind::kBytes;
+      const bool unread = read.kind == EdgeKind::kCall ? nullable_[as_size(read.callee)] : read.kind != EdgeKind::kBytes;
       if (unread) add(read.target);
     }
   }
@@ -154,35 +149,35 @@ void GrammarAnalysis::visit_unread(int state, int stop, Visit visit) const {
 
 void GrammarAnalysis::refuse_left_recursion() const {
   const int rules = static_cast<int>(draft_.rules.size());
-  std::vector<std::vector<int>> first(at(rules));  // rules that a rule may begin with
+  std::vector<std::vector<int>> first(as_size(rules));  // rules that a rule may begin with
   for (int rule = 0; rule < rules; ++rule) {
-    visit_unread(draft_.rules[at(rule)].start, -1, [&](int state) {
+    visit_unread(draft_.rules[as_size(rule)].start, -1, [&](int state) {
       for (const std::uint32_t number : out_.of(state)) {
-        if (edge(number).edge.kind == EdgeKind::kCall) first[at(rule)].push_back(edge(number).edge.callee);
+        if (edge(number).edge.kind == EdgeKind::kCall) first[as_size(rule)].push_back(edge(number).edge.callee);
       }
     });
   }
   enum : std::uint8_t { kNew, kOpen, kDone };
-  std::vector<std::uint8_t> mark(at(rules), kNew);
+  std::vector<std::uint8_t> mark(as_size(rules), kNew);
   for (int root = 0; root < rules; ++root) {
-    if (mark[at(root)] != kNew) continue;
+    if (mark[as_size(root)] != kNew) continue;
     std::vector<std::pair<int, std::size_t>> path = {{root, 0}};
-    mark[at(root)] = kOpen;
+    mark[as_size(root)] = kOpen;
     while (!path.empty()) {
       auto& [rule, next] = path.back();
-      if (next == first[at(rule)].size()) {
-        mark[at(rule)] = kDone;
+      if (next == first[as_size(rule)].size()) {
+        mark[as_size(rule)] = kDone;
         path.pop_back();
         continue;
       }
-      const int callee = first[at(rule)][next++];
-      if (mark[at(callee)] == kOpen) {
+      const int callee = first[as_size(rule)][next++];
+      if (mark[as_size(callee)] == kOpen) {
         fail(ErrorKind::kUnsupported, draft_.where,
              "{} begins with itself (left recursion), by way of {}: write a repetition, such as item (\",\" item)*",
-             draft_.rules[at(callee)].name, draft_.rules[at(rule)].name);
+             draft_.rules[as_size(callee)].name, draft_.rules[as_size(rule)].name);
       }
-      if (mark[at(callee)] == kNew) {
-        mark[at(callee)] = kOpen;
+      if (mark[as_size(callee)] == kNew) {
+        mark[as_size(callee)] = kOpen;
         path.emplace_back(callee, 0);
       }
     }

@@ -7,13 +7,12 @@
 #include <tuple>
 #include <utility>
 
+#include "base/as_size.h"
 #include "base/error.h"
 #include "grammar/grammar_analysis.h"
 
 namespace puna {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 // Classes of bytes that every edge treats alike.
 void number_classes(Grammar& grammar) {
@@ -59,7 +58,7 @@ void GrammarBuilder::add_chars(int from, const CharSet& set, int to) {
   std::map<std::tuple<std::uint8_t, std::uint8_t, int>, int> before;
   for (const Utf8Sequence& sequence : utf8_sequences(set)) {
     int target = to;
-    for (std::size_t i = at(sequence.size) - 1; i > 0; --i) {
+    for (std::size_t i = as_size(sequence.size) - 1; i > 0; --i) {
       const ByteRange range = sequence.bytes[i];
       auto [known, fresh] = before.try_emplace({range.first, range.last, target}, -1);
       if (fresh) {
@@ -128,7 +127,7 @@ Grammar GrammarBuilder::finish(int root, int max_depth) {
   analysis.refuse_left_recursion();
   analysis.refuse_empty_repeats();
   const std::vector<int> heights = analysis.heights();
-  const int height = heights[at(start_of(root))];
+  const int height = heights[as_size(start_of(root))];
   if (height == GrammarAnalysis::kNever)
     fail(ErrorKind::kBadInput, draft_.where, "no text at all is allowed: something in it can never end, or contradicts itself");
   if (height > max_depth)
@@ -144,23 +143,23 @@ Grammar GrammarBuilder::indexed(int root, int max_depth, const std::vector<int>&
   Grammar grammar;
   grammar.start = start_of(root);
   grammar.max_depth = max_depth;
-  grammar.states.resize(at(draft_.states));
+  grammar.states.resize(as_size(draft_.states));
   for (const GrammarDraft::Rule& rule : draft_.rules) {
     grammar.rule_starts.push_back(rule.start);
-    grammar.states[at(rule.end)].ends_rule = true;
+    grammar.states[as_size(rule.end)].ends_rule = true;
   }
   for (std::size_t i = 0; i < draft_.repeats.size(); ++i) {
     grammar.repeats.push_back(draft_.repeats[i].repeat);
-    grammar.states[at(draft_.repeats[i].end)].repeats = static_cast<std::int32_t>(i);
+    grammar.states[as_size(draft_.repeats[i].end)].repeats = static_cast<std::int32_t>(i);
   }
-  const auto useful = [&](int state) { return heights[at(state)] != GrammarAnalysis::kNever; };
+  const auto useful = [&](int state) { return heights[as_size(state)] != GrammarAnalysis::kNever; };
   const auto keeps = [&](const GrammarDraft::Edge& edge) {
     if (!useful(edge.from) || !useful(edge.edge.target)) return false;
     if (edge.edge.kind == EdgeKind::kCall) return useful(start_of(edge.edge.callee));
-    return edge.edge.kind != EdgeKind::kEnter || useful(draft_.repeats[at(edge.edge.callee)].repeat.exit);
+    return edge.edge.kind != EdgeKind::kEnter || useful(draft_.repeats[as_size(edge.edge.callee)].repeat.exit);
   };
   for (const GrammarDraft::Edge& edge : draft_.edges) {
-    if (keeps(edge)) ++grammar.states[at(edge.from)].edge_count;
+    if (keeps(edge)) ++grammar.states[as_size(edge.from)].edge_count;
   }
   std::uint32_t next = 0;
   for (GrammarState& state : grammar.states) {
@@ -170,7 +169,7 @@ Grammar GrammarBuilder::indexed(int root, int max_depth, const std::vector<int>&
   grammar.edges.resize(next);
   for (const GrammarDraft::Edge& edge : draft_.edges) {
     if (!keeps(edge)) continue;
-    GrammarState& from = grammar.states[at(edge.from)];
+    GrammarState& from = grammar.states[as_size(edge.from)];
     grammar.edges[from.first_edge + from.edge_count++] = edge.edge;
     from.reads = from.reads || edge.edge.kind == EdgeKind::kBytes;
   }

@@ -2,6 +2,7 @@
 // Only states that read a byte stand in a position; what is reached without reading is followed at once (close()). Every hash table
 // is open, with a power of two of slots of which at most half are taken.
 #include "grammar/pushdown.h"
+#include "base/as_size.h"
 
 #include <algorithm>
 #include <utility>
@@ -19,8 +20,6 @@ std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
 std::uint64_t pair_hash(std::int32_t a, std::int32_t b) {
   return mixed(0x51ED270B, static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32 | static_cast<std::uint32_t>(b));
 }
-
-std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
 
 std::uint32_t one_less(std::uint32_t count) { return count == 0 || count == kUnlimited ? count : count - 1; }
 
@@ -52,7 +51,7 @@ std::size_t Pushdown::bytes() const {
 }
 
 Position Pushdown::take_step(Position position, std::uint8_t byte) {
-  const Place place = positions_[at(position)];
+  const Place place = positions_[as_size(position)];
   for (std::size_t i = 0; i < place.item_count; ++i) {
     const Item item = items_[place.first_item + i];
     for (const GrammarEdge& edge : grammar_->edges_of(item.state)) {
@@ -61,12 +60,12 @@ Position Pushdown::take_step(Position position, std::uint8_t byte) {
   }
   close();
   const Position next = intern();
-  steps_[at(position) * classes_ + grammar_->byte_class[byte]] = next;
+  steps_[as_size(position) * classes_ + grammar_->byte_class[byte]] = next;
   return next;
 }
 
 bool Pushdown::has_room(std::int32_t state, Stack stack) const {
-  return frames_[at(stack)].depth + grammar_->states[at(state)].height <= grammar_->max_depth;
+  return frames_[as_size(stack)].depth + grammar_->states[as_size(state)].height <= grammar_->max_depth;
 }
 
 // Adds (state, stack) to what close() follows, once, and only where the text can still end within the stack's depth.
@@ -102,20 +101,21 @@ void Pushdown::close() {
   while (!work_.empty()) {
     const Item item = work_.back();
     work_.pop_back();
-    const GrammarState& state = grammar_->states[at(item.state)];
+    const GrammarState& state = grammar_->states[as_size(item.state)];
     if (state.ends_rule) leave_rule(item.stack);
     if (state.repeats >= 0) count_repeat(state.repeats, item.stack);
     if (state.reads) found_.push_back(item);
     for (const GrammarEdge& edge : grammar_->edges_of(item.state)) {
       if (edge.kind == EdgeKind::kEmpty) reach(edge.target, item.stack);
       if (edge.kind == EdgeKind::kEnter) {
-        const GrammarRepeat& repeat = grammar_->repeats[at(edge.callee)];
+        const GrammarRepeat& repeat = grammar_->repeats[as_size(edge.callee)];
         const Frame frame{.repeat = edge.callee, .need = repeat.min, .room = repeat.max, .below = item.stack};
         if (has_room(repeat.exit, item.stack)) reach(edge.target, push(frame));
       }
       if (edge.kind == EdgeKind::kCall && has_room(edge.target, item.stack)) {
-        const bool tail = grammar_->states[at(edge.target)].only_returns;
-        reach(grammar_->rule_starts[at(edge.callee)], tail ? item.stack : push({.on_return = edge.target, .below = item.stack}));
+        const bool tail = grammar_->states[as_size(edge.target)].only_returns;
+        reach(grammar_->rule_starts[as_size(edge.callee)],
+              tail ? item.stack : push({.on_return = edge.target, .below = item.stack}));
       }
     }
   }
@@ -126,13 +126,13 @@ void Pushdown::leave_rule(Stack stack) {
     ends_ = true;
     return;
   }
-  const Frame frame = frames_[at(stack)];
+  const Frame frame = frames_[as_size(stack)];
   reach(frame.on_return, frame.below);
 }
 
 void Pushdown::count_repeat(std::int32_t repeat, Stack stack) {
-  const GrammarRepeat& counted = grammar_->repeats[at(repeat)];
-  const Frame frame = frames_[at(stack)];
+  const GrammarRepeat& counted = grammar_->repeats[as_size(repeat)];
+  const Frame frame = frames_[as_size(stack)];
   const std::uint32_t need = one_less(frame.need), room = one_less(frame.room);
   if (need == 0) reach(counted.exit, frame.below);
   if (room == 0) return;
@@ -141,7 +141,7 @@ void Pushdown::count_repeat(std::int32_t repeat, Stack stack) {
 
 // The stack with one more frame on it.
 Pushdown::Stack Pushdown::push(Frame frame) {
-  frame.depth = frames_[at(frame.below)].depth + 1;
+  frame.depth = frames_[as_size(frame.below)].depth + 1;
   const auto hash_of = [](const Frame& f) {
     const std::uint64_t hash = mixed(pair_hash(f.on_return, f.repeat), static_cast<std::uint64_t>(f.need) << 32 | f.room);
     return mixed(hash, static_cast<std::uint64_t>(f.below));
@@ -156,7 +156,7 @@ Pushdown::Stack Pushdown::push(Frame frame) {
   }
   std::size_t slot = hash_of(frame) & (frame_slots_.size() - 1);
   for (; frame_slots_[slot] != 0; slot = (slot + 1) & (frame_slots_.size() - 1)) {
-    if (frames_[at(frame_slots_[slot])] == frame) return frame_slots_[slot];
+    if (frames_[as_size(frame_slots_[slot])] == frame) return frame_slots_[slot];
   }
   frame_slots_[slot] = static_cast<Stack>(frames_.size());
   frames_.push_back(frame);
@@ -165,18 +165,18 @@ Pushdown::Stack Pushdown::push(Frame frame) {
 }
 
 Pushdown::Stack Pushdown::clip(Stack stack) {
-  if (stack == 0 || clipped_[at(stack)] >= 0) return clipped_[at(stack)];
-  Frame frame = frames_[at(stack)];
+  if (stack == 0 || clipped_[as_size(stack)] >= 0) return clipped_[as_size(stack)];
+  Frame frame = frames_[as_size(stack)];
   frame.below = clip(frame.below);  // no deeper than max_depth
   if (frame.need > reach_) frame.need = kUnlimited;
   if (frame.room > reach_) frame.room = kUnlimited;
   const Stack clipped = push(frame);
-  clipped_[at(stack)] = clipped;
+  clipped_[as_size(stack)] = clipped;
   return clipped;
 }
 
 Position Pushdown::within_reach(Position position) {
-  const Place place = positions_[at(position)];
+  const Place place = positions_[as_size(position)];
   if (place.clipped >= 0) return place.clipped;
   for (std::size_t i = 0; i < place.item_count; ++i) {
     const Item item = items_[place.first_item + i];
@@ -184,22 +184,22 @@ Position Pushdown::within_reach(Position position) {
   }
   ends_ = place.ends;
   const Position clipped = intern();
-  positions_[at(position)].clipped = clipped;
+  positions_[as_size(position)].clipped = clipped;
   return clipped;
 }
 
 Position Pushdown::forget_others(Position position) {
-  const Place place = positions_[at(position)];
+  const Place place = positions_[as_size(position)];
   const auto first = items_.begin() + static_cast<std::ptrdiff_t>(place.first_item);
   const std::vector<Item> items(first, first + place.item_count);
   const std::vector<Frame> frames = std::move(frames_);
   begin();
   for (const Item& item : items) {
     std::vector<Stack> path;  // from the top
-    for (Stack stack = item.stack; stack != 0; stack = frames[at(stack)].below) path.push_back(stack);
+    for (Stack stack = item.stack; stack != 0; stack = frames[as_size(stack)].below) path.push_back(stack);
     Stack stack = 0;
     while (!path.empty()) {
-      Frame frame = frames[at(path.back())];
+      Frame frame = frames[as_size(path.back())];
       frame.below = stack;
       stack = push(frame);
       path.pop_back();
@@ -241,7 +241,7 @@ Position Pushdown::intern() {
   const auto items_at = [&](const Place& p) { return items_.begin() + static_cast<std::ptrdiff_t>(p.first_item); };
   std::size_t slot = hash_of(place) & (place_slots_.size() - 1);
   for (; place_slots_[slot] >= 0; slot = (slot + 1) & (place_slots_.size() - 1)) {
-    const Place& known = positions_[at(place_slots_[slot])];
+    const Place& known = positions_[as_size(place_slots_[slot])];
     if (known.ends != place.ends || known.item_count != place.item_count) continue;
     if (!std::equal(items_at(place), items_.end(), items_at(known))) continue;
     items_.resize(place.first_item);

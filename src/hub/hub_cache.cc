@@ -2,10 +2,10 @@
 #include "hub/hub_cache.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <system_error>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/nearest.h"
 #include "hub/hub_files.h"
@@ -15,11 +15,6 @@ namespace puna {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 // Files below `folder`, relative to it; links count as files. An unreadable folder is an empty one.
 std::vector<std::string> files_below(const fs::path& folder) {

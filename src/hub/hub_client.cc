@@ -3,12 +3,12 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/interrupted.h"
 #include "base/json.h"
@@ -16,11 +16,6 @@
 
 namespace puna {
 namespace {
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 std::string first_line(const std::filesystem::path& path) {
   std::string line;

@@ -67,7 +67,7 @@ Parts open_parts(const fs::path& path) {
 }
 
 // Figures about rotary positions that the config already has.
-bool is_known_extra(std::string_view name) { return name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd.weight"); }
+bool is_extra_of_gguf(std::string_view name) { return name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd.weight"); }
 
 void check_tensor_count(const GgufFile& first, std::size_t found) {
   const auto expected = first.find_integer("split.tensors.count");
@@ -92,7 +92,7 @@ std::shared_ptr<Checkpoint> checkpoint_of(const Parts& parts, const std::string&
     for (const Tensor& tensor : file->tensors()) {
       if (const auto slot = find_weight(tensor.name, &WeightRoleInfo::gguf)) {
         place_tensor(*checkpoint, *slot, tensor, file->where());
-      } else if (!is_known_extra(tensor.name)) {
+      } else if (!is_extra_of_gguf(tensor.name)) {
         refuse_tensor(tensor.name, file->where());
       }
     }

@@ -71,7 +71,7 @@ std::string full_name(const std::string& name) {
   return bare ? "model." + name : name;
 }
 
-bool is_known_extra(std::string_view name) {
+bool is_extra_of_hugging_face(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".input_scale") || name.ends_with(".input_scale_ub");
 }
 
@@ -107,7 +107,7 @@ struct Reader {
     if (slot) return place_tensor(checkpoint, *slot, tensor, file);
     if (name == kRewardHead) return take_reward_head(tensor, file);
     if (fp8 && name.ends_with(".weight_scale")) return scales.emplace_back(tensor, file), void();
-    if (!is_known_extra(name)) refuse_tensor(tensor.name, file);
+    if (!is_extra_of_hugging_face(name)) refuse_tensor(tensor.name, file);
   }
 
   void take_reward_head(const Tensor& tensor, const std::string& file) {

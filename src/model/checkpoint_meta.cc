@@ -83,7 +83,9 @@ void attach_scales(Tensor& tensor, const WeightSlot& slot, const Shard& shard, s
   tensor.row_scales = scales->bytes;
 }
 
-bool is_known_extra(std::string_view name) { return name == "rope.freqs" || name == "freqs_cis" || name.ends_with("_extra_state"); }
+bool is_extra_of_meta(std::string_view name) {
+  return name == "rope.freqs" || name == "freqs_cis" || name.ends_with("_extra_state");
+}
 
 // Every rank's piece of one weight, or nothing where no rank has it.
 std::vector<Tensor> pieces_of(const std::vector<Shard>& shards, const WeightSlot& slot, const std::vector<fs::path>& paths) {
@@ -132,7 +134,7 @@ void refuse_extras(const std::vector<Shard>& shards, const ModelConfig& config, 
     const std::string where = paths[rank].filename().string();
     for (const auto& [name, tensor] : shards[rank].tensors) {
       const auto slot = find_weight(name, &WeightRoleInfo::meta);
-      if (!slot && !is_known_extra(name)) refuse_tensor(name, where);
+      if (!slot && !is_extra_of_meta(name)) refuse_tensor(name, where);
       if (slot && info(slot->role).per_layer && slot->layer >= config.layers) {
         fail(ErrorKind::kBadInput, where, "tensor {} belongs to layer {}, but params.json has {} layers", name, slot->layer,
              config.layers);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which buffers a layer has of its own depends on what is kept; the rest are shared by all layers, forward and backward.
 #include "model/gradient_pass.h"
+#include "base/as_size.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -16,8 +17,6 @@
 
 namespace puna {
 namespace {
-
-std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 struct PassShape {
   const ModelConfig& config;
@@ -43,7 +42,7 @@ struct LayerFloats {
 };
 
 // Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
-struct Floats {
+struct GradientFloats {
   float* norms = nullptr;           // [2 L + 1, D] of frozen norms, decoded to F32
   float* hidden = nullptr;          // [T, D]
   float* rope_table = nullptr;      // [T, E / 2, 2]
@@ -69,9 +68,9 @@ struct Floats {
     visit(rope_table, rows * config.head_width);
     visit(norm, wide);
     if (shape.rank > 0) visit(low_rank_delta, rows * shape.widest());
-    x.resize(shape.keep == Keep::kNothing ? 1 : size(config.layers + 1));
+    x.resize(shape.keep == Keep::kNothing ? 1 : as_size(config.layers + 1));
     for (float*& input : x) visit(input, wide);
-    layers.resize(shape.keep == Keep::kAllActivations ? size(config.layers) : 1);
+    layers.resize(shape.keep == Keep::kAllActivations ? as_size(config.layers) : 1);
     for (LayerFloats& layer : layers) {
       visit(layer.qkv, rows * shape.qkv_width());
       visit(layer.attention, rows * shape.query_width());
@@ -97,7 +96,7 @@ struct Floats {
 
 std::int64_t arena_bytes(const PassShape& shape) {
   std::size_t bytes = 0;
-  Floats{}.each(shape, [&](float*, std::int64_t count) { bytes += Arena::padded(size(count) * sizeof(float)); });
+  GradientFloats{}.each(shape, [&](float*, std::int64_t count) { bytes += Arena::padded(as_size(count) * sizeof(float)); });
   return static_cast<std::int64_t>(bytes);
 }
 
@@ -113,10 +112,10 @@ const float* norm_values(const Tensor& tensor, bool trained, float* decoded) {
 struct GradientPass::Buffers {
   Buffers(const PassShape& shape, const Parameters& parameters)
       : max_rows(shape.rows),
-        arena(size(arena_bytes(shape)), "the activations of training"),
+        arena(as_size(arena_bytes(shape)), "the activations of training"),
         activations(shape.rows, shape.activation_width()),
         frequencies(rope_frequencies(shape.config)) {
-    floats.each(shape, [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(size(count)).data(); });
+    floats.each(shape, [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(as_size(count)).data(); });
     const ModelWeights& weights = parameters.weights();
     const ModelGradients& gradients = parameters.gradients();
     float* decoded = floats.norms;
@@ -131,7 +130,7 @@ struct GradientPass::Buffers {
 
   std::int64_t max_rows;
   Arena arena;
-  Floats floats;
+  GradientFloats floats;
   ActivationBuffer activations;
   std::vector<double> frequencies;                                // [E / 2]
   std::vector<const float*> attention_norms, feed_forward_norms;  // [L] of [D]
@@ -175,7 +174,7 @@ void GradientPass::check(const PassRows& rows) const {
 std::span<const float> GradientPass::forward(const PassRows& rows) {
   check(rows);
   Buffers& buffers = *buffers_;
-  Floats& floats = buffers.floats;
+  GradientFloats& floats = buffers.floats;
   const auto count = static_cast<std::int64_t>(rows.tokens.size());
   buffers.rows = rows;
   buffers.can_go_back = false;
@@ -189,12 +188,12 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
                    floats.hidden);
   if (keep_ != Keep::kNothing) std::ranges::fill(dhidden(), 0.0f);
   buffers.can_go_back = keep_ != Keep::kNothing && (rows.with_adapters || parameters_.adapters().empty());
-  return {floats.hidden, size(count * config().width)};
+  return {floats.hidden, as_size(count * config().width)};
 }
 
 std::span<float> GradientPass::dhidden() {
   PUNA_CHECK(keep_ != Keep::kNothing, "gradient pass", "a pass that keeps nothing has no gradients");
-  return {buffers_->floats.dhidden, buffers_->rows.tokens.size() * size(config().width)};
+  return {buffers_->floats.dhidden, buffers_->rows.tokens.size() * as_size(config().width)};
 }
 
 // x[0] [T, D]
@@ -202,14 +201,14 @@ void GradientPass::embed(std::span<const Token> tokens) {
   const Tensor& embedding = parameters_.weights().token_embedding;
   float* const x = buffers_->floats.x.front();
   device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[size(t)]), x + t * config().width);
+    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[as_size(t)]), x + t * config().width);
   });
 }
 
 GradientPass::Layer GradientPass::layer(std::int64_t index) const {
   const Buffers& buffers = *buffers_;
-  const Floats& floats = buffers.floats;
-  const std::size_t l = size(index);
+  const GradientFloats& floats = buffers.floats;
+  const std::size_t l = as_size(index);
   const LayerFloats& own = floats.layers[keep_ == Keep::kAllActivations ? l : 0];
   const bool adapted = buffers.rows.with_adapters && !parameters_.adapters().empty();
   return {.weights = {parameters_.weights().layers[l], buffers.attention_norms[l], buffers.feed_forward_norms[l],
@@ -234,10 +233,10 @@ BlockBatch GradientPass::batch() const {
 
 void GradientPass::backward(std::span<const float> dhidden) {
   Buffers& buffers = *buffers_;
-  Floats& floats = buffers.floats;
+  GradientFloats& floats = buffers.floats;
   const std::int64_t rows = batch().rows, width = config().width;
   PUNA_CHECK(std::exchange(buffers.can_go_back, false), "gradient pass", "backward without a forward that kept its activations");
-  PUNA_CHECK(dhidden.size() == size(rows * width), "gradient pass", "a gradient of {} values for [{}, {}]", dhidden.size(), rows,
+  PUNA_CHECK(dhidden.size() == as_size(rows * width), "gradient pass", "a gradient of {} values for [{}, {}]", dhidden.size(), rows,
              width);
   std::fill_n(floats.dx, rows * width, 0.0f);
   const ModelGradients& gradients = parameters_.gradients();
@@ -258,7 +257,7 @@ void GradientPass::backward(std::span<const float> dhidden) {
     // The last layer's activations are in the shared set still.
     const bool again = keep_ == Keep::kBlockInputs && l + 1 < config().layers;
     if (again) block_forward_again(run, layer.weights, batch(), layer.kv, layer.buffers);
-    block_backward(run, layer.weights, batch(), layer.kv, {layer.buffers, scratch, gradients.layers[size(l)], floats.dx});
+    block_backward(run, layer.weights, batch(), layer.kv, {layer.buffers, scratch, gradients.layers[as_size(l)], floats.dx});
   }
   if (gradients.token_embedding != nullptr) add_embedding_gradient(floats.dx);
 }

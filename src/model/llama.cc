@@ -2,6 +2,7 @@
 // The network from top to bottom: embed, blocks, logits. The block itself is in model/block.cc. The cache grows before anything is
 // computed and shrinks back when anything throws, so a failed batch leaves no trace.
 #include "model/llama.h"
+#include "base/as_size.h"
 
 #include <algorithm>
 #include <array>
@@ -17,8 +18,6 @@
 
 namespace puna {
 namespace {
-
-std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 // The largest K of any product.
 std::int64_t widest(const ModelConfig& config) {
@@ -57,7 +56,7 @@ struct Floats {
 std::int64_t arena_bytes(const ModelConfig& config, std::int64_t rows, std::int64_t logit_rows) {
   std::int64_t bytes = 0;
   Floats{}.each(config, rows, logit_rows, [&](float*, std::int64_t count) {
-    bytes += static_cast<std::int64_t>(Arena::padded(size(count) * sizeof(float)));
+    bytes += static_cast<std::int64_t>(Arena::padded(as_size(count) * sizeof(float)));
   });
   return bytes;
 }
@@ -134,19 +133,19 @@ struct Llama::Buffers {
       : max_rows(rows),
         max_logit_rows(wanted_rows),
         adapter_rank(rank),
-        arena(size(arena_bytes(config, rows, wanted_rows)), "the activations"),
-        low_rank_arena(size(low_rank_bytes(config, rank, rows)), "the adapters' activations"),
+        arena(as_size(arena_bytes(config, rows, wanted_rows)), "the activations"),
+        low_rank_arena(as_size(low_rank_bytes(config, rank, rows)), "the adapters' activations"),
         activations(rows, std::max(widest(config), rank)),
         frequencies(rope_frequencies(config)) {
     floats.each(config, rows, wanted_rows,
-                [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(size(count)).data(); });
+                [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(as_size(count)).data(); });
     low_rank = take_low_rank(low_rank_arena, config, rank, rows);
-    positions.reserve(size(rows));
-    sequences.reserve(size(rows));
-    runs.reserve(size(wanted_rows));
-    row_adapters.reserve(size(rows));
-    layer_adapters.reserve(size(rows));
-    wanted_adapters.reserve(size(rows));
+    positions.reserve(as_size(rows));
+    sequences.reserve(as_size(rows));
+    runs.reserve(as_size(wanted_rows));
+    row_adapters.reserve(as_size(rows));
+    layer_adapters.reserve(as_size(rows));
+    wanted_adapters.reserve(as_size(rows));
   }
 
   BlockBuffers block() const {
@@ -252,7 +251,7 @@ void Llama::embed(std::span<const Token> tokens) {
   const Tensor& embedding = checkpoint_->weights.token_embedding;
   float* const x = buffers_->floats.x;
   device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[size(t)]), x + t * config().width);
+    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[as_size(t)]), x + t * config().width);
   });
 }
 
@@ -263,7 +262,7 @@ void Llama::find_adapters(const Batch& batch) {
   std::int64_t row = 0, wanted = 0;
   for (const Batch::Part& part : batch.parts) {
     const std::int64_t first = std::exchange(row, row + part.rows), first_wanted = wanted;
-    while (size(wanted) < batch.logit_rows.size() && batch.logit_rows[size(wanted)] < row) ++wanted;
+    while (as_size(wanted) < batch.logit_rows.size() && batch.logit_rows[as_size(wanted)] < row) ++wanted;
     if (part.adapters == nullptr) continue;
     const bool follows = !found.empty() && found.back().set == part.adapters && found.back().first + found.back().rows == first;
     if (!follows) found.push_back({part.adapters, first, 0, first_wanted, 0});
@@ -291,11 +290,12 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
     buffers.layer_adapters.clear();
     buffers.wanted_adapters.clear();
     for (const RowAdapters& rows : buffers.row_adapters) {
-      buffers.layer_adapters.push_back({rows.first, rows.rows, &rows.set->layers[size(l)]});
-      if (rows.wanted > 0) buffers.wanted_adapters.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[size(l)]});
+      buffers.layer_adapters.push_back({rows.first, rows.rows, &rows.set->layers[as_size(l)]});
+      if (rows.wanted > 0) buffers.wanted_adapters.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[as_size(l)]});
     }
-    const BlockWeights weights{checkpoint_->weights.layers[size(l)], norms, norms + config().width,
-                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[size(l)], buffers.layer_adapters};
+    const BlockWeights weights{checkpoint_->weights.layers[as_size(l)], norms, norms + config().width,
+                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[as_size(l)],
+                               buffers.layer_adapters};
     const PagedKv kv{cache.layer(l), buffers.sequences};
     if (l + 1 < config().layers || batch.all_states) {
       block_forward(run, weights, block_batch, kv, buffers.block());
@@ -305,7 +305,7 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   }
 }
 
-std::span<const float> Llama::states() const { return {buffers_->floats.norm, size(buffers_->state_rows * config().width)}; }
+std::span<const float> Llama::states() const { return {buffers_->floats.norm, as_size(buffers_->state_rows * config().width)}; }
 
 // norm [R, D] of x [R, D]
 void Llama::normalise_states(std::int64_t rows) {
@@ -327,7 +327,7 @@ std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t 
   Activations x = buffers_->activations.prepare(floats.norm + first * config().width, rows, config().width);
   const std::array<Product, 1> products{{{&output, floats.logits, config().vocabulary}}};
   matmul_forward(device_, x, products);
-  return {floats.logits, size(rows * config().vocabulary)};
+  return {floats.logits, as_size(rows * config().vocabulary)};
 }
 
 }  // namespace puna

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One list of entries is walked for everything: counting bytes, taking memory, putting tensors in place, filling them.
 #include "model/parameters.h"
+#include "base/as_size.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,8 +13,6 @@
 
 namespace puna {
 namespace {
-
-std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 enum class EntryKind { kWeight, kAdapterA, kAdapterB, kExtra };
 
@@ -79,9 +78,9 @@ void check_choice(const ModelConfig& config, const TrainChoice& choice) {
   for (const WeightRole role : lora.roles) adapter_index(role);
 }
 
-std::size_t float_bytes(const Shape& shape) { return Arena::padded(size(shape.count()) * sizeof(float)); }
+std::size_t float_bytes(const Shape& shape) { return Arena::padded(as_size(shape.count()) * sizeof(float)); }
 
-std::size_t copy_bytes(const Shape& shape, Format format) { return Arena::padded(size(format_bytes(format, shape.count()))); }
+std::size_t copy_bytes(const Shape& shape, Format format) { return Arena::padded(as_size(format_bytes(format, shape.count()))); }
 
 bool has_copy(const Entry& entry, const TrainChoice& choice) {
   return entry.kind == EntryKind::kWeight && entry.decays && choice.compute != Format::kF32;
@@ -129,7 +128,7 @@ Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const Train
     for (std::size_t i = 0; i < plan.entries.size(); ++i) {
       const Entry& entry = plan.entries[i];
       if (entry.decays != decays) continue;
-      const std::size_t count = size(entry.shape.count());
+      const std::size_t count = as_size(entry.shape.count());
       parameters_[i] = {entry.name, entry.shape, values_.take<float>(count), gradients_arena_.take<float>(count), decays};
     }
   }
@@ -137,8 +136,8 @@ Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const Train
     const auto first = std::ranges::min_element(parameters_, {}, [](const Parameter& row) { return row.gradient.data(); });
     gradient_arena_span_ = {first->gradient.data(), plan.values / sizeof(float)};
   }
-  weights_.layers.resize(size(config().layers));
-  gradients_.layers.resize(size(config().layers));
+  weights_.layers.resize(as_size(config().layers));
+  gradients_.layers.resize(as_size(config().layers));
   place(plan, choice);
   fill(plan, choice, device);
   values_changed(device);
@@ -146,7 +145,7 @@ Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const Train
 
 // Points weights, adapters and gradients at the memory.
 void Parameters::place(const Plan& plan, const TrainChoice& choice) {
-  if (choice.trained == Trained::kAdapters) adapters_.resize(size(config().layers));
+  if (choice.trained == Trained::kAdapters) adapters_.resize(as_size(config().layers));
   for (std::size_t i = 0; i < plan.entries.size(); ++i) {
     const Entry& entry = plan.entries[i];
     const Parameter& parameter = parameters_[i];
@@ -154,7 +153,7 @@ void Parameters::place(const Plan& plan, const TrainChoice& choice) {
     switch (entry.kind) {
       case EntryKind::kWeight:
         if (has_copy(entry, choice)) {
-          const std::span<std::byte> bytes = copies_arena_.take(size(format_bytes(compute_, entry.shape.count())));
+          const std::span<std::byte> bytes = copies_arena_.take(as_size(format_bytes(compute_, entry.shape.count())));
           copies_.push_back({parameter.value, bytes});
           tensor.format = compute_;
           tensor.bytes = bytes;
@@ -163,15 +162,15 @@ void Parameters::place(const Plan& plan, const TrainChoice& choice) {
         gradients_.at(entry.role, entry.layer) = parameter.gradient.data();
         break;
       case EntryKind::kAdapterA: {
-        LowRank& adapter = adapters_[size(entry.layer)].at(entry.role);
+        LowRank& adapter = adapters_[as_size(entry.layer)].at(entry.role);
         adapter.a = tensor;
         adapter.scale = static_cast<float>(choice.lora.alpha / static_cast<double>(choice.lora.rank));
-        gradients_.layers[size(entry.layer)].adapters[adapter_index(entry.role)].a = parameter.gradient.data();
+        gradients_.layers[as_size(entry.layer)].adapters[adapter_index(entry.role)].a = parameter.gradient.data();
         break;
       }
       case EntryKind::kAdapterB:
-        adapters_[size(entry.layer)].at(entry.role).b = tensor;
-        gradients_.layers[size(entry.layer)].adapters[adapter_index(entry.role)].b = parameter.gradient.data();
+        adapters_[as_size(entry.layer)].at(entry.role).b = tensor;
+        gradients_.layers[as_size(entry.layer)].adapters[adapter_index(entry.role)].b = parameter.gradient.data();
         break;
       case EntryKind::kExtra:
         break;
@@ -285,11 +284,11 @@ float*& ModelGradients::at(WeightRole role, std::int64_t layer) {
     case WeightRole::kOutput:
       return output;
     case WeightRole::kAttentionNorm:
-      return layers.at(size(layer)).attention_norm;
+      return layers.at(as_size(layer)).attention_norm;
     case WeightRole::kFeedForwardNorm:
-      return layers.at(size(layer)).feed_forward_norm;
+      return layers.at(as_size(layer)).feed_forward_norm;
     default:
-      return layers.at(size(layer)).matrices[adapter_index(role)];
+      return layers.at(as_size(layer)).matrices[adapter_index(role)];
   }
 }
 

@@ -23,7 +23,7 @@
 namespace puna {
 namespace {
 
-constexpr double kSpread = 0.02;             // standard deviation of the weights
+constexpr double kWeightSpread = 0.02;       // standard deviation of the weights
 constexpr float kFp8RowScale = 1.0f / 1024;  // brings normal(0, 0.02) into the middle of E4M3's range
 constexpr std::size_t kQuantiles = 65536;
 
@@ -52,7 +52,7 @@ double normal_quantile(double p, double start) {
 
 // What a 16-bit random word stands for, already in the matrix's format: kQuantiles entries of block_bytes.
 std::vector<std::byte> quantile_table(Format format) {
-  const double spread = format == Format::kF8E4M3 ? kSpread / kFp8RowScale : kSpread;
+  const double spread = format == Format::kF8E4M3 ? kWeightSpread / kFp8RowScale : kWeightSpread;
   std::vector<float> values(kQuantiles);
   double x = -4.5;
   for (std::size_t i = 0; i < kQuantiles; ++i) {
@@ -81,7 +81,7 @@ void fill_floats(const Stream& stream, std::span<const std::byte> table, std::sp
 double code_spread(double levels) { return std::sqrt((levels * levels - 1) / 12); }
 
 std::uint16_t scale_of(double levels, double inner = 1) {
-  return f16_from_f32(static_cast<float>(kSpread / code_spread(levels) / inner));
+  return f16_from_f32(static_cast<float>(kWeightSpread / code_spread(levels) / inner));
 }
 
 // The middle of 0 .. levels - 1 taken off again, so that the mean is 0.

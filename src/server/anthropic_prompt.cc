@@ -8,12 +8,12 @@
 namespace puna {
 namespace {
 
-constexpr std::array<FieldRule, 2> kMessageFields = {
+constexpr std::array<FieldRule, 2> kAnthropicMessageFields = {
     {{"role", FieldKind::kText, 1, 32, true}, {"content", FieldKind::kTextOrList, 0, 0, true}}};
-constexpr std::array<FieldRule, 4> kTextFields = {{{"type", FieldKind::kText, 0, 0, true},
-                                                   {"text", FieldKind::kText, 0, 0, true},
-                                                   {"cache_control", FieldKind::kObject},
-                                                   {"citations", FieldKind::kList}}};
+constexpr std::array<FieldRule, 4> kAnthropicTextFields = {{{"type", FieldKind::kText, 0, 0, true},
+                                                            {"text", FieldKind::kText, 0, 0, true},
+                                                            {"cache_control", FieldKind::kObject},
+                                                            {"citations", FieldKind::kList}}};
 constexpr std::array<FieldRule, 6> kUseFields = {{{"type", FieldKind::kText, 0, 0, true},
                                                   {"id", FieldKind::kText, 1, 256, true},
                                                   {"name", FieldKind::kText, 1, 128, true},
@@ -25,22 +25,22 @@ constexpr std::array<FieldRule, 5> kResultFields = {{{"type", FieldKind::kText, 
                                                      {"content", FieldKind::kTextOrList},
                                                      {"is_error", FieldKind::kBoolean},
                                                      {"cache_control", FieldKind::kObject}}};
-constexpr std::array<FieldRule, 6> kToolFields = {{{"type", FieldKind::kText, 1, 64},
-                                                   {"name", FieldKind::kText, 1, 64, true},
-                                                   {"description", FieldKind::kText, 0, 65536},
-                                                   {"input_schema", FieldKind::kObject, 0, 0, true},
-                                                   {"strict", FieldKind::kBoolean},
-                                                   {"cache_control", FieldKind::kObject}}};
-constexpr std::array<FieldRule, 3> kChoiceFields = {{{"type", FieldKind::kText, 1, 32, true},
-                                                     {"name", FieldKind::kText, 1, 64},
-                                                     {"disable_parallel_tool_use", FieldKind::kBoolean}}};
+constexpr std::array<FieldRule, 6> kAnthropicToolFields = {{{"type", FieldKind::kText, 1, 64},
+                                                            {"name", FieldKind::kText, 1, 64, true},
+                                                            {"description", FieldKind::kText, 0, 65536},
+                                                            {"input_schema", FieldKind::kObject, 0, 0, true},
+                                                            {"strict", FieldKind::kBoolean},
+                                                            {"cache_control", FieldKind::kObject}}};
+constexpr std::array<FieldRule, 3> kAnthropicChoiceFields = {{{"type", FieldKind::kText, 1, 32, true},
+                                                              {"name", FieldKind::kText, 1, 64},
+                                                              {"disable_parallel_tool_use", FieldKind::kBoolean}}};
 constexpr std::array<FieldRule, 3> kThinkingFields = {
     {{"type", FieldKind::kText, 1, 32, true}, {"budget_tokens", FieldKind::kInteger}, {"display", FieldKind::kText, 0, 32}}};
-constexpr std::array<FieldRule, 2> kOutputFields = {{{"format", FieldKind::kObject}, {"effort", FieldKind::kText, 0, 32}}};
-constexpr std::array<FieldRule, 2> kFormatFields = {
+constexpr std::array<FieldRule, 2> kAnthropicOutputFields = {{{"format", FieldKind::kObject}, {"effort", FieldKind::kText, 0, 32}}};
+constexpr std::array<FieldRule, 2> kAnthropicFormatFields = {
     {{"type", FieldKind::kText, 1, 32, true}, {"schema", FieldKind::kObject, 0, 0, true}}};
 
-constexpr std::size_t kLongestStop = 1024;
+constexpr std::size_t kLongestStopSequence = 1024;
 
 std::string type_of(const Json& block, const std::string& place) {
   if (!block.is_object())
@@ -58,19 +58,19 @@ std::string type_of(const Json& block, const std::string& place) {
 
 std::string text_of_block(const Json& block, const std::string& place) {
   if (const std::string type = type_of(block, place); type != "text") refuse_block(type, place, "text");
-  check_fields(block, kTextFields, place + ".");
+  check_fields(block, kAnthropicTextFields, place + ".");
   return block.at("text").get<std::string>();
 }
 
 // A text, or blocks of text one behind the other.
-std::string text_of(const Json& content, const std::string& place) {
+std::string block_text(const Json& content, const std::string& place) {
   if (content.is_string()) return content.get<std::string>();
   std::string text;
   for (std::size_t i = 0; i < content.size(); ++i) text += text_of_block(content[i], fmt::format("{}[{}]", place, i));
   return text;
 }
 
-Json call_of(const Json& block, const std::string& place) {
+Json block_call(const Json& block, const std::string& place) {
   check_fields(block, kUseFields, place + ".");
   return {
       {"id", block.at("id")}, {"type", "function"}, {"function", {{"name", block.at("name")}, {"arguments", block.at("input")}}}};
@@ -81,7 +81,7 @@ Json result_of(const Json& block, const std::string& place) {
   const Json* content = given_field(block, "content");
   return {{"role", "tool"},
           {"tool_call_id", block.at("tool_use_id")},
-          {"content", content == nullptr ? "" : text_of(*content, place + ".content")}};
+          {"content", content == nullptr ? "" : block_text(*content, place + ".content")}};
 }
 
 // Results of tools are messages of their own; texts beside each other are one.
@@ -110,7 +110,7 @@ void add_assistant(const Json& content, const std::string& place, Json& messages
     const std::string at = fmt::format("{}[{}]", place, i);
     const std::string type = type_of(content[i], at);
     if (type == "tool_use") {
-      calls.push_back(call_of(content[i], at));
+      calls.push_back(block_call(content[i], at));
     } else if (type == "text") {
       text += text_of_block(content[i], at);
     } else {
@@ -124,7 +124,7 @@ void add_assistant(const Json& content, const std::string& place, Json& messages
 void add_message(const Json& message, const std::string& place, Json& messages) {
   if (!message.is_object())
     throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, message.type_name()));
-  check_fields(message, kMessageFields, place + ".");
+  check_fields(message, kAnthropicMessageFields, place + ".");
   const auto role = message.at("role").get<std::string>();
   const Json& content = message.at("content");
   if (role != "user" && role != "assistant")
@@ -143,7 +143,7 @@ Json function_of(const Json& tool, const std::string& place) {
                    fmt::format("\"{}\" is a tool that a server runs, and none is run here: give a tool of your own, with its "
                                "\"input_schema\"",
                                place));
-  check_fields(tool, kToolFields, place + ".");
+  check_fields(tool, kAnthropicToolFields, place + ".");
   Json function = {{"name", tool.at("name")}, {"parameters", tool.at("input_schema")}};
   for (const char* name : {"description", "strict"}) {
     if (const Json* value = given_field(tool, name); value != nullptr) function[name] = *value;
@@ -152,7 +152,7 @@ Json function_of(const Json& tool, const std::string& place) {
 }
 
 void add_choice(const Json& choice, Json& chat) {
-  check_fields(choice, kChoiceFields, "tool_choice.");
+  check_fields(choice, kAnthropicChoiceFields, "tool_choice.");
   const auto type = choice.at("type").get<std::string>();
   if (type == "auto" || type == "none") {
     chat["tool_choice"] = type;
@@ -169,10 +169,10 @@ void add_choice(const Json& choice, Json& chat) {
 }
 
 void add_output(const Json& output, Json& chat) {
-  check_fields(output, kOutputFields, "output_config.");
+  check_fields(output, kAnthropicOutputFields, "output_config.");
   const Json* format = given_field(output, "format");
   if (format == nullptr) return;
-  check_fields(*format, kFormatFields, "output_config.format.");
+  check_fields(*format, kAnthropicFormatFields, "output_config.format.");
   if (format->at("type") != "json_schema")
     refuse_field("output_config.format.type", "\"output_config.format.type\" is {}, expected json_schema",
                  dump_json(format->at("type")));
@@ -189,9 +189,9 @@ Json stops_of(const Json& texts) {
   for (const Json& text : texts) {
     if (!text.is_string() || text.get_ref<const std::string&>().empty())
       refuse_field("stop_sequences", "\"stop_sequences\" holds {}, expected texts of at least one byte", text.type_name());
-    if (text.get_ref<const std::string&>().size() > kLongestStop)
+    if (text.get_ref<const std::string&>().size() > kLongestStopSequence)
       refuse_field("stop_sequences", "\"stop_sequences\" holds a text of {} bytes, expected at most {}",
-                   text.get_ref<const std::string&>().size(), kLongestStop);
+                   text.get_ref<const std::string&>().size(), kLongestStopSequence);
   }
   return texts;
 }
@@ -215,7 +215,7 @@ AnthropicRequest read_anthropic(const Json& body) {
   AnthropicRequest request{.chat = Json::object(), .prefill = ""};
   Json messages = Json::array();
   if (const Json* system = given_field(body, "system"); system != nullptr)
-    messages.push_back({{"role", "system"}, {"content", text_of(*system, "system")}});
+    messages.push_back({{"role", "system"}, {"content", block_text(*system, "system")}});
   const Json& list = body.at("messages");
   for (std::size_t i = 0; i < list.size(); ++i) add_message(list[i], fmt::format("messages[{}]", i), messages);
   if (messages.empty()) refuse_field("messages", "\"messages\" holds no text");

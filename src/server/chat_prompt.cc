@@ -15,20 +15,20 @@ namespace {
 constexpr std::size_t kMostMessages = 10'000;
 constexpr std::size_t kMostTools = 256;
 
-constexpr std::array<FieldRule, 9> kMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
-                                                      {"content", FieldKind::kTextOrList},
-                                                      {"name", FieldKind::kText, 0, 256},
-                                                      {"tool_calls", FieldKind::kList, 0, 128},
-                                                      {"tool_call_id", FieldKind::kText, 0, 256},
-                                                      {"refusal", FieldKind::kText},
-                                                      {"reasoning_content", FieldKind::kText},
-                                                      {"audio", FieldKind::kObject},
-                                                      {"annotations", FieldKind::kList}}};
+constexpr std::array<FieldRule, 9> kChatMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
+                                                          {"content", FieldKind::kTextOrList},
+                                                          {"name", FieldKind::kText, 0, 256},
+                                                          {"tool_calls", FieldKind::kList, 0, 128},
+                                                          {"tool_call_id", FieldKind::kText, 0, 256},
+                                                          {"refusal", FieldKind::kText},
+                                                          {"reasoning_content", FieldKind::kText},
+                                                          {"audio", FieldKind::kObject},
+                                                          {"annotations", FieldKind::kList}}};
 constexpr std::array<FieldRule, 4> kCallFields = {{{"id", FieldKind::kText, 0, 256},
                                                    {"type", FieldKind::kText, 0, 32},
                                                    {"function", FieldKind::kObject, 0, 0, true},
                                                    {"index", FieldKind::kInteger, 0, 1000}}};
-constexpr std::array<FieldRule, 2> kToolFields = {
+constexpr std::array<FieldRule, 2> kChatToolFields = {
     {{"type", FieldKind::kText, 1, 32, true}, {"function", FieldKind::kObject, 0, 0, true}}};
 constexpr std::array<FieldRule, 4> kFunctionFields = {{{"name", FieldKind::kText, 1, 64, true},
                                                        {"description", FieldKind::kText, 0, 65536},
@@ -38,7 +38,7 @@ constexpr std::array<FieldRule, 4> kFunctionFields = {{{"name", FieldKind::kText
 void check_message(const Json& message, const std::string& place) {
   if (!message.is_object())
     throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, message.type_name()));
-  check_fields(message, kMessageFields, place + ".");
+  check_fields(message, kChatMessageFields, place + ".");
   const auto role = message.at("role").get<std::string>();
   constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant", "tool"};
   if (std::ranges::find(kRoles, role) == kRoles.end())
@@ -102,7 +102,7 @@ std::vector<Tool> read_tools(const Json& body) {
     const std::string place = fmt::format("tools[{}]", i);
     const Json& tool = (*tools)[i];
     if (!tool.is_object()) refuse_field(place, "\"{}\" is {}, expected an object", place, tool.type_name());
-    check_fields(tool, kToolFields, place + ".");
+    check_fields(tool, kChatToolFields, place + ".");
     if (tool.at("type") != "function")
       refuse_field(place + ".type", "\"{}.type\" is {}, and only functions can be called here", place, dump_json(tool.at("type")));
     check_fields(tool.at("function"), kFunctionFields, place + ".function.");

@@ -10,47 +10,47 @@
 namespace puna {
 namespace {
 
-constexpr std::array<FieldRule, 6> kMessageFields = {{{"type", FieldKind::kText, 0, 32},
-                                                      {"role", FieldKind::kText, 1, 32, true},
-                                                      {"content", FieldKind::kTextOrList, 0, 0, true},
-                                                      {"id", FieldKind::kText, 0, 256},
-                                                      {"status", FieldKind::kText, 0, 32},
-                                                      {"phase", FieldKind::kText, 0, 32}}};
-constexpr std::array<FieldRule, 6> kCallFields = {{{"type", FieldKind::kText, 0, 0, true},
-                                                   {"call_id", FieldKind::kText, 1, 256, true},
-                                                   {"name", FieldKind::kText, 1, 128, true},
-                                                   {"arguments", FieldKind::kText, 0, 0, true},
-                                                   {"id", FieldKind::kText, 0, 256},
-                                                   {"status", FieldKind::kText, 0, 32}}};
-constexpr std::array<FieldRule, 5> kOutputFields = {{{"type", FieldKind::kText, 0, 0, true},
-                                                     {"call_id", FieldKind::kText, 1, 256, true},
-                                                     {"output", FieldKind::kTextOrList, 0, 0, true},
-                                                     {"id", FieldKind::kText, 0, 256},
-                                                     {"status", FieldKind::kText, 0, 32}}};
+constexpr std::array<FieldRule, 6> kInputMessageFields = {{{"type", FieldKind::kText, 0, 32},
+                                                           {"role", FieldKind::kText, 1, 32, true},
+                                                           {"content", FieldKind::kTextOrList, 0, 0, true},
+                                                           {"id", FieldKind::kText, 0, 256},
+                                                           {"status", FieldKind::kText, 0, 32},
+                                                           {"phase", FieldKind::kText, 0, 32}}};
+constexpr std::array<FieldRule, 6> kInputCallFields = {{{"type", FieldKind::kText, 0, 0, true},
+                                                        {"call_id", FieldKind::kText, 1, 256, true},
+                                                        {"name", FieldKind::kText, 1, 128, true},
+                                                        {"arguments", FieldKind::kText, 0, 0, true},
+                                                        {"id", FieldKind::kText, 0, 256},
+                                                        {"status", FieldKind::kText, 0, 32}}};
+constexpr std::array<FieldRule, 5> kInputOutputFields = {{{"type", FieldKind::kText, 0, 0, true},
+                                                          {"call_id", FieldKind::kText, 1, 256, true},
+                                                          {"output", FieldKind::kTextOrList, 0, 0, true},
+                                                          {"id", FieldKind::kText, 0, 256},
+                                                          {"status", FieldKind::kText, 0, 32}}};
 constexpr std::array<FieldRule, 5> kPartFields = {{{"type", FieldKind::kText, 1, 32, true},
                                                    {"text", FieldKind::kText, 0, 0, true},
                                                    {"annotations", FieldKind::kList},
                                                    {"logprobs", FieldKind::kList},
                                                    {"prompt_cache_breakpoint", FieldKind::kObject}}};
-constexpr std::array<FieldRule, 5> kToolFields = {{{"type", FieldKind::kText, 1, 64, true},
-                                                   {"name", FieldKind::kText, 1, 64, true},
-                                                   {"description", FieldKind::kText, 0, 65536},
-                                                   {"parameters", FieldKind::kObject},
-                                                   {"strict", FieldKind::kBoolean}}};
-constexpr std::array<FieldRule, 2> kChoiceFields = {
+constexpr std::array<FieldRule, 5> kInputToolFields = {{{"type", FieldKind::kText, 1, 64, true},
+                                                        {"name", FieldKind::kText, 1, 64, true},
+                                                        {"description", FieldKind::kText, 0, 65536},
+                                                        {"parameters", FieldKind::kObject},
+                                                        {"strict", FieldKind::kBoolean}}};
+constexpr std::array<FieldRule, 2> kInputChoiceFields = {
     {{"type", FieldKind::kText, 1, 32, true}, {"name", FieldKind::kText, 1, 64, true}}};
-constexpr std::array<FieldRule, 2> kTextFields = {{{"format", FieldKind::kObject}, {"verbosity", FieldKind::kText, 0, 32}}};
-constexpr std::array<FieldRule, 5> kFormatFields = {{{"type", FieldKind::kText, 1, 32, true},
-                                                     {"name", FieldKind::kText, 1, 64},
-                                                     {"description", FieldKind::kText, 0, 65536},
-                                                     {"schema", FieldKind::kObject},
-                                                     {"strict", FieldKind::kBoolean}}};
+constexpr std::array<FieldRule, 2> kInputTextFields = {{{"format", FieldKind::kObject}, {"verbosity", FieldKind::kText, 0, 32}}};
+constexpr std::array<FieldRule, 5> kInputFormatFields = {{{"type", FieldKind::kText, 1, 32, true},
+                                                          {"name", FieldKind::kText, 1, 64},
+                                                          {"description", FieldKind::kText, 0, 65536},
+                                                          {"schema", FieldKind::kObject},
+                                                          {"strict", FieldKind::kBoolean}}};
 constexpr std::array<FieldRule, 3> kReasoningFields = {
     {{"effort", FieldKind::kText, 0, 32}, {"summary", FieldKind::kText, 0, 32}, {"generate_summary", FieldKind::kText, 0, 32}}};
 constexpr std::array<FieldRule, 1> kStreamFields = {{{"include_obfuscation", FieldKind::kBoolean}}};
 
 // A text, or parts of text one behind the other.
-std::string text_of(const Json& content, const std::string& place) {
+std::string input_text(const Json& content, const std::string& place) {
   if (content.is_string()) return content.get<std::string>();
   std::string text;
   for (std::size_t i = 0; i < content.size(); ++i) {
@@ -69,16 +69,16 @@ std::string text_of(const Json& content, const std::string& place) {
 }
 
 Json message_of(const Json& item, const std::string& place) {
-  check_fields(item, kMessageFields, place + ".");
+  check_fields(item, kInputMessageFields, place + ".");
   const auto role = item.at("role").get<std::string>();
   constexpr std::array<std::string_view, 4> kRoles = {"system", "developer", "user", "assistant"};
   if (std::ranges::find(kRoles, role) == kRoles.end())
     refuse_field(place + ".role", "\"{}.role\" is \"{}\", expected system, developer, user or assistant", place, role);
-  return {{"role", role}, {"content", text_of(item.at("content"), place + ".content")}};
+  return {{"role", role}, {"content", input_text(item.at("content"), place + ".content")}};
 }
 
-Json call_of(const Json& item, const std::string& place) {
-  check_fields(item, kCallFields, place + ".");
+Json input_call(const Json& item, const std::string& place) {
+  check_fields(item, kInputCallFields, place + ".");
   Json arguments = parse_json(item.at("arguments").get_ref<const std::string&>(), place + ".arguments");
   if (!arguments.is_object())
     refuse_field(place + ".arguments", "\"{}.arguments\" is {}, expected an object, as a text", place, arguments.type_name());
@@ -101,11 +101,11 @@ void add_item(const Json& item, const std::string& place, Json& messages) {
   if (type == "message") {
     messages.push_back(message_of(item, place));
   } else if (type == "function_call") {
-    add_call(call_of(item, place), messages);
+    add_call(input_call(item, place), messages);
   } else if (type == "function_call_output") {
-    check_fields(item, kOutputFields, place + ".");
+    check_fields(item, kInputOutputFields, place + ".");
     messages.push_back(
-        {{"role", "tool"}, {"tool_call_id", item.at("call_id")}, {"content", text_of(item.at("output"), place + ".output")}});
+        {{"role", "tool"}, {"tool_call_id", item.at("call_id")}, {"content", input_text(item.at("output"), place + ".output")}});
   } else {
     throw ApiError(400, "unsupported", place + ".type",
                    fmt::format("\"{}\" is of type {}, and here it can be message, function_call or function_call_output only",
@@ -127,12 +127,12 @@ Json messages_of(const Json& body) {
   return messages;
 }
 
-Json function_of(const Json& tool, const std::string& place) {
+Json input_function(const Json& tool, const std::string& place) {
   if (const auto type = field_or<Json>(tool, "type", Json()); type != "function")
     throw ApiError(400, "unsupported", place + ".type",
                    fmt::format("\"{}\" is of type {}, and no tool is run here: give functions of your own", place,
                                dump_json(type).substr(0, 100)));
-  check_fields(tool, kToolFields, place + ".");
+  check_fields(tool, kInputToolFields, place + ".");
   Json function = tool;
   function.erase("type");
   return function;
@@ -149,15 +149,15 @@ Json choice_of(const Json& choice) {
     throw ApiError(
         400, "unsupported", "tool_choice.type",
         fmt::format("\"tool_choice\" is of type {}, and only a function can be chosen here", dump_json(type).substr(0, 100)));
-  check_fields(choice, kChoiceFields, "tool_choice.");
+  check_fields(choice, kInputChoiceFields, "tool_choice.");
   return {{"type", "function"}, {"function", {{"name", choice.at("name")}}}};
 }
 
 void add_format(const Json& text, Json& chat) {
-  check_fields(text, kTextFields, "text.");
+  check_fields(text, kInputTextFields, "text.");
   const Json* format = given_field(text, "format");
   if (format == nullptr) return;
-  check_fields(*format, kFormatFields, "text.format.");
+  check_fields(*format, kInputFormatFields, "text.format.");
   const auto type = format->at("type").get<std::string>();
   if (type == "text" || type == "json_object") {
     chat["response_format"] = {{"type", type}};
@@ -170,7 +170,7 @@ void add_format(const Json& text, Json& chat) {
   chat["response_format"] = {{"type", type}, {"json_schema", {{"name", "answer"}, {"schema", format->at("schema")}}}};
 }
 
-void refuse_unsupported(const Json& body) {
+void refuse_unsupported_response(const Json& body) {
   for (const char* name : {"previous_response_id", "conversation", "prompt"}) {
     if (given_field(body, name) != nullptr)
       throw ApiError(
@@ -192,9 +192,9 @@ void refuse_unsupported(const Json& body) {
 }  // namespace
 
 Json chat_of_responses(const Json& body) {
-  refuse_unsupported(body);
+  refuse_unsupported_response(body);
   Json chat = {{"messages", messages_of(body)}};
-  if (const Json* tools = given_field(body, "tools"); tools != nullptr) chat["tools"] = chat_tools(*tools, function_of);
+  if (const Json* tools = given_field(body, "tools"); tools != nullptr) chat["tools"] = chat_tools(*tools, input_function);
   if (const Json* choice = given_field(body, "tool_choice"); choice != nullptr) chat["tool_choice"] = choice_of(*choice);
   if (const Json* text = given_field(body, "text"); text != nullptr) add_format(*text, chat);
   if (const Json* reasoning = given_field(body, "reasoning"); reasoning != nullptr)

@@ -7,7 +7,8 @@
 
 namespace puna {
 
-inline constexpr int kBlock = 32;        // values in a plain block
+inline constexpr int kBlock = 32;  // values in a plain block
+inline constexpr int kHalfBlock = kBlock / 2;
 inline constexpr int kSuperBlock = 256;  // values in a K block
 
 struct BlockQ8_0 {  // value = d q, q signed

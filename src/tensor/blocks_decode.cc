@@ -14,8 +14,6 @@ static_assert(std::endian::native == std::endian::little, "blocks are read in pl
 namespace puna {
 namespace {
 
-constexpr int kHalf = kBlock / 2;
-
 // The fifth bits of 32 values -> 0 or 16 for each.
 void spread_fifth_bits(const std::uint8_t (&high)[4], std::uint8_t (&bits)[kBlock]) {
   std::uint32_t word;
@@ -27,9 +25,9 @@ void spread_fifth_bits(const std::uint8_t (&high)[4], std::uint8_t (&bits)[kBloc
 template <typename Block>
 void five_bit_numbers(const Block& block, std::uint8_t (&q)[kBlock]) {
   spread_fifth_bits(block.high, q);
-  for (int i = 0; i < kHalf; ++i) {
+  for (int i = 0; i < kHalfBlock; ++i) {
     q[i] |= block.q[i] & 15;
-    q[i + kHalf] |= block.q[i] >> 4;
+    q[i + kHalfBlock] |= block.q[i] >> 4;
   }
 }
 
@@ -47,8 +45,8 @@ void decode_q4_0(const void* blocks, float* values, std::int64_t count) {
   const auto* block = static_cast<const BlockQ4_0*>(blocks);
   for (const float* end = values + count; values < end; values += kBlock, ++block) {
     const float d = f32_from_f16(block->d);
-    for (int i = 0; i < kHalf; ++i) values[i] = static_cast<float>((block->q[i] & 15) - 8) * d;
-    for (int i = 0; i < kHalf; ++i) values[i + kHalf] = static_cast<float>((block->q[i] >> 4) - 8) * d;
+    for (int i = 0; i < kHalfBlock; ++i) values[i] = static_cast<float>((block->q[i] & 15) - 8) * d;
+    for (int i = 0; i < kHalfBlock; ++i) values[i + kHalfBlock] = static_cast<float>((block->q[i] >> 4) - 8) * d;
   }
 }
 
@@ -56,8 +54,8 @@ void decode_q4_1(const void* blocks, float* values, std::int64_t count) {
   const auto* block = static_cast<const BlockQ4_1*>(blocks);
   for (const float* end = values + count; values < end; values += kBlock, ++block) {
     const float d = f32_from_f16(block->d), m = f32_from_f16(block->m);
-    for (int i = 0; i < kHalf; ++i) values[i] = static_cast<float>(block->q[i] & 15) * d + m;
-    for (int i = 0; i < kHalf; ++i) values[i + kHalf] = static_cast<float>(block->q[i] >> 4) * d + m;
+    for (int i = 0; i < kHalfBlock; ++i) values[i] = static_cast<float>(block->q[i] & 15) * d + m;
+    for (int i = 0; i < kHalfBlock; ++i) values[i + kHalfBlock] = static_cast<float>(block->q[i] >> 4) * d + m;
   }
 }
 

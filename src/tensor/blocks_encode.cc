@@ -13,8 +13,6 @@
 namespace puna {
 namespace {
 
-constexpr int kHalf = kBlock / 2;
-
 float reciprocal(float d) { return d != 0.0f ? 1.0f / d : 0.0f; }
 
 // The whole part of a level, at most `top`; 0 for what is no level at all (NaN, infinity).
@@ -60,8 +58,8 @@ Range range_of(const float* values) {
 }
 
 // levels [32] -> 16 bytes, the first half in the low nibbles
-void pack_nibbles(const std::uint8_t (&levels)[kBlock], std::uint8_t (&q)[kHalf]) {
-  for (int i = 0; i < kHalf; ++i) q[i] = static_cast<std::uint8_t>((levels[i] & 15) | (levels[i + kHalf] & 15) << 4);
+void pack_nibbles(const std::uint8_t (&levels)[kBlock], std::uint8_t (&q)[kHalfBlock]) {
+  for (int i = 0; i < kHalfBlock; ++i) q[i] = static_cast<std::uint8_t>((levels[i] & 15) | (levels[i + kHalfBlock] & 15) << 4);
 }
 
 void pack_fifth_bits(const std::uint8_t (&levels)[kBlock], std::uint8_t (&high)[4]) {

@@ -170,7 +170,7 @@ void check_magic(Cursor& cursor, const std::string& where) {
 }
 
 // What a tensor's header says; its bytes are looked up when the place of the data is known.
-struct Entry {
+struct GgufEntry {
   Tensor tensor;
   std::uint64_t offset, size;
 };
@@ -187,8 +187,8 @@ Format read_format(Cursor& cursor, std::string_view name, const std::string& whe
   return *format;
 }
 
-Entry read_tensor(Cursor& cursor, std::uint64_t alignment, const std::string& where) {
-  Entry entry;
+GgufEntry read_tensor(Cursor& cursor, std::uint64_t alignment, const std::string& where) {
+  GgufEntry entry;
   entry.tensor.name = cursor.string("a tensor's name");
   const std::string& name = entry.tensor.name;
   check_name(name, "tensor name", where);
@@ -209,12 +209,12 @@ Entry read_tensor(Cursor& cursor, std::uint64_t alignment, const std::string& wh
   return entry;
 }
 
-void check_no_overlap(const std::vector<Entry>& entries, const std::string& where) {
-  std::vector<const Entry*> order;
-  for (const Entry& entry : entries) {
+void check_no_overlap(const std::vector<GgufEntry>& entries, const std::string& where) {
+  std::vector<const GgufEntry*> order;
+  for (const GgufEntry& entry : entries) {
     if (entry.size > 0) order.push_back(&entry);
   }
-  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) { return a->offset < b->offset; });
+  std::sort(order.begin(), order.end(), [](const GgufEntry* a, const GgufEntry* b) { return a->offset < b->offset; });
   for (std::size_t i = 1; i < order.size(); ++i) {
     if (order[i - 1]->offset + order[i - 1]->size > order[i]->offset) {
       fail(ErrorKind::kBadInput, where, "tensors {} and {} overlap: the file is damaged", order[i - 1]->tensor.name,
@@ -245,19 +245,19 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
     fail(ErrorKind::kBadInput, where_, "general.alignment is {}, expected a power of two from 8 to 1048576", alignment);
   }
   const auto step = static_cast<std::uint64_t>(alignment);
-  std::vector<Entry> entries;
+  std::vector<GgufEntry> entries;
   entries.reserve(std::min(tensor_count, cursor.left() / kSmallestTensor));
   for (std::uint64_t i = 0; i < tensor_count; ++i) entries.push_back(read_tensor(cursor, step, where_));
 
   const std::uint64_t data = (cursor.position() + step - 1) / step * step;
-  for (Entry& entry : entries) {
+  for (GgufEntry& entry : entries) {
     const auto start = checked_add(data, entry.offset);
     if (!start) fail(ErrorKind::kBadInput, where_, "tensor {} starts at the impossible offset {}", entry.tensor.name, entry.offset);
     if (entry.size > 0) entry.tensor.bytes = checked_range(bytes, *start, entry.size, entry.tensor.name, where_);
   }
   check_no_overlap(entries, where_);
   tensors_.reserve(entries.size());
-  for (Entry& entry : entries) tensors_.push_back(std::move(entry.tensor));
+  for (GgufEntry& entry : entries) tensors_.push_back(std::move(entry.tensor));
   check_unique_names(tensors_, where_);
 }
 

@@ -162,12 +162,12 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
   return text;
 }
 
-struct Entry {
+struct HeaderEntry {
   Tensor tensor;
   std::uint64_t begin, end;  // relative to the end of the header
 };
 
-Entry make_entry(const Description& tensor, const std::string& where) {
+HeaderEntry make_entry(const Description& tensor, const std::string& where) {
   const std::string& name = tensor.name;
   const auto format = format_from_safetensors(*tensor.dtype);
   if (!format) {
@@ -188,9 +188,9 @@ Entry make_entry(const Description& tensor, const std::string& where) {
 }
 
 // The tensors must fill the data exactly: a hole could hide bytes, an overlap let one tensor change with another.
-void check_coverage(const std::vector<Entry>& entries, std::uint64_t data_bytes, const std::string& where) {
+void check_coverage(const std::vector<HeaderEntry>& entries, std::uint64_t data_bytes, const std::string& where) {
   std::uint64_t reached = 0;
-  for (const Entry& entry : entries) {
+  for (const HeaderEntry& entry : entries) {
     if (entry.begin != reached) {
       fail(ErrorKind::kBadInput, where, "tensor {} begins at {}, {} {}: the file is damaged", entry.tensor.name, entry.begin,
            entry.begin < reached ? "inside the tensor before it, which ends at" : "leaving a hole after", reached);
@@ -219,19 +219,20 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes) {
   nlohmann::json::sax_parse(text, &header);
   metadata_ = std::move(header.metadata);
 
-  std::vector<Entry> entries;
+  std::vector<HeaderEntry> entries;
   entries.reserve(header.tensors.size());
   for (const Description& tensor : header.tensors) entries.push_back(make_entry(tensor, where_));
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
-  for (Entry& entry : entries) {
+  std::stable_sort(entries.begin(), entries.end(), [](const HeaderEntry& a, const HeaderEntry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  for (HeaderEntry& entry : entries) {
     const auto start = checked_add(data, entry.begin);
     if (!start) fail(ErrorKind::kBadInput, where_, "tensor {} begins at the impossible byte {}", entry.tensor.name, entry.begin);
     entry.tensor.bytes = checked_range(bytes, *start, entry.end - entry.begin, entry.tensor.name, where_);
   }
   check_coverage(entries, bytes.size() - data, where_);
   tensors_.reserve(entries.size());
-  for (Entry& entry : entries) tensors_.push_back(std::move(entry.tensor));
+  for (HeaderEntry& entry : entries) tensors_.push_back(std::move(entry.tensor));
 }
 
 }  // namespace puna

@@ -16,13 +16,13 @@ struct Node {
 };
 
 // A pair that may be joined. It is stale when either side has changed since: the ids then differ.
-struct Candidate {
+struct BpeCandidate {
   std::uint32_t rank;
   std::int32_t left;
   std::uint32_t left_id, right_id;
 
   // std::push_heap keeps the largest on top, so "smaller" means "joined later".
-  bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
+  bool operator<(const BpeCandidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
 };
 
 }  // namespace
@@ -79,7 +79,7 @@ void BpeMerges::encode_short(std::string_view piece, std::vector<Token>& tokens)
 void BpeMerges::encode_long(std::string_view piece, std::vector<Token>& tokens) const {
   const auto count = static_cast<std::int32_t>(piece.size());
   std::vector<Node> nodes(piece.size());
-  std::vector<Candidate> heap;
+  std::vector<BpeCandidate> heap;
   heap.reserve(piece.size());
   const auto consider = [&](std::int32_t left) {
     const std::int32_t right = left < 0 ? -1 : nodes[static_cast<std::size_t>(left)].next;
@@ -97,7 +97,7 @@ void BpeMerges::encode_long(std::string_view piece, std::vector<Token>& tokens) 
   for (std::int32_t i = 0; i < count; ++i) consider(i);
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end());
-    const Candidate top = heap.back();
+    const BpeCandidate top = heap.back();
     heap.pop_back();
     Node& left = nodes[static_cast<std::size_t>(top.left)];
     if (left.id != top.left_id || left.next < 0) continue;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kDepthLimit = 200;
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool is_json_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 bool is_scalar_char(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '+' || c == '.';
@@ -25,7 +25,7 @@ bool hex4(std::string_view text, char32_t& code) {
   return error == std::errc() && end == text.data() + 4;
 }
 
-char short_escape(char c) {
+char json_escape(char c) {
   switch (c) {
     case '"':
     case '\\':
@@ -49,7 +49,7 @@ char short_escape(char c) {
 }  // namespace
 
 char JsonReader::peek() {
-  while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+  while (at_ < text_.size() && is_json_space(text_[at_])) ++at_;
   return at_ < text_.size() ? text_[at_] : '\0';
 }
 
@@ -90,7 +90,7 @@ bool JsonReader::unescape(std::string_view raw) {
     }
     if (++i >= raw.size()) return false;
     if (raw[i] != 'u') {
-      const char c = short_escape(raw[i]);
+      const char c = json_escape(raw[i]);
       if (c == '\0') return false;
       scratch_ += c;
       continue;

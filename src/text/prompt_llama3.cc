@@ -15,7 +15,7 @@ namespace {
 
 bool is_hugging_face(const PromptFormat& format) { return format.dialect == ToolDialect::kBareJson; }
 
-std::string_view role_name(Role role) {
+std::string_view header_name(Role role) {
   switch (role) {
     case Role::kSystem:
       return "system";
@@ -174,7 +174,7 @@ void write_one(PromptWriter& writer, const PromptFormat& format, const Turn& tur
     // Jinja counts strings among the iterables, so Hugging Face's `tojson` quotes them: the model has seen them so.
     return write_message(writer, "ipython", is_hugging_face(format) ? python_json(message.content) : message.content);
   }
-  write_message(writer, role_name(message.role), content_of(format, message), message.role == Role::kAssistant ? turn.index : -1);
+  write_message(writer, header_name(message.role), content_of(format, message), message.role == Role::kAssistant ? turn.index : -1);
 }
 
 }  // namespace

@@ -9,16 +9,16 @@
 namespace puna {
 namespace {
 
-constexpr int kDeepest = 60;
+constexpr int kDeepestCall = 60;
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool is_python_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool starts_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
 // How many hexadecimal digits follow \x, \u or \U.
 int hex_digits(char kind) { return kind == 'x' ? 2 : kind == 'u' ? 4 : kind == 'U' ? 8 : 0; }
 
-char short_escape(char c) {
+char python_escape(char c) {
   switch (c) {
     case 'n':
       return '\n';
@@ -42,7 +42,7 @@ char short_escape(char c) {
 }  // namespace
 
 char PythonReader::peek() {
-  while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+  while (at_ < text_.size() && is_python_space(text_[at_])) ++at_;
   return at_ < text_.size() ? text_[at_] : '\0';
 }
 
@@ -71,7 +71,7 @@ bool PythonReader::escape(std::string& out) {
     at_ += static_cast<std::size_t>(digits);
     if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
     append_utf8(code, out);
-  } else if (const char c = short_escape(kind); c != '\0') {
+  } else if (const char c = python_escape(kind); c != '\0') {
     out += c;
   } else if (kind != '\n') {  // Python keeps unknown escapes as they are, and joins lines over a backslash
     out += '\\';
@@ -165,7 +165,7 @@ bool PythonReader::dictionary(Json& out, int depth) {
 }
 
 bool PythonReader::value(Json& out, int depth) {
-  if (depth > kDeepest) return false;
+  if (depth > kDeepestCall) return false;
   const char start = peek();
   if (start == '"' || start == '\'') {
     std::string text;

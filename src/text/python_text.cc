@@ -7,7 +7,7 @@
 namespace puna {
 namespace {
 
-constexpr int kDeepest = 256;  // parse_json stops at 200; values built in the program stay far below
+constexpr int kDeepestValue = 256;  // parse_json stops at 200; values built in the program stay far below
 
 void append_string(std::string_view text, std::string& out) {
   out += '"';
@@ -99,7 +99,7 @@ void append_value(const Json& value, const Style& style, int depth, std::string&
   switch (value.type()) {
     case Json::value_t::object:
     case Json::value_t::array:
-      if (depth < kDeepest) append_container(value, style, depth, out);
+      if (depth < kDeepestValue) append_container(value, style, depth, out);
       break;
     case Json::value_t::string:
       append_string(value.get_ref<const std::string&>(), out);

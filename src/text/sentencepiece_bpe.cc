@@ -16,12 +16,12 @@ constexpr std::string_view kUnknownText = " \xE2\x81\x87 ";  // what the library
 constexpr std::size_t kLongestText = 0x7FFFFFFF;
 
 // A pair of neighbours whose joined text is a piece. Stale when the left symbol, or what follows it, has changed.
-struct Candidate {
+struct PieceCandidate {
   float score;
   std::int32_t left, right;
   std::uint32_t size;  // of both together, in bytes
 
-  bool operator<(const Candidate& other) const { return score != other.score ? score < other.score : left > other.left; }
+  bool operator<(const PieceCandidate& other) const { return score != other.score ? score < other.score : left > other.left; }
 };
 
 std::string with_spaces(std::string_view text) {
@@ -49,7 +49,7 @@ struct SentencePieceBpe::Symbol {
 struct SentencePieceBpe::Work {
   std::string text;  // normalized
   std::vector<Symbol> symbols;
-  std::vector<Candidate> heap;
+  std::vector<PieceCandidate> heap;
   std::unordered_map<std::string_view, std::uint32_t> cuts;  // where a merge made an unused piece, its left side's size
 
   void drop_trailing(std::string_view space) {
@@ -174,7 +174,7 @@ void SentencePieceBpe::merge(Work& work) const {
   for (std::size_t i = 0; i + 1 < work.symbols.size(); ++i) consider(work, static_cast<std::int32_t>(i));
   while (!work.heap.empty()) {
     std::pop_heap(work.heap.begin(), work.heap.end());
-    const Candidate top = work.heap.back();
+    const PieceCandidate top = work.heap.back();
     work.heap.pop_back();
     Symbol& left = work.symbols[static_cast<std::size_t>(top.left)];
     Symbol& right = work.symbols[static_cast<std::size_t>(top.right)];

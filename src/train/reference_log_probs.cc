@@ -19,7 +19,7 @@
 namespace puna {
 namespace {
 
-constexpr std::string_view kMagic = "PUNAREFS";
+constexpr std::string_view kReferenceMagic = "PUNAREFS";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFingerprint = 64, kHeader = 16 + kFingerprint + 8, kEntry = 24;
 
@@ -62,7 +62,7 @@ ReferenceLogProbs::ReferenceLogProbs(std::string fingerprint, std::string where)
 
 ReferenceLogProbs::ReferenceLogProbs(std::span<const std::byte> bytes, std::string where) : where_(std::move(where)) {
   const char* const text = reinterpret_cast<const char*>(bytes.data());
-  if (bytes.size() < kHeader || std::string_view(text, kMagic.size()) != kMagic)
+  if (bytes.size() < kHeader || std::string_view(text, kReferenceMagic.size()) != kReferenceMagic)
     fail(ErrorKind::kBadInput, where_, "holds no log-probabilities of a reference");
   const auto version = read_number<std::uint32_t>(&bytes[8]);
   if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "is of version {}, expected {}", version, kVersion);
@@ -86,7 +86,7 @@ void ReferenceLogProbs::write(const std::filesystem::path& file) const {
   const std::array<std::uint32_t, 2> version{kVersion, 0};
   const std::uint64_t count = entries_.size();
   AtomicFile out(file);
-  out.write(kMagic);
+  out.write(kReferenceMagic);
   out.write(std::as_bytes(std::span(version)));
   out.write(fingerprint_);
   out.write(std::as_bytes(std::span(&count, 1)));

@@ -16,8 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kMagic = "PUNASTAT";
-constexpr std::size_t kFixed = kMagic.size() + sizeof(std::uint64_t);
+constexpr std::string_view kStateMagic = "PUNASTAT";
+constexpr std::size_t kFixed = kStateMagic.size() + sizeof(std::uint64_t);
 static_assert(std::endian::native == std::endian::little, "lengths are written as they lie");
 
 fs::path bytes_path(const fs::path& folder) { return folder / "training_state.bin"; }
@@ -35,7 +35,7 @@ void write_training_state(const fs::path& folder, const std::vector<NamedBytes>&
   const std::string text = dump_json(header);
   const std::uint64_t length = text.size();
   AtomicFile file(bytes_path(folder));
-  file.write(kMagic);
+  file.write(kStateMagic);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(text);
   for (const NamedBytes& state : states) file.write(state.bytes);
@@ -53,8 +53,9 @@ Json read_training_state(const fs::path& folder, const std::vector<NamedBytes>& 
     return std::string_view(reinterpret_cast<const char*>(bytes.data()) + offset, count);
   };
   std::uint64_t length = 0;
-  if (bytes.size() < kFixed || text_at(0, kMagic.size()) != kMagic) fail(ErrorKind::kBadInput, where, "is not a training state");
-  std::memcpy(&length, bytes.data() + kMagic.size(), sizeof(length));
+  if (bytes.size() < kFixed || text_at(0, kStateMagic.size()) != kStateMagic)
+    fail(ErrorKind::kBadInput, where, "is not a training state");
+  std::memcpy(&length, bytes.data() + kStateMagic.size(), sizeof(length));
   if (length > bytes.size() - kFixed)
     fail(ErrorKind::kBadInput, where, "has a header of {} bytes in {} bytes", length, bytes.size());
   const Json header = parse_json(text_at(kFixed, length), where);

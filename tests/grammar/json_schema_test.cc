@@ -23,7 +23,7 @@
 namespace puna {
 namespace {
 
-const char* const kLlama3 = "llama3_tokenizer/tokenizer.model";
+const char* const kLlama3Tokenizer = "llama3_tokenizer/tokenizer.model";
 
 std::vector<Json> read_lines(const std::string& name) {
   std::vector<Json> values;
@@ -320,8 +320,8 @@ void draw_texts(const Tokenizer& tokenizer) {
 TEST(JsonSchema, DrawnTextsAreValid) { draw_texts(PieceTokenizer(json_pieces())); }
 
 TEST(JsonSchema, DrawnTextsOfLlama3sTokensAreValid) {
-  PUNA_NEEDS_SHARED(kLlama3);
-  draw_texts(*load_tokenizer_file(shared_data(kLlama3)));
+  PUNA_NEEDS_SHARED(kLlama3Tokenizer);
+  draw_texts(*load_tokenizer_file(shared_data(kLlama3Tokenizer)));
 }
 
 }  // namespace

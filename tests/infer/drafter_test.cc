@@ -73,7 +73,7 @@ void expect_same(const Generation& got, const Generation& want) {
   }
 }
 
-std::shared_ptr<const Checkpoint> model(Format format, std::uint64_t seed = 1) {
+std::shared_ptr<const Checkpoint> drafting_model(Format format, std::uint64_t seed = 1) {
   static std::map<std::pair<Format, std::uint64_t>, std::shared_ptr<const Checkpoint>> made;
   auto& checkpoint = made[{format, seed}];
   if (!checkpoint) checkpoint = tiny_checkpoint(tiny_config(), format, seed);
@@ -119,7 +119,7 @@ TEST_P(Speculation, TheAnswerIsTheOneWithoutProposals) {
   const std::vector<Token> prompt = random_tokens(50, 96);
   GenerateOptions options = asked(120, c.temperature);
   if (c.penalties) options.sampler.repetition_penalty = 1.3, options.sampler.frequency_penalty = 0.4;
-  Engine engine(model(c.weights), room(c.kv));
+  Engine engine(drafting_model(c.weights), room(c.kv));
   const Generation want = Session(engine).generate(prompt, options);
   EXPECT_EQ(want.drafted, 0);
   for (const std::uint64_t every : {0, 1, 2, 5}) {
@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(All, Speculation,
                                          Case{Format::kQ8_0, Format::kQ8_0, 1, false}, Case{Format::kF32, Format::kF16, 1, true}));
 
 TEST(Speculation, AnswersEndWhereTheyDoWithout) {
-  Engine engine(model(Format::kF32), room(Format::kF32, 128));
+  Engine engine(drafting_model(Format::kF32), room(Format::kF32, 128));
   const std::vector<Token> prompt = random_tokens(100, 96);
   for (const std::int64_t most : {1, 2, 3, 10, -1}) {
     GenerateOptions options = asked(most, 0);
@@ -202,8 +202,8 @@ TEST(Speculation, GrammarsStopStringsAndTextAreKept) {
 // The draft draws with the random numbers that decide, so a draft that is the model itself is right at any temperature.
 TEST(ModelDrafter, TheModelItselfIsAlwaysRight) {
   for (const double temperature : {0.0, 1.0}) {
-    Engine engine(model(Format::kF32), room(Format::kF32));
-    const auto draft = std::make_shared<Engine>(model(Format::kF32), room(Format::kF32));
+    Engine engine(drafting_model(Format::kF32), room(Format::kF32));
+    const auto draft = std::make_shared<Engine>(drafting_model(Format::kF32), room(Format::kF32));
     const std::vector<Token> prompt = random_tokens(40, 96);
     GenerateOptions options = asked(100, temperature, 9);
     const Generation want = Session(engine).generate(prompt, options);
@@ -216,14 +216,14 @@ TEST(ModelDrafter, TheModelItselfIsAlwaysRight) {
 }
 
 TEST(ModelDrafter, AnotherModelChangesNothingButTheWork) {
-  Engine engine(model(Format::kQ8_0), room());
-  const auto draft = std::make_shared<Engine>(model(Format::kF32, 5), room());
+  Engine engine(drafting_model(Format::kQ8_0), room());
+  const auto draft = std::make_shared<Engine>(drafting_model(Format::kF32, 5), room());
   const auto drafter = model_drafter(draft);
   Session session(engine);
   std::vector<Token> prompt = random_tokens(40, 96);
   for (const double temperature : {0.0, 0.7}) {
     GenerateOptions options = asked(60, temperature);
-    Engine plain(model(Format::kQ8_0), room());
+    Engine plain(drafting_model(Format::kQ8_0), room());
     const Generation want = Session(plain).generate(prompt, options);
     options.drafter = drafter;
     const Generation got = session.generate(prompt, options);
@@ -236,8 +236,8 @@ TEST(ModelDrafter, AnotherModelChangesNothingButTheWork) {
 }
 
 TEST(ModelDrafter, ProposesNothingWhereItsContextIsFull) {
-  Engine engine(model(Format::kF32), room());
-  const auto draft = std::make_shared<Engine>(model(Format::kF32), room(Format::kF16, 64));
+  Engine engine(drafting_model(Format::kF32), room());
+  const auto draft = std::make_shared<Engine>(drafting_model(Format::kF32), room(Format::kF16, 64));
   GenerateOptions options = asked(60, 0);
   const std::vector<Token> prompt = random_tokens(40, 96);
   const Generation want = Session(engine).generate(prompt, options);
@@ -261,7 +261,7 @@ TEST(ModelDrafter, NeedsTheSameVocabulary) {
   ModelConfig wide = tiny_config();
   wide.vocabulary = 100;
   expect_error(ErrorKind::kUsage, "has 100 tokens and tiny has 96: give a draft model with the same vocabulary",
-               [&] { check_draft(*model(Format::kF32), *tiny_checkpoint(wide, Format::kF32)); });
+               [&] { check_draft(*drafting_model(Format::kF32), *tiny_checkpoint(wide, Format::kF32)); });
   Engine engine(target, {.threads = 1, .context = 64, .logit_rows = 7});
   GenerateOptions options = asked(1, 0);
   options.drafter = lookup_drafter();
@@ -276,14 +276,14 @@ class SpeculationInCompany : public testing::TestWithParam<std::size_t> {};
 TEST_P(SpeculationInCompany, AnswersAreThoseAloneAndWithout) {
   EngineOptions options = room(Format::kF16, 512, 9);
   options.logit_rows = 9;
-  Engine engine(model(Format::kQ8_0), options);
-  const auto draft = std::make_shared<Engine>(model(Format::kF32, 5), room(Format::kF16, 512, 2));
+  Engine engine(drafting_model(Format::kQ8_0), options);
+  const auto draft = std::make_shared<Engine>(drafting_model(Format::kF32, 5), room(Format::kF16, 512, 2));
   Scheduler scheduler(engine, {.most_running = 9, .rows_beside = 32});
   std::map<std::size_t, Generation> want, got;
   for (std::size_t i = 0; i < GetParam(); ++i) {
     const std::vector<Token> prompt = random_tokens(10 + 23 * static_cast<std::int64_t>(i), 96, i);
     GenerateOptions generate = asked(60 + static_cast<std::int64_t>(i), i % 2 == 0 ? 0 : 1, i);
-    Engine alone(model(Format::kQ8_0), room());
+    Engine alone(drafting_model(Format::kQ8_0), room());
     want[i] = Session(alone).generate(prompt, generate);
     if (i % 4 == 0) generate.drafter = std::make_shared<KnowingDrafter>(prompt.size(), want[i].tokens, 4);
     if (i % 4 == 1) generate.drafter = model_drafter(draft);
@@ -310,13 +310,13 @@ INSTANTIATE_TEST_SUITE_P(Counts, SpeculationInCompany, testing::Values(1, 3, 6, 
 
 TEST(SpeculationInCompany, NobodyLosesPagesForProposals) {
   EngineOptions options = room(Format::kF32, 192, 1);  // three pages
-  Engine engine(model(Format::kF32), options);
+  Engine engine(drafting_model(Format::kF32), options);
   Scheduler scheduler(engine, {.most_running = 3, .rows_beside = 32});
   std::map<std::size_t, Generation> want, got;
   for (std::size_t i = 0; i < 2; ++i) {
     const std::vector<Token> prompt = random_tokens(30, 96, i);
     GenerateOptions generate = asked(40, 0);
-    Engine alone(model(Format::kF32), room(Format::kF32));
+    Engine alone(drafting_model(Format::kF32), room(Format::kF32));
     want[i] = Session(alone).generate(prompt, generate);
     generate.drafter = std::make_shared<KnowingDrafter>(prompt.size(), want[i].tokens, 3);
     scheduler.add(prompt, generate,

@@ -45,7 +45,7 @@ GenerateOptions greedy(std::int64_t most, Adapters adapters) {
   return options;
 }
 
-void expect_same(const Generation& got, const Generation& want) {
+void expect_same_as_alone(const Generation& got, const Generation& want) {
   EXPECT_EQ(got.tokens, want.tokens);
   ASSERT_EQ(got.logprobs.size(), want.logprobs.size());
   for (std::size_t i = 0; i < want.logprobs.size(); ++i) EXPECT_EQ(got.logprobs[i].logprob, want.logprobs[i].logprob) << i;
@@ -70,7 +70,7 @@ TEST_P(RequestAdapters, AnswersAreTheSameInAnyCompany) {
   for (std::size_t i = 0; i < choices.size(); ++i) {
     SCOPED_TRACE(i);
     Engine alone(models.base, models.options(1));
-    expect_same(answers.at(i), Session(alone).generate(prompt(i), greedy(20, choices[i])));
+    expect_same_as_alone(answers.at(i), Session(alone).generate(prompt(i), greedy(20, choices[i])));
   }
 }
 INSTANTIATE_TEST_SUITE_P(Formats, RequestAdapters, testing::Values(Format::kF32, Format::kQ8_0));

@@ -46,7 +46,7 @@ GenerateOptions sampled(std::int64_t most, std::uint64_t seed) {
   return options;
 }
 
-std::shared_ptr<const Checkpoint> model(Format format) {
+std::shared_ptr<const Checkpoint> scheduled_model(Format format) {
   static const auto f32 = tiny_checkpoint(tiny_config(), Format::kF32), q8_0 = tiny_checkpoint(tiny_config(), Format::kQ8_0);
   return format == Format::kF32 ? f32 : q8_0;
 }
@@ -55,7 +55,7 @@ EngineOptions room(int sequences, std::int64_t context = 512, std::int64_t chunk
   return {.threads = 2, .context = context, .sequences = sequences, .chunk_rows = chunk, .logit_rows = kMost};
 }
 
-void expect_same(const Generation& got, const Generation& want) {
+void expect_same_answer(const Generation& got, const Generation& want) {
   EXPECT_EQ(got.tokens, want.tokens);
   EXPECT_EQ(got.reason, want.reason);
   ASSERT_EQ(got.logprobs.size(), want.logprobs.size());
@@ -65,7 +65,7 @@ void expect_same(const Generation& got, const Generation& want) {
 // A scheduler whose events are remembered.
 struct Desk {
   explicit Desk(const EngineOptions& options, Format format = Format::kF32, int most = kMost)
-      : engine(model(format), options), scheduler(engine, {.most_running = most, .rows_beside = 32}) {}
+      : engine(scheduled_model(format), options), scheduler(engine, {.most_running = most, .rows_beside = 32}) {}
 
   Scheduler::Id ask(const std::vector<Token>& prompt, const GenerateOptions& options) {
     const std::size_t number = asked++;
@@ -93,7 +93,7 @@ struct Desk {
 };
 
 Generation alone(const std::vector<Token>& prompt, const GenerateOptions& options, Format format) {
-  Engine engine(model(format), room(1));
+  Engine engine(scheduled_model(format), room(1));
   return Session(engine).generate(prompt, options);
 }
 
@@ -108,7 +108,7 @@ TEST_P(SchedulerOf, AnswersAreTheSameInAnyCompany) {
   ASSERT_EQ(desk.done.size(), lengths.size());
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     SCOPED_TRACE(i);
-    expect_same(desk.done.at(i), alone(tokens_of(i, lengths[i]), sampled(20 + static_cast<std::int64_t>(i), i), GetParam()));
+    expect_same_answer(desk.done.at(i), alone(tokens_of(i, lengths[i]), sampled(20 + static_cast<std::int64_t>(i), i), GetParam()));
     EXPECT_EQ(desk.done.at(i).prompt_tokens, lengths[i]);
   }
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
@@ -122,7 +122,7 @@ TEST_P(SchedulerOf, AKnownBeginningChangesNothingButTheWork) {
     desk.ask(prompt, sampled(10, 3));
     desk.run();
     const Generation& got = desk.done.at(desk.asked - 1);
-    expect_same(got, alone(prompt, sampled(10, 3), GetParam()));
+    expect_same_answer(got, alone(prompt, sampled(10, 3), GetParam()));
     if (desk.asked > 1) {
       EXPECT_GE(got.cached_tokens, 192) << length;
     }
@@ -145,8 +145,8 @@ TEST_P(SchedulerOf, APausedAnswerGoesOnWhereItWas) {
   desk.scheduler.set_paused(first, false);
   desk.ask(tokens_of(3, 90), sampled(20, 3));
   desk.run();
-  expect_same(desk.done.at(0), alone(tokens_of(1, 70), sampled(40, 1), GetParam()));
-  expect_same(desk.done.at(2), alone(tokens_of(3, 90), sampled(20, 3), GetParam()));
+  expect_same_answer(desk.done.at(0), alone(tokens_of(1, 70), sampled(40, 1), GetParam()));
+  expect_same_answer(desk.done.at(2), alone(tokens_of(3, 90), sampled(20, 3), GetParam()));
   EXPECT_EQ(desk.scheduler.counters().preemptions, 0);
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
 }
@@ -186,7 +186,7 @@ TEST(Scheduler, WhenPagesRunOutTheLastLosesItsOwnAndNobodyIsLost) {
     EXPECT_EQ(generation.tokens.size(), 150u) << number;
     EXPECT_EQ(generation.reason, FinishReason::kLength);
   }
-  expect_same(desk.done.at(0), alone(tokens_of(0, 60), sampled(150, 0), Format::kF32));  // the first is never taken from
+  expect_same_answer(desk.done.at(0), alone(tokens_of(0, 60), sampled(150, 0), Format::kF32));  // the first is never taken from
   EXPECT_GT(desk.scheduler.counters().preemptions, 0);
   EXPECT_EQ(desk.scheduler.counters().drawn_tokens, 6 * 150);
   EXPECT_EQ(desk.scheduler.pages(), 8);
@@ -236,7 +236,8 @@ TEST(Scheduler, WhenPagesRunOutWhoHasPausedLosesItsOwnFirst) {
   desk.ask(tokens_of(3, 60), sampled(150, 3));
   desk.run();
   EXPECT_EQ(desk.done.size(), 2u);
-  for (const std::uint64_t i : {1, 2}) expect_same(desk.done.at(i), alone(tokens_of(i + 1, 60), sampled(150, i + 1), Format::kF32));
+  for (const std::uint64_t i : {1, 2})
+    expect_same_answer(desk.done.at(i), alone(tokens_of(i + 1, 60), sampled(150, i + 1), Format::kF32));
   EXPECT_EQ(desk.scheduler.counters().preemptions, 1);
   desk.scheduler.set_paused(first, false);
   desk.run();
@@ -270,7 +271,7 @@ TEST(Scheduler, ACancelledRequestIsSilentAndItsPagesAreFreeAtOnce) {
 }
 
 TEST(Scheduler, OneMayBeCancelledByAnothersText) {
-  Engine engine(model(Format::kF32), room(kMost));
+  Engine engine(scheduled_model(Format::kF32), room(kMost));
   Scheduler scheduler(engine, {.most_running = kMost});
   Scheduler::Id other = 0;
   int ended = 0;
@@ -287,7 +288,7 @@ TEST(Scheduler, OneMayBeCancelledByAnothersText) {
 TEST(Scheduler, OneOfALaterGroupMayBeCancelledByAnEarlierOne) {
   EngineOptions options = room(10);
   options.logit_rows = 10;
-  Engine engine(model(Format::kF32), options);
+  Engine engine(scheduled_model(Format::kF32), options);
   Scheduler scheduler(engine, {.most_running = 10});
   std::vector<Scheduler::Id> ids;
   int ended = 0;
@@ -436,7 +437,7 @@ TEST(Scheduler, NothingLeaksUnderRandomUse) {
 }
 
 TEST(Scheduler, RefusesOptionsOutOfRange) {
-  Engine engine(model(Format::kF32), room(1));
+  Engine engine(scheduled_model(Format::kF32), room(1));
   expect_error(ErrorKind::kUsage, "8 answers at once, expected 1 to 7", [&] { Scheduler(engine, {.most_running = 8}); });
   expect_error(ErrorKind::kUsage, "4 rows at once, expected 16 or more",
                [&] { Scheduler(engine, {.most_running = 1, .rows_beside = 4}); });

@@ -41,7 +41,7 @@ std::vector<Row> log_probabilities(const Checkpoint& checkpoint, std::span<const
 }
 
 template <typename Action>
-std::string message_of(ErrorKind kind, Action&& action) {
+std::string score_message(ErrorKind kind, Action&& action) {
   try {
     action();
   } catch (const Error& error) {
@@ -87,14 +87,14 @@ TEST(ScoreTokens, LeaveTheCacheAsItWas) {
 
 TEST(ScoreTokens, RefuseWhatCannotBeScored) {
   Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), exact());
-  EXPECT_EQ(message_of(ErrorKind::kUsage, [&] { score_tokens(engine, {}); }),
+  EXPECT_EQ(score_message(ErrorKind::kUsage, [&] { score_tokens(engine, {}); }),
             "[score] there are no tokens to score: give at least one");
-  EXPECT_EQ(message_of(ErrorKind::kNoRoom, [&] { score_tokens(engine, random_tokens(129, 96)); }),
+  EXPECT_EQ(score_message(ErrorKind::kNoRoom, [&] { score_tokens(engine, random_tokens(129, 96)); }),
             "[context] 129 tokens are to be scored at once, the context holds 128: give --context 129 or more, or less text");
-  EXPECT_EQ(message_of(ErrorKind::kBadInput,
-                       [&] {
-                         score_tokens(engine, std::vector<Token>{Token{1}, Token{96}});
-                       }),
+  EXPECT_EQ(score_message(ErrorKind::kBadInput,
+                          [&] {
+                            score_tokens(engine, std::vector<Token>{Token{1}, Token{96}});
+                          }),
             "[score] token 96 is outside the vocabulary: ids are 0 to 95");
 }
 
@@ -156,7 +156,7 @@ TEST(Perplexity, RefusesWindowsThatCannotBe) {
   Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), exact());
   const std::vector<Token> tokens = random_tokens(200, 96);
   const auto message = [&](ErrorKind kind, const PerplexityOptions& options, std::size_t count) {
-    return message_of(kind, [&] { perplexity(engine, std::span(tokens).first(count), options); });
+    return score_message(kind, [&] { perplexity(engine, std::span(tokens).first(count), options); });
   };
   EXPECT_EQ(message(ErrorKind::kUsage, {.window = 1}, 200), "[window] 1 is too small: give 2 tokens or more");
   EXPECT_EQ(message(ErrorKind::kUsage, {.window = 50}, 49),
@@ -215,7 +215,7 @@ TEST(Divergence, NeedsOneVocabulary) {
   ModelConfig wider = tiny_config();
   wider.vocabulary = 100;
   Engine base(tiny_checkpoint(tiny_config(), Format::kF32), exact()), other(tiny_checkpoint(wider, Format::kF32), exact());
-  EXPECT_EQ(message_of(ErrorKind::kUsage, [&] { divergence(base, other, random_tokens(60, 96), {.window = 30}); }),
+  EXPECT_EQ(score_message(ErrorKind::kUsage, [&] { divergence(base, other, random_tokens(60, 96), {.window = 30}); }),
             "[divergence] the vocabularies have 96 and 100 tokens: give two forms of one model");
 }
 

@@ -23,18 +23,18 @@
 namespace puna {
 namespace {
 
-constexpr int kMost = 7;
+constexpr int kMostRows = 7;
 
-std::shared_ptr<const Checkpoint> model(Format format = Format::kF32) {
+std::shared_ptr<const Checkpoint> random_model(Format format = Format::kF32) {
   static const auto f32 = tiny_checkpoint(tiny_config(), Format::kF32), q8_0 = tiny_checkpoint(tiny_config(), Format::kQ8_0);
   return format == Format::kF32 ? f32 : q8_0;
 }
 
-EngineOptions room(std::int64_t logit_rows = kMost, std::int64_t context = 512, std::int64_t chunk = 64) {
+EngineOptions reader_room(std::int64_t logit_rows = kMostRows, std::int64_t context = 512, std::int64_t chunk = 64) {
   return {.threads = 2,
           .kv_format = Format::kF32,
           .context = context,
-          .sequences = kMost,
+          .sequences = kMostRows,
           .chunk_rows = chunk,
           .logit_rows = logit_rows};
 }
@@ -44,7 +44,7 @@ void run(Scheduler& scheduler) {
 }
 
 std::vector<float> embedding_alone(const EmbeddingRequest& request, Format format = Format::kF32, std::int64_t chunk = 64) {
-  Engine engine(model(format), room(kMost, 512, chunk));
+  Engine engine(random_model(format), reader_room(kMostRows, 512, chunk));
   Scheduler scheduler(engine, {.most_running = 1});
   std::vector<float> result;
   scheduler.add_embedding(request, {.done = [&](std::vector<float> state) { result = std::move(state); }});
@@ -53,8 +53,8 @@ std::vector<float> embedding_alone(const EmbeddingRequest& request, Format forma
 }
 
 std::vector<SampledToken> score_alone(const ScoreRequest& request, Format format = Format::kF32, std::int64_t chunk = 64,
-                                      std::int64_t logit_rows = kMost) {
-  Engine engine(model(format), room(logit_rows, 512, chunk));
+                                      std::int64_t logit_rows = kMostRows) {
+  Engine engine(random_model(format), reader_room(logit_rows, 512, chunk));
   Scheduler scheduler(engine, {.most_running = 1});
   std::vector<SampledToken> result;
   scheduler.add_score(request, {.done = [&](std::vector<SampledToken> scores) { result = std::move(scores); }});
@@ -89,7 +89,7 @@ TEST(Embedding, IsThePooledStateOfTheDoublePrecisionNetwork) {
   shown.weights.output.bytes = std::as_bytes(std::span(ones));
   const std::vector<LlamaOracle::Row> states = LlamaOracle(shown, false).logits(tokens);
   for (const Pooling pooling : {Pooling::kMean, Pooling::kLast}) {
-    Engine engine(checkpoint, room());
+    Engine engine(checkpoint, reader_room());
     Scheduler scheduler(engine, {.most_running = 2});
     std::vector<float> plain, normalised;
     scheduler.add_embedding({.tokens = tokens, .pooling = pooling, .normalise = false},
@@ -113,7 +113,7 @@ TEST(Embedding, IsThePooledStateOfTheDoublePrecisionNetwork) {
 
 TEST(Score, IsThatOfScoreTokens) {
   const std::vector<Token> tokens = random_tokens(150, 96);
-  Engine engine(model(), room(24));
+  Engine engine(random_model(), reader_room(24));
   std::vector<std::vector<float>> logits;
   const std::vector<double> want =
       score_tokens(engine, tokens, [&](std::int64_t, std::span<const float> row) { logits.emplace_back(row.begin(), row.end()); });
@@ -140,8 +140,8 @@ TEST(Score, IsThatOfScoreTokens) {
 class StatesOf : public testing::TestWithParam<Format> {};
 
 TEST_P(StatesOf, AreTheSameInAnyCompanyAndInAnyChunks) {
-  Engine engine(model(GetParam()), room());
-  Scheduler scheduler(engine, {.most_running = kMost, .rows_beside = 32});
+  Engine engine(random_model(GetParam()), reader_room());
+  Scheduler scheduler(engine, {.most_running = kMostRows, .rows_beside = 32});
   const std::vector<std::int64_t> lengths{1, 5, 8, 63, 64, 65, 130, 300, 17, 72, 200};
   std::map<std::size_t, std::vector<float>> states;
   std::map<std::size_t, std::vector<SampledToken>> scores;
@@ -168,7 +168,7 @@ TEST_P(StatesOf, AreTheSameInAnyCompanyAndInAnyChunks) {
     EXPECT_EQ(states.at(i), embedding_alone(embedding(i), GetParam(), 24));
     expect_same(scores.at(i), score_alone(score(i), GetParam()));
     expect_same(scores.at(i), score_alone(score(i), GetParam(), 24, 2));
-    Engine alone(model(GetParam()), room());
+    Engine alone(random_model(GetParam()), reader_room());
     EXPECT_EQ(answers.at(i).tokens, Session(alone).generate(tokens_of(i), options).tokens);
   }
   EXPECT_EQ(scheduler.pages() - scheduler.free_pages(), scheduler.prefixes().size());
@@ -177,8 +177,8 @@ INSTANTIATE_TEST_SUITE_P(Formats, StatesOf, testing::Values(Format::kF32, Format
 
 // Answers to one question are compared: the question is read once.
 TEST(Score, TakesKnownBeginningsOver) {
-  Engine engine(model(), room());
-  Scheduler scheduler(engine, {.most_running = kMost});
+  Engine engine(random_model(), reader_room());
+  Scheduler scheduler(engine, {.most_running = kMostRows});
   const std::vector<Token> question = random_tokens(200, 96);
   std::vector<std::int64_t> known;
   std::vector<std::vector<SampledToken>> scores;
@@ -202,10 +202,10 @@ TEST(Score, TakesKnownBeginningsOver) {
 }
 
 TEST(StateReaders, LoseTheirPagesAndAreReadAgain) {
-  EngineOptions options = room(kMost, 256, 32);
+  EngineOptions options = reader_room(kMostRows, 256, 32);
   options.sequences = 1;
-  Engine engine(model(), options);  // four pages
-  Scheduler scheduler(engine, {.most_running = kMost});
+  Engine engine(random_model(), options);  // four pages
+  Scheduler scheduler(engine, {.most_running = kMostRows});
   GenerateOptions writes;
   writes.max_tokens = 120;
   writes.sampler.seed = 1;
@@ -221,8 +221,8 @@ TEST(StateReaders, LoseTheirPagesAndAreReadAgain) {
 }
 
 TEST(StateReaders, AreCancelledAndSilent) {
-  Engine engine(model(), room());
-  Scheduler scheduler(engine, {.most_running = kMost});
+  Engine engine(random_model(), reader_room());
+  Scheduler scheduler(engine, {.most_running = kMostRows});
   int told = 0;
   Scheduler::Id self = 0;
   const auto embedding = scheduler.add_embedding({.tokens = random_tokens(200, 96)}, {.done = [&](std::vector<float>) { ++told; }});
@@ -238,7 +238,7 @@ TEST(StateReaders, AreCancelledAndSilent) {
 }
 
 TEST(StateReaders, RefuseWhatCannotBe) {
-  Engine engine(model(), room());
+  Engine engine(random_model(), reader_room());
   Scheduler scheduler(engine, {.most_running = 1});
   expect_error(ErrorKind::kUsage, "the text has no tokens", [&] { scheduler.add_embedding({}, {}); });
   expect_error(ErrorKind::kUsage, "3 is outside a text of 3 tokens",

@@ -18,7 +18,7 @@
 namespace puna {
 namespace {
 
-struct Case {
+struct MatmulCase {
   std::int64_t rows, n, k;  // T, N, K
 };
 
@@ -65,7 +65,7 @@ std::vector<double> rounded(const std::vector<float>& x) {
   return result;
 }
 
-std::vector<double> reference(const Weights& w, const std::vector<double>& x, const Case& shape) {
+std::vector<double> reference(const Weights& w, const std::vector<double>& x, const MatmulCase& shape) {
   std::vector<double> y(static_cast<std::size_t>(shape.rows * shape.n));
   for (std::int64_t t = 0; t < shape.rows; ++t) {
     for (std::int64_t n = 0; n < shape.n; ++n) {
@@ -80,7 +80,7 @@ std::vector<double> reference(const Weights& w, const std::vector<double>& x, co
   return y;
 }
 
-std::vector<float> product(int threads, const Weights& w, const std::vector<float>& x, const Case& shape) {
+std::vector<float> product(int threads, const Weights& w, const std::vector<float>& x, const MatmulCase& shape) {
   ThreadPool pool(threads);
   Device device{pool};
   ActivationBuffer buffer(shape.rows, shape.k);
@@ -114,9 +114,9 @@ INSTANTIATE_TEST_SUITE_P(All, MatmulOnTarget, testing::ValuesIn(hwy::SupportedAn
                          [](const auto& test) { return std::string(hwy::TargetName(test.param)); });
 
 TEST_P(MatmulOnTarget, EveryFormatEqualsTheDecodedProduct) {
-  const Case shapes[] = {{1, 37, 512}, {3, 64, 2304}, {7, 5, 256}, {8, 100, 512}, {33, 50, 768}, {70, 49, 4352}};
+  const MatmulCase shapes[] = {{1, 37, 512}, {3, 64, 2304}, {7, 5, 256}, {8, 100, 512}, {33, 50, 768}, {70, 49, 4352}};
   for (const FormatInfo& format : formats()) {
-    for (const Case& shape : shapes) {
+    for (const MatmulCase& shape : shapes) {
       const Weights w = make_weights(format.format, shape.n, shape.k, 11);
       const std::vector<float> x = make_activations(shape.rows * shape.k, 12);
       const bool integers = format.block_values > 1 && has_integer_dots();
@@ -129,7 +129,7 @@ TEST_P(MatmulOnTarget, EveryFormatEqualsTheDecodedProduct) {
 
 // The bar of the formats: rounding the activations to 8 bits costs at most half a step of each block's scale per activation.
 TEST_P(MatmulOnTarget, RoundingOfActivationsIsAsStated) {
-  const Case shape{4, 64, 2048};
+  const MatmulCase shape{4, 64, 2048};
   for (const FormatInfo& format : formats()) {
     const Weights w = make_weights(format.format, shape.n, shape.k, 21);
     const std::vector<float> x = make_activations(shape.rows * shape.k, 22);
@@ -150,7 +150,7 @@ TEST_P(MatmulOnTarget, RoundingOfActivationsIsAsStated) {
 
 TEST_P(MatmulOnTarget, ThreadsDoNotChangeABit) {
   for (const FormatInfo& format : formats()) {
-    for (const Case& shape : {Case{1, 75, 768}, Case{5, 75, 768}, Case{40, 75, 768}}) {
+    for (const MatmulCase& shape : {MatmulCase{1, 75, 768}, MatmulCase{5, 75, 768}, MatmulCase{40, 75, 768}}) {
       const Weights w = make_weights(format.format, shape.n, shape.k, 31);
       const std::vector<float> x = make_activations(shape.rows * shape.k, 32);
       const std::vector<float> one = product(1, w, x, shape);
@@ -162,7 +162,7 @@ TEST_P(MatmulOnTarget, ThreadsDoNotChangeABit) {
 
 TEST_P(MatmulOnTarget, ARowDoesNotDependOnItsCompany) {
   for (const FormatInfo& format : formats()) {
-    const Case many{45, 40, 512}, fewer{9, 40, 512};
+    const MatmulCase many{45, 40, 512}, fewer{9, 40, 512};
     const Weights w = make_weights(format.format, many.n, many.k, 41);
     const std::vector<float> x = make_activations(many.rows * many.k, 42);
     std::vector<float> whole = product(2, w, x, many);
@@ -178,7 +178,7 @@ TEST_P(MatmulOnTarget, IntegerSumsHaveOneOrder) {
   for (const FormatInfo& format : formats()) {
     if (format.block_values == 1) continue;
     for (const std::int64_t n : {5, 8, 43}) {
-      const Case many{131, n, 2304};
+      const MatmulCase many{131, n, 2304};
       const Weights w = make_weights(format.format, n, many.k, 43);
       const std::vector<float> x = make_activations(many.rows * many.k, 44);
       const std::vector<float> whole = product(2, w, x, many);
@@ -198,7 +198,7 @@ TEST_P(MatmulOnTarget, OddLengths) {
   for (const Format format : {Format::kF32, Format::kF16, Format::kBF16, Format::kF8E4M3}) {
     for (const std::int64_t k : {1, 3, 15, 17, 63, 65, 1025}) {
       for (const std::int64_t rows : {1, 9}) {
-        const Case shape{rows, 13, k};
+        const MatmulCase shape{rows, 13, k};
         const Weights w = make_weights(format, shape.n, k, 51);
         const std::vector<float> x = make_activations(rows * k, 52);
         const std::vector<double> expected = reference(w, std::vector<double>(x.begin(), x.end()), shape);
@@ -210,7 +210,7 @@ TEST_P(MatmulOnTarget, OddLengths) {
 
 TEST_P(MatmulOnTarget, ZerosAndTinyActivationsStayFinite) {
   for (const FormatInfo& format : formats()) {
-    const Case shape{9, 8, 256};
+    const MatmulCase shape{9, 8, 256};
     const Weights w = make_weights(format.format, shape.n, shape.k, 61);
     for (const float value : {0.0f, 1e-40f, -1e-38f, 1e30f}) {
       const std::vector<float> y = product(1, w, std::vector<float>(static_cast<std::size_t>(shape.rows * shape.k), value), shape);

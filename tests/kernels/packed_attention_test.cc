@@ -52,15 +52,15 @@ double dot(const Doubles& a, std::size_t i, const Doubles& b, std::size_t j, std
   return sum;
 }
 
-struct Oracle {
+struct PackedOracle {
   Doubles out, log_sum_exp, gradient;  // gradient: of x, as x lies
 };
 
 // dout empty: forward only.
-Oracle attend(const Shape& shape, const Doubles& x, const Doubles& dout) {
+PackedOracle attend(const Shape& shape, const Doubles& x, const Doubles& dout) {
   const Places at{shape};
   const double scale = 1 / std::sqrt(static_cast<double>(shape.width));
-  Oracle result{Doubles(shape.outputs()), Doubles(static_cast<std::size_t>(shape.rows() * shape.heads)), Doubles(x.size())};
+  PackedOracle result{Doubles(shape.outputs()), Doubles(static_cast<std::size_t>(shape.rows() * shape.heads)), Doubles(x.size())};
   for (const PackedSegment& segment : shape.segments) {
     for (std::int64_t t = segment.first_row; t < segment.first_row + segment.rows; ++t) {
       const auto keys = seen(segment, t);
@@ -141,7 +141,7 @@ TEST(PackedAttention, EqualsTheOracleOnEveryTarget) {
     SCOPED_TRACE("H " + std::to_string(shape.heads) + " G " + std::to_string(shape.kv_heads) + " E " + std::to_string(shape.width));
     const auto x = normal_values(shape.rows() * shape.stride(), 3),
                dout = normal_values(static_cast<std::int64_t>(shape.outputs()), 4);
-    const Oracle want = attend(shape, as_doubles(x), as_doubles(dout));
+    const PackedOracle want = attend(shape, as_doubles(x), as_doubles(dout));
     on_every_target([&] {
       const Result got = run(shape, x, dout, 2);
       EXPECT_LE(relative_error(got.out, want.out), 1e-6);

@@ -17,7 +17,7 @@
 namespace puna {
 namespace {
 
-const KlDirection kDirections[] = {KlDirection::kForward, KlDirection::kReverse, KlDirection::kSymmetric};
+const KlDirection kTopKDirections[] = {KlDirection::kForward, KlDirection::kReverse, KlDirection::kSymmetric};
 
 Doubles log_softmax(Doubles values) {
   double peak = -INFINITY, sum = 0;
@@ -99,7 +99,7 @@ TEST(TopKDistillation, TheOraclesGradientsAreTheSlopes) {
   const Doubles student = as_doubles(normal_values(17, 1, 2)), logits = as_doubles(normal_values(17, 2, 2));
   for (const std::int64_t k : {1, 4, 16, 17}) {
     const Teacher teacher = teacher_of(logits, k);
-    for (const KlDirection direction : kDirections) {
+    for (const KlDirection direction : kTopKDirections) {
       for (const double t : {0.5, 1.0, 3.0}) {
         expect_finite_differences([&](const Doubles& z) { return divergence(z, teacher, t, direction); }, student,
                                   divergence_gradient(student, teacher, t, direction), "divergence");
@@ -140,7 +140,7 @@ TEST(TopKDistillation, EqualsTheOracleAddsAndThreadsDoNotChangeABit) {
       teachers.push_back(teacher_of(row_of(teacher, r, vocabulary), std::min<std::int64_t>(vocabulary, r == 0 ? 1 : 20 * r)));
       kept.add(teachers.back());
     }
-    for (const KlDirection direction : kDirections) {
+    for (const KlDirection direction : kTopKDirections) {
       for (const double t : {0.7, 2.0}) {
         on_every_target([&] {
           std::vector<float> first;
@@ -191,7 +191,7 @@ TEST(TopKDistillation, OfTheWholeVocabularyIsDistillation) {
   const std::vector<float> weights = {1, 0.5f, 2, 0.25f};
   const Chosen all = choose(device, teacher, 4, vocabulary);
   const std::vector<std::int64_t> begin = {0, vocabulary, 2 * vocabulary, 3 * vocabulary, 4 * vocabulary};
-  for (const KlDirection direction : kDirections) {
+  for (const KlDirection direction : kTopKDirections) {
     for (const double t : {0.5, 1.0, 4.0}) {
       std::vector<float> whole(student.size(), 0.0f), kept(student.size(), 0.0f);
       Doubles whole_losses(4), kept_losses(4);
@@ -215,7 +215,7 @@ TEST(TopKDistillation, AStudentThatIsTheTeacherLearnsNothing) {
   const Chosen chosen = choose(device, logits, 1, 8);
   const std::int64_t begin[] = {0, 8};
   const float weight = 1;
-  for (const KlDirection direction : kDirections) {
+  for (const KlDirection direction : kTopKDirections) {
     for (const double t : {0.5, 1.0, 4.0}) {
       std::vector<float> dlogits(logits.size(), 0.0f);
       double loss = 1;

@@ -12,22 +12,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "expect_error.h"
 #include "shared_data.h"
 #include "tensor/safetensors.h"
 
 namespace puna {
-
-// Runs `action`, which must throw an Error of this kind whose message has `text` in it.
-template <typename Action>
-void expect_error(ErrorKind kind, const std::string& text, Action&& action) {
-  try {
-    action();
-    ADD_FAILURE() << "nothing was thrown; expected: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_THAT(error.what(), ::testing::HasSubstr(text));
-  }
-}
 
 inline void write_text(const std::filesystem::path& path, const std::string& text) {
   std::filesystem::create_directories(path.parent_path());

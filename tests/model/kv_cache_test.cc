@@ -17,7 +17,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-ModelConfig small_config() {
+ModelConfig cache_config() {
   ModelConfig config;
   config.layers = 3;
   config.heads = 4;
@@ -38,7 +38,7 @@ std::string refusal(ErrorKind kind, Call&& call) {
 }
 
 TEST(KvCache, CountsBytesInWholePages) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = cache_config();
   EXPECT_EQ(KvCache::bytes(config, Format::kF16, 0), 0);
   EXPECT_EQ(KvCache::bytes(config, Format::kF16, 64), 3 * 2 * 2 * 64 * 32 * 2);  // L, keys and values, G, positions, E, bytes
   EXPECT_EQ(KvCache::bytes(config, Format::kF16, 65), 2 * KvCache::bytes(config, Format::kF16, 64));
@@ -48,7 +48,7 @@ TEST(KvCache, CountsBytesInWholePages) {
 }
 
 TEST(KvCache, TakesTheLowestFreePageFirst) {
-  KvCache cache(small_config(), Format::kF16, 6 * kPagePositions);
+  KvCache cache(cache_config(), Format::kF16, 6 * kPagePositions);
   const int a = cache.add_sequence(), b = cache.add_sequence();
   cache.grow(a, 1);
   cache.grow(b, 65);
@@ -68,7 +68,7 @@ TEST(KvCache, TakesTheLowestFreePageFirst) {
 }
 
 TEST(KvCache, AFullPoolChangesNothing) {
-  KvCache cache(small_config(), Format::kF16, 4 * kPagePositions);
+  KvCache cache(cache_config(), Format::kF16, 4 * kPagePositions);
   const int a = cache.add_sequence(), b = cache.add_sequence();
   cache.grow(a, 100);
   cache.grow(b, 64);
@@ -83,7 +83,7 @@ TEST(KvCache, AFullPoolChangesNothing) {
 }
 
 TEST(KvCache, PagesNeverOverlapUnderRandomUse) {
-  KvCache cache(small_config(), Format::kQ8_0, 20 * kPagePositions);
+  KvCache cache(cache_config(), Format::kQ8_0, 20 * kPagePositions);
   std::vector<int> sequences;
   for (std::uint64_t step = 0; step < 2000; ++step) {
     const std::uint64_t choice = random_bits(1, 1, step) % 4, amount = random_bits(1, 2, step) % 300;
@@ -113,7 +113,7 @@ TEST(KvCache, PagesNeverOverlapUnderRandomUse) {
 }
 
 TEST(KvCache, PagesOfSeveralOwnersAreFreeWhenTheLastLetsGo) {
-  KvCache cache(small_config(), Format::kF16, 4 * kPagePositions);
+  KvCache cache(cache_config(), Format::kF16, 4 * kPagePositions);
   const int a = cache.add_sequence();
   cache.grow(a, 150);
   const int b = cache.add_sequence();
@@ -135,7 +135,7 @@ TEST(KvCache, PagesOfSeveralOwnersAreFreeWhenTheLastLetsGo) {
 }
 
 TEST(KvCache, LayersLieApartAndEveryByteIsThere) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = cache_config();
   KvCache cache(config, Format::kF16, 2 * kPagePositions);
   const auto pool = static_cast<std::size_t>(KvCache::bytes(config, Format::kF16, 128) / 6);
   std::set<std::byte*> starts;
@@ -155,7 +155,7 @@ TEST(KvCache, LayersLieApartAndEveryByteIsThere) {
 }
 
 TEST(KvCache, RefusesWhatItCannotHold) {
-  ModelConfig config = small_config();
+  ModelConfig config = cache_config();
   config.head_width = 80;
   EXPECT_THAT(refusal(ErrorKind::kUnsupported, [&] { KvCache(config, Format::kQ8_0, 64); }),
               HasSubstr("[kv cache] heads of 80 values do not split into the blocks of 32 of q8_0: use f16"));
@@ -166,7 +166,7 @@ TEST(KvCache, RefusesWhatItCannotHold) {
 }
 
 TEST(KvCache, RefusesWrongNumbers) {
-  KvCache cache(small_config(), Format::kF32, 64);
+  KvCache cache(cache_config(), Format::kF32, 64);
   const int a = cache.add_sequence();
   cache.grow(a, 10);
   const auto kind = ErrorKind::kInternal;

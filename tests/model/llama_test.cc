@@ -55,7 +55,7 @@ struct Rig {
 };
 
 // The largest difference, in parts of the largest logit.
-double distance(std::span<const float> a, std::span<const float> b) {
+double relative_distance(std::span<const float> a, std::span<const float> b) {
   EXPECT_EQ(a.size(), b.size());
   double difference = 0, largest = 0;
   for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
@@ -80,7 +80,7 @@ TEST_P(LlamaFormats, AgreesWithTheDoublePrecisionNetwork) {
   const std::vector<float> expected = flat(LlamaOracle(*checkpoint, rounds).logits(tokens));
   for (const std::size_t chunk : {40, 1, 7}) {
     Rig rig(checkpoint);
-    const double found = distance(rig.append(rig.cache.add_sequence(), tokens, chunk), expected);
+    const double found = relative_distance(rig.append(rig.cache.add_sequence(), tokens, chunk), expected);
     // Exact weights leave F32 rounding; rounded activations may fall to the other side of a half.
     EXPECT_LT(found, rounds ? 5e-2 : 2e-5) << "chunks of " << chunk;
     RecordProperty("distance", std::to_string(found));
@@ -109,7 +109,9 @@ TEST(Llama, PairsHalvesToo) {
   const auto checkpoint = tiny_checkpoint(config, Format::kF32);
   const std::vector<Token> tokens = random_tokens(20, 96);
   Rig rig(checkpoint);
-  EXPECT_LT(distance(rig.append(rig.cache.add_sequence(), tokens, 20), flat(LlamaOracle(*checkpoint, false).logits(tokens))), 2e-5);
+  EXPECT_LT(
+      relative_distance(rig.append(rig.cache.add_sequence(), tokens, 20), flat(LlamaOracle(*checkpoint, false).logits(tokens))),
+      2e-5);
 }
 
 TEST(Llama, RunsWithoutGroups) {  // as many key/value heads as query heads, and heads not as wide as the model
@@ -119,7 +121,9 @@ TEST(Llama, RunsWithoutGroups) {  // as many key/value heads as query heads, and
   const auto checkpoint = tiny_checkpoint(config, Format::kBF16);
   const std::vector<Token> tokens = random_tokens(20, 96);
   Rig rig(checkpoint);
-  EXPECT_LT(distance(rig.append(rig.cache.add_sequence(), tokens, 20), flat(LlamaOracle(*checkpoint, false).logits(tokens))), 2e-5);
+  EXPECT_LT(
+      relative_distance(rig.append(rig.cache.add_sequence(), tokens, 20), flat(LlamaOracle(*checkpoint, false).logits(tokens))),
+      2e-5);
 }
 
 TEST(Llama, ChunksOfAnySizeGiveTheSameLogits) {
@@ -128,7 +132,7 @@ TEST(Llama, ChunksOfAnySizeGiveTheSameLogits) {
   Rig rig(checkpoint, 2, Format::kF32, 5 * 2 * kPagePositions);
   const std::vector<float> whole = rig.append(rig.cache.add_sequence(), tokens, 100);
   for (const std::size_t chunk : {1, 3, 8, 64}) {
-    EXPECT_LT(distance(rig.append(rig.cache.add_sequence(), tokens, chunk), whole), 1e-5) << chunk;
+    EXPECT_LT(relative_distance(rig.append(rig.cache.add_sequence(), tokens, chunk), whole), 1e-5) << chunk;
   }
 }
 
@@ -172,14 +176,15 @@ TEST(Llama, LogitRowsAreASubsetOfAllRows) {
     ASSERT_EQ(some.size(), rows.size() * 96);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const std::span<const float> expected = std::span(all).subspan(static_cast<std::size_t>(rows[i]) * 96, 96);
-      EXPECT_LT(distance(std::span(some).subspan(i * 96, 96), expected), 1e-5) << "row " << rows[i] << " of " << rows.size();
+      EXPECT_LT(relative_distance(std::span(some).subspan(i * 96, 96), expected), 1e-5)
+          << "row " << rows[i] << " of " << rows.size();
     }
     // The cache holds everything whatever was asked for.
     const std::vector<Token> more = random_tokens(2, 96, 8);
     const std::vector<float> next = rig.run(std::vector<Batch::Part>{{0, 1}, {1, 1}}, more);
     fresh();
     rig.run(parts, tokens);
-    EXPECT_LT(distance(next, rig.run(std::vector<Batch::Part>{{0, 1}, {1, 1}}, more)), 1e-5);
+    EXPECT_LT(relative_distance(next, rig.run(std::vector<Batch::Part>{{0, 1}, {1, 1}}, more)), 1e-5);
   }
 }
 
@@ -188,8 +193,8 @@ TEST(Llama, NarrowCachesStayClose) {
   const std::vector<Token> tokens = random_tokens(80, 96);
   Rig exact(checkpoint), half(checkpoint, 2, Format::kF16), eight(checkpoint, 2, Format::kQ8_0);
   const std::vector<float> expected = exact.append(exact.cache.add_sequence(), tokens, 80);
-  const double half_distance = distance(half.append(half.cache.add_sequence(), tokens, 80), expected);
-  const double eight_distance = distance(eight.append(eight.cache.add_sequence(), tokens, 80), expected);
+  const double half_distance = relative_distance(half.append(half.cache.add_sequence(), tokens, 80), expected);
+  const double eight_distance = relative_distance(eight.append(eight.cache.add_sequence(), tokens, 80), expected);
   EXPECT_LT(half_distance, 2e-3);
   EXPECT_GT(half_distance, 0);
   EXPECT_LT(eight_distance, 4e-2);
@@ -205,7 +210,7 @@ TEST(Llama, RefillingAfterTruncationIsAsFresh) {
   const std::span<const Token> rest = std::span(second).first(5);
   const std::vector<float> refilled = used.append(0, rest, 5);
   fresh.append(fresh.cache.add_sequence(), std::span(first).first(70), 70);
-  EXPECT_LT(distance(refilled, fresh.append(0, rest, 5)), 1e-6);
+  EXPECT_LT(relative_distance(refilled, fresh.append(0, rest, 5)), 1e-6);
 }
 
 TEST(Llama, ATokenOutsideTheVocabularyChangesNothing) {
@@ -242,7 +247,7 @@ TEST(Llama, AFullCacheChangesNothing) {
   EXPECT_EQ(rig.cache.length(1), 0);
   rig.append(1, all, 128);  // both pages are there again
   fresh.append(fresh.cache.add_sequence(), all.first(60), 60);
-  EXPECT_LT(distance(rig.append(0, all.first(4), 4), fresh.append(0, all.first(4), 4)), 1e-6);
+  EXPECT_LT(relative_distance(rig.append(0, all.first(4), 4), fresh.append(0, all.first(4), 4)), 1e-6);
 }
 
 TEST(Llama, ADecodeStepAllocatesNothing) {

@@ -8,7 +8,7 @@
 namespace puna {
 namespace {
 
-Json read(const std::string& text) {
+Json read_input(const std::string& text) {
   const Json body = parse_request(text);
   check_fields(body, kResponsesFields);
   wants_logprobs(body);
@@ -16,17 +16,17 @@ Json read(const std::string& text) {
 }
 
 // The param of what reading throws.
-std::string refused_field(const std::string& text) {
-  return refused([&] { read(text); }).first;
+std::string refused_input(const std::string& text) {
+  return refused([&] { read_input(text); }).first;
 }
 
 TEST(ChatOfResponses, ATextIsTheUsersAndInstructionsAreTheSystems) {
-  EXPECT_EQ(read(R"({"input": "a", "instructions": "Be brief."})").at("messages"),
+  EXPECT_EQ(read_input(R"({"input": "a", "instructions": "Be brief."})").at("messages"),
             Json::parse(R"([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"}])"));
 }
 
 TEST(ChatOfResponses, ItemsBecomeMessages) {
-  const Json chat = read(R"({"input": [{"role": "developer", "content": "d"},
+  const Json chat = read_input(R"({"input": [{"role": "developer", "content": "d"},
     {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
     {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
      "content": [{"type": "output_text", "text": "Let me look.", "annotations": [], "logprobs": []}]},
@@ -42,50 +42,50 @@ TEST(ChatOfResponses, ItemsBecomeMessages) {
 }
 
 TEST(ChatOfResponses, CallsNeedNoTextBefore) {
-  const Json chat = read(R"({"input": [{"role": "user", "content": "q"},
+  const Json chat = read_input(R"({"input": [{"role": "user", "content": "q"},
     {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}]})");
   EXPECT_EQ(chat.at("messages")[1].at("role"), "assistant");
   EXPECT_EQ(chat.at("messages")[1].at("tool_calls").size(), 1u);
 }
 
 TEST(ChatOfResponses, FlatFunctionsAndFormats) {
-  const Json chat = read(R"({"input": "q", "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"},
+  const Json chat = read_input(R"({"input": "q", "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"},
     "strict": true}], "tool_choice": {"type": "function", "name": "look"}, "parallel_tool_calls": false})");
   EXPECT_EQ(chat.at("tools"), Json::parse(R"([{"type": "function", "function": {"name": "look", "parameters": {"type": "object"},
     "strict": true}}])"));
   EXPECT_EQ(chat.at("tool_choice"), Json::parse(R"({"type": "function", "function": {"name": "look"}})"));
   EXPECT_EQ(chat.at("parallel_tool_calls"), false);
   const Json shaped =
-      read(R"({"input": "q", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}})");
+      read_input(R"({"input": "q", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}})");
   EXPECT_EQ(shaped.at("response_format").at("json_schema").at("schema"), Json::parse(R"({"type": "object"})"));
 }
 
 TEST(ChatOfResponses, RefusesWhatItCannotDoByName) {
   const auto with = [](const std::string& field) { return R"({"input": "q", )" + field + "}"; };
-  EXPECT_EQ(refused_field(with(R"("previous_response_id": "resp_1")")), "previous_response_id");
-  EXPECT_EQ(refused_field(with(R"("conversation": {"id": "c"})")), "conversation");
-  EXPECT_EQ(refused_field(with(R"("prompt": {"id": "p"})")), "prompt");
-  EXPECT_EQ(refused_field(with(R"("background": true)")), "background");
-  EXPECT_EQ(refused_field(with(R"("store": true)")), "store");
-  EXPECT_EQ(refused_field(with(R"("store": false, "background": false, "previous_response_id": null, "reasoning": null)")),
+  EXPECT_EQ(refused_input(with(R"("previous_response_id": "resp_1")")), "previous_response_id");
+  EXPECT_EQ(refused_input(with(R"("conversation": {"id": "c"})")), "conversation");
+  EXPECT_EQ(refused_input(with(R"("prompt": {"id": "p"})")), "prompt");
+  EXPECT_EQ(refused_input(with(R"("background": true)")), "background");
+  EXPECT_EQ(refused_input(with(R"("store": true)")), "store");
+  EXPECT_EQ(refused_input(with(R"("store": false, "background": false, "previous_response_id": null, "reasoning": null)")),
             "nothing");
-  EXPECT_EQ(refused_field(with(R"("truncation": "auto")")), "truncation");
-  EXPECT_EQ(refused_field(with(R"("include": ["file_search_call.results"])")), "include");
-  EXPECT_EQ(refused_field(with(R"("include": ["reasoning.encrypted_content", "message.output_text.logprobs"])")), "nothing");
-  EXPECT_EQ(refused_field(with(R"("tools": [{"type": "web_search"}])")), "tools[0].type");
-  EXPECT_EQ(refused_field(with(R"("tools": [{"type": "function"}])")), "tools[0].name");
-  EXPECT_EQ(refused_field(with(R"("tool_choice": "any")")), "tool_choice");
-  EXPECT_EQ(refused_field(with(R"("tool_choice": {"type": "file_search"})")), "tool_choice.type");
-  EXPECT_EQ(refused_field(with(R"("text": {"format": {"type": "xml"}})")), "text.format.type");
-  EXPECT_EQ(refused_field(with(R"("text": {"format": {"type": "json_schema", "name": "n"}})")), "text.format.schema");
-  EXPECT_EQ(refused_field(with(R"("reasoning": {"tokens": 3})")), "reasoning.tokens");
-  EXPECT_EQ(refused_field(with(R"("max_tokens": 3)")), "max_tokens");
-  EXPECT_EQ(refused_field(R"({"input": []})"), "input");
-  EXPECT_EQ(refused_field(R"({"instructions": "a"})"), "input");
-  EXPECT_EQ(refused_field(R"({"input": [{"role": "tool", "content": "a"}]})"), "input[0].role");
-  EXPECT_EQ(refused_field(R"({"input": [{"role": "user", "content": [{"type": "input_image"}]}]})"), "input[0].content[0].type");
-  EXPECT_EQ(refused_field(R"({"input": [{"type": "item_reference", "id": "x"}]})"), "input[0].type");
-  EXPECT_EQ(refused_field(R"({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]"}]})"),
+  EXPECT_EQ(refused_input(with(R"("truncation": "auto")")), "truncation");
+  EXPECT_EQ(refused_input(with(R"("include": ["file_search_call.results"])")), "include");
+  EXPECT_EQ(refused_input(with(R"("include": ["reasoning.encrypted_content", "message.output_text.logprobs"])")), "nothing");
+  EXPECT_EQ(refused_input(with(R"("tools": [{"type": "web_search"}])")), "tools[0].type");
+  EXPECT_EQ(refused_input(with(R"("tools": [{"type": "function"}])")), "tools[0].name");
+  EXPECT_EQ(refused_input(with(R"("tool_choice": "any")")), "tool_choice");
+  EXPECT_EQ(refused_input(with(R"("tool_choice": {"type": "file_search"})")), "tool_choice.type");
+  EXPECT_EQ(refused_input(with(R"("text": {"format": {"type": "xml"}})")), "text.format.type");
+  EXPECT_EQ(refused_input(with(R"("text": {"format": {"type": "json_schema", "name": "n"}})")), "text.format.schema");
+  EXPECT_EQ(refused_input(with(R"("reasoning": {"tokens": 3})")), "reasoning.tokens");
+  EXPECT_EQ(refused_input(with(R"("max_tokens": 3)")), "max_tokens");
+  EXPECT_EQ(refused_input(R"({"input": []})"), "input");
+  EXPECT_EQ(refused_input(R"({"instructions": "a"})"), "input");
+  EXPECT_EQ(refused_input(R"({"input": [{"role": "tool", "content": "a"}]})"), "input[0].role");
+  EXPECT_EQ(refused_input(R"({"input": [{"role": "user", "content": [{"type": "input_image"}]}]})"), "input[0].content[0].type");
+  EXPECT_EQ(refused_input(R"({"input": [{"type": "item_reference", "id": "x"}]})"), "input[0].type");
+  EXPECT_EQ(refused_input(R"({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]"}]})"),
             "input[0].arguments");
 }
 

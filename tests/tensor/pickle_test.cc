@@ -28,10 +28,10 @@ std::string tensor(const std::string& size = byte(2) + byte(3) + "\x86", const s
          "\x89" + name("collections", "OrderedDict") + ")RtR";
 }
 
-std::vector<PickledTensor> read(const std::string& body) { return read_pickle(bytes_of(kStart + body), "f.pth"); }
+std::vector<PickledTensor> read_body(const std::string& body) { return read_pickle(bytes_of(kStart + body), "f.pth"); }
 
 void expect_refused(std::string_view message, const std::string& body, ErrorKind kind = ErrorKind::kBadInput) {
-  expect_error(kind, message, [&] { read(body); });
+  expect_error(kind, message, [&] { read_body(body); });
 }
 
 TEST(Pickle, BuildsATensor) {
@@ -48,8 +48,8 @@ TEST(Pickle, BuildsATensor) {
 }
 
 TEST(Pickle, JoinsNamesOfNestedContainers) {
-  const auto tensors = read("}(" + text("a") + "}" + text("b") + tensor() + "s" + text("list") + "]" + tensor() + "a" + byte(7) +
-                            "(" + tensor() + "t" + "u.");
+  const auto tensors = read_body("}(" + text("a") + "}" + text("b") + tensor() + "s" + text("list") + "]" + tensor() + "a" +
+                                 byte(7) + "(" + tensor() + "t" + "u.");
   ASSERT_EQ(tensors.size(), 3u);
   EXPECT_EQ(tensors[0].name, "a.b");
   EXPECT_EQ(tensors[1].name, "list.0");
@@ -57,25 +57,26 @@ TEST(Pickle, JoinsNamesOfNestedContainers) {
 }
 
 TEST(Pickle, SkipsValuesThatAreNoTensors) {
-  EXPECT_TRUE(read("}(" + text("n") + "N" + text("t") + "\x88" + text("f") + "\x89" + text("d") + "G12345678" + text("i") +
-                   "J\xff\xff\xff\xff" + text("m") + "M\x01\x01" + text("l") + "\x8a\x05\x01\x02\x03\x04\x05" + text("z") +
-                   std::string("\x8a\0", 2) + text("s") + "U\x03xyz" + text("e") + ")" + "u.")
+  EXPECT_TRUE(read_body("}(" + text("n") + "N" + text("t") + "\x88" + text("f") + "\x89" + text("d") + "G12345678" + text("i") +
+                        "J\xff\xff\xff\xff" + text("m") + "M\x01\x01" + text("l") + "\x8a\x05\x01\x02\x03\x04\x05" + text("z") +
+                        std::string("\x8a\0", 2) + text("s") + "U\x03xyz" + text("e") + ")" + "u.")
                   .empty());
 }
 
 TEST(Pickle, RemembersThroughTheMemo) {
-  const auto tensors = read("}(" + text("a") + "q\x05" + tensor() + "r" + little_endian(70000, 4) + text("b") + "j" +
-                            little_endian(70000, 4) + "u.");
+  const auto tensors = read_body("}(" + text("a") + "q\x05" + tensor() + "r" + little_endian(70000, 4) + text("b") + "j" +
+                                 little_endian(70000, 4) + "u.");
   ASSERT_EQ(tensors.size(), 2u);
   EXPECT_EQ(tensors[1].name, "b");
-  EXPECT_EQ(read("}" + text("a") + "q\x05" + tensor() + "s" + "h\x05" + "N" + "s.").size(), 1u);
+  EXPECT_EQ(read_body("}" + text("a") + "q\x05" + tensor() + "s" + "h\x05" + "N" + "s.").size(), 1u);
 }
 
 TEST(Pickle, ParametersAndAttributesPassThrough) {
   const std::string parameter =
       name("torch._utils", "_rebuild_parameter") + "(" + tensor() + "\x88" + name("collections", "OrderedDict") + ")RtR";
-  EXPECT_EQ(read(name("collections", "OrderedDict") + ")R" + text("w") + parameter + "s" + "}" + text("_metadata") + "Nsb.").size(),
-            1u);
+  EXPECT_EQ(
+      read_body(name("collections", "OrderedDict") + ")R" + text("w") + parameter + "s" + "}" + text("_metadata") + "Nsb.").size(),
+      1u);
 }
 
 TEST(Pickle, TypedTensorsOverBytes) {
@@ -84,7 +85,7 @@ TEST(Pickle, TypedTensorsOverBytes) {
            storage(name("torch.storage", "UntypedStorage"), 6) + byte(0) + byte(6) + "\x85" + byte(1) + "\x85" + "\x89" +
            name("collections", "OrderedDict") + ")R" + type + "tRs.";
   };
-  EXPECT_EQ(read(typed(name("torch", "float8_e4m3fn")))[0].format, Format::kF8E4M3);
+  EXPECT_EQ(read_body(typed(name("torch", "float8_e4m3fn")))[0].format, Format::kF8E4M3);
   const std::string other = kStart + typed(name("torch", "float8_e5m2"));
   const auto tensors = read_pickle(bytes_of(other), "f.pth");
   EXPECT_FALSE(tensors[0].format);

@@ -12,7 +12,7 @@
 namespace puna {
 namespace {
 
-const char* const kModel = "stories260K/tok512.model";
+const char* const kPieceModel = "stories260K/tok512.model";
 
 class Library {
  public:
@@ -33,7 +33,7 @@ class Library {
   sentencepiece::SentencePieceProcessor processor_;
 };
 
-std::vector<int> ids(const std::vector<Token>& tokens) {
+std::vector<int> piece_ids(const std::vector<Token>& tokens) {
   std::vector<int> numbers;
   for (const Token token : tokens) numbers.push_back(id(token));
   return numbers;
@@ -63,18 +63,18 @@ GgufVocabulary as_gguf(const Library& library) {
 }
 
 TEST(SentencePiece, GivesTheLibrarysIds) {
-  PUNA_NEEDS_SHARED(kModel);
-  const Library library(read_text(shared_data(kModel)));
-  const auto tokenizer = load_tokenizer_file(shared_data(kModel));
+  PUNA_NEEDS_SHARED(kPieceModel);
+  const Library library(read_text(shared_data(kPieceModel)));
+  const auto tokenizer = load_tokenizer_file(shared_data(kPieceModel));
   EXPECT_EQ(tokenizer->kind(), "SentencePiece");
   EXPECT_EQ(tokenizer->size(), 512);
   for (const char* file : {"books/en_alice.txt", "books/de_verwandlung.txt", "udhr/udhr_hin.txt", "tinyshakespeare/input.txt"}) {
     const std::string text = read_text(shared_data(file));
-    EXPECT_EQ(ids(tokenizer->encode(text)), library.encode(text)) << file;
+    EXPECT_EQ(piece_ids(tokenizer->encode(text)), library.encode(text)) << file;
   }
   for (std::uint64_t round = 0; round < 5000; ++round) {
     const std::string text = random_text(round);
-    ASSERT_EQ(ids(tokenizer->encode(text)), library.encode(text)) << '"' << text << '"';
+    ASSERT_EQ(piece_ids(tokenizer->encode(text)), library.encode(text)) << '"' << text << '"';
     // A written U+2581 decodes to a space; of several at the front the library drops all, decode() the one that encode() put there.
     if (text.find("▁") != std::string::npos) continue;
     ASSERT_EQ(tokenizer->decode(tokenizer->encode(text)), library.decode(library.encode(text))) << '"' << text << '"';
@@ -82,20 +82,20 @@ TEST(SentencePiece, GivesTheLibrarysIds) {
 }
 
 TEST(SentencePiece, TheSameVocabularyFromGgufGivesTheSameIds) {
-  PUNA_NEEDS_SHARED(kModel);
-  const Library library(read_text(shared_data(kModel)));
+  PUNA_NEEDS_SHARED(kPieceModel);
+  const Library library(read_text(shared_data(kPieceModel)));
   const auto tokenizer = tokenizer_from_gguf(as_gguf(library), "stories.gguf");
   EXPECT_EQ(tokenizer->bos(), static_cast<Token>(1));
   EXPECT_TRUE(tokenizer->adds_bos());
-  EXPECT_EQ(ids(tokenizer->end_tokens()), std::vector<int>{2});
+  EXPECT_EQ(piece_ids(tokenizer->end_tokens()), std::vector<int>{2});
   for (const char* text : {"Once upon a time", "Lily and Tom, 3 years", "ümläut 中"})
-    EXPECT_EQ(ids(tokenizer->encode(text)), library.encode(text));
+    EXPECT_EQ(piece_ids(tokenizer->encode(text)), library.encode(text));
 }
 
 TEST(SentencePiece, BytesAndSpacesComeBack) {
-  PUNA_NEEDS_SHARED(kModel);
+  PUNA_NEEDS_SHARED(kPieceModel);
   // GGUF does not say "remove extra spaces", and Llama 2's own model says not to: then every text returns as it was.
-  const auto tokenizer = tokenizer_from_gguf(as_gguf(Library(read_text(shared_data(kModel)))), "stories.gguf");
+  const auto tokenizer = tokenizer_from_gguf(as_gguf(Library(read_text(shared_data(kPieceModel)))), "stories.gguf");
   for (const std::string text : {"", " ", "  two  spaces  ", "a\xFFz", "\xE4\xB8", "tab\tnew\nline", "中文"}) {
     EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
   }
@@ -103,8 +103,8 @@ TEST(SentencePiece, BytesAndSpacesComeBack) {
 }
 
 TEST(SentencePiece, TextNeverBecomesAControlToken) {
-  PUNA_NEEDS_SHARED(kModel);
-  const auto tokenizer = load_tokenizer_file(shared_data(kModel));
+  PUNA_NEEDS_SHARED(kPieceModel);
+  const auto tokenizer = load_tokenizer_file(shared_data(kPieceModel));
   for (const Token token : tokenizer->encode("<s>hello</s>")) EXPECT_FALSE(tokenizer->is_special(token));
   EXPECT_EQ(id(tokenizer->encode_with_specials("<s>hello</s>").front()), 1);
   EXPECT_EQ(id(tokenizer->encode_with_specials("<s>hello</s>").back()), 2);
@@ -132,11 +132,11 @@ std::string message(const GgufVocabulary& vocabulary, ErrorKind kind) {
 
 TEST(SentencePiece, MergesTheHighestScoreFirstAndTheLeftmostOfEquals) {
   const auto tokenizer = tokenizer_from_gguf(tiny(), "tiny");
-  EXPECT_EQ(ids(tokenizer->encode("abab")), (std::vector<int>{3, 6, 6}));  // two "ab"; "aba" needs "ab" + "a"
-  EXPECT_EQ(ids(tokenizer->encode("aba")), (std::vector<int>{3, 7}));
-  EXPECT_EQ(ids(tokenizer->encode("aa")), (std::vector<int>{8, 4}));
-  EXPECT_EQ(ids(tokenizer->encode("axya")), (std::vector<int>{8, 0, 4}));  // a run without pieces is one unknown
-  EXPECT_EQ(tokenizer->decode(tokenizer->encode("axya")), "a \u2047 a");   // as the library writes it
+  EXPECT_EQ(piece_ids(tokenizer->encode("abab")), (std::vector<int>{3, 6, 6}));  // two "ab"; "aba" needs "ab" + "a"
+  EXPECT_EQ(piece_ids(tokenizer->encode("aba")), (std::vector<int>{3, 7}));
+  EXPECT_EQ(piece_ids(tokenizer->encode("aa")), (std::vector<int>{8, 4}));
+  EXPECT_EQ(piece_ids(tokenizer->encode("axya")), (std::vector<int>{8, 0, 4}));  // a run without pieces is one unknown
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("axya")), "a \u2047 a");         // as the library writes it
 }
 
 TEST(SentencePiece, UserDefinedPiecesAreNeverCutAndUnusedPiecesNeverLeft) {
@@ -144,11 +144,11 @@ TEST(SentencePiece, UserDefinedPiecesAreNeverCutAndUnusedPiecesNeverLeft) {
   vocabulary.tokens.insert(vocabulary.tokens.end(), {"ba"});
   vocabulary.scores.push_back(0);
   vocabulary.types.push_back(4);
-  EXPECT_EQ(ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("abab")), (std::vector<int>{8, 9, 5}));
+  EXPECT_EQ(piece_ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("abab")), (std::vector<int>{8, 9, 5}));
   vocabulary = tiny();
   vocabulary.types[6] = 5;  // "ab" is unused: it may be built on the way to "aba", but is cut again
-  EXPECT_EQ(ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("aba")), (std::vector<int>{3, 7}));
-  EXPECT_EQ(ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("ab")), (std::vector<int>{3, 4, 5}));
+  EXPECT_EQ(piece_ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("aba")), (std::vector<int>{3, 7}));
+  EXPECT_EQ(piece_ids(tokenizer_from_gguf(vocabulary, "tiny")->encode("ab")), (std::vector<int>{3, 4, 5}));
 }
 
 TEST(SentencePiece, RefusesDamagedVocabularies) {

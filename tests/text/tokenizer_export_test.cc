@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kLlama3 = "llama3_tokenizer/tokenizer.model";
 constexpr std::string_view kText = "The café's   12345 naïve\n\n\tfunctions: 中文🦙 \xFF don't";
 
-std::unique_ptr<Tokenizer> llama3() { return load_tokenizer_file(shared_data(kLlama3)); }
+std::unique_ptr<Tokenizer> loaded_llama3() { return load_tokenizer_file(shared_data(kLlama3)); }
 
 // "a", "b", "c", "ab", "abc", and every other byte; specials behind.
 GgufVocabulary small_vocabulary() {
@@ -74,7 +74,7 @@ TEST(TokenizerExport, ThisVocabularyIsNoTiktokenFile) {
 
 TEST(TokenizerExport, Llama3sRanksComeBackByteForByte) {
   PUNA_NEEDS_SHARED(kLlama3);
-  const auto source = llama3();
+  const auto source = loaded_llama3();
   const std::string original = read_text(shared_data(kLlama3));
   EXPECT_EQ(tiktoken_text(*source), original);
   // Through GGUF's lists as well.
@@ -85,7 +85,7 @@ TEST(TokenizerExport, Llama3sRanksComeBackByteForByte) {
 
 TEST(TokenizerExport, Llama3sMergesAreThoseOfHuggingFacesFile) {
   PUNA_NEEDS_SHARED(kLlama3);
-  const GgufVocabulary vocabulary = export_gguf_vocabulary(*llama3(), "test");
+  const GgufVocabulary vocabulary = export_gguf_vocabulary(*loaded_llama3(), "test");
   // The published tokenizer.json of Llama 3 has 280,147 merges, and begins so.
   ASSERT_EQ(vocabulary.merges.size(), 280147u);
   EXPECT_EQ(vocabulary.merges[0], "\u0120 \u0120");
@@ -100,7 +100,7 @@ TEST(TokenizerExport, Llama3sMergesAreThoseOfHuggingFacesFile) {
 
 TEST(TokenizerExport, Llama3AsJsonPutsTheFirstTokenInFront) {
   PUNA_NEEDS_SHARED(kLlama3);
-  const auto source = llama3();
+  const auto source = loaded_llama3();
   const std::string text = tokenizer_json_text(export_gguf_vocabulary(*source, "test"));
   const auto back = tokenizer_from_json(text, "tokenizer.json");
   EXPECT_EQ(back->encode(kText), source->encode(kText));

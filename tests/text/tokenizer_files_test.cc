@@ -36,7 +36,7 @@ class Folder : public testing::Test {
   std::filesystem::path path_;
 };
 
-std::vector<int> ids(const std::vector<Token>& tokens) {
+std::vector<int> file_ids(const std::vector<Token>& tokens) {
   std::vector<int> numbers;
   for (const Token token : tokens) numbers.push_back(id(token));
   return numbers;
@@ -51,7 +51,7 @@ TEST_F(Folder, TakesEndsFromEveryFileThatKnowsOne) {
   write("generation_config.json", R"({"eos_token_id": [8, 7], "bos_token_id": null})");
   const auto tokenizer = load_tokenizer_folder(path_);
   EXPECT_EQ(tokenizer->bos(), static_cast<Token>(5));
-  EXPECT_EQ(ids(tokenizer->end_tokens()), (std::vector<int>{7, 8, eot}));
+  EXPECT_EQ(file_ids(tokenizer->end_tokens()), (std::vector<int>{7, 8, eot}));
 }
 
 TEST_F(Folder, TokenizerConfigNamesTokensAsStringOrObject) {

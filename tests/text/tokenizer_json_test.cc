@@ -15,7 +15,7 @@
 namespace puna {
 namespace {
 
-std::vector<int> ids(const std::vector<Token>& tokens) {
+std::vector<int> json_ids(const std::vector<Token>& tokens) {
   std::vector<int> numbers;
   for (const Token token : tokens) numbers.push_back(id(token));
   return numbers;
@@ -32,7 +32,7 @@ TEST(TokenizerJson, GivesHuggingFacesIds) {
     const Json entry = parse_json(line, "tokenizer_json.jsonl");
     const auto tokenizer = load(entry["file"].get<std::string>());
     const auto text = entry["text"].get<std::string>();
-    EXPECT_EQ(ids(tokenizer->encode(text)), entry["ids"].get<std::vector<int>>()) << entry["file"] << entry["text"];
+    EXPECT_EQ(json_ids(tokenizer->encode(text)), entry["ids"].get<std::vector<int>>()) << entry["file"] << entry["text"];
     EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
   }
   EXPECT_EQ(count, 28);
@@ -46,11 +46,11 @@ TEST(TokenizerJson, KnowsSpecialAndAddedTokens) {
   EXPECT_EQ(tokenizer->bos(), begin);
   EXPECT_TRUE(tokenizer->adds_bos());
   EXPECT_EQ(tokenizer->end_tokens(), std::vector<Token>{*end});
-  EXPECT_EQ(tokenizer->special("<|tool|>"), std::nullopt);                           // added, but not special:
-  EXPECT_EQ(ids(tokenizer->encode("<|tool|>")), std::vector<int>{id(*begin) + 2});   // ordinary text becomes it,
-  EXPECT_EQ(ids(tokenizer->encode("<|tool|>!")), std::vector<int>{id(*begin) + 3});  // the longest name wins,
-  EXPECT_EQ(tokenizer->decode(tokenizer->encode("<|tool|>")), "<|tool|>");           // and it is shown
-  EXPECT_EQ(ids(tokenizer->encode_with_specials("<|eot_id|><|tool|>")), (std::vector<int>{id(*end), id(*begin) + 2}));
+  EXPECT_EQ(tokenizer->special("<|tool|>"), std::nullopt);                                // added, but not special:
+  EXPECT_EQ(json_ids(tokenizer->encode("<|tool|>")), std::vector<int>{id(*begin) + 2});   // ordinary text becomes it,
+  EXPECT_EQ(json_ids(tokenizer->encode("<|tool|>!")), std::vector<int>{id(*begin) + 3});  // the longest name wins,
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("<|tool|>")), "<|tool|>");                // and it is shown
+  EXPECT_EQ(json_ids(tokenizer->encode_with_specials("<|eot_id|><|tool|>")), (std::vector<int>{id(*end), id(*begin) + 2}));
   for (const Token token : tokenizer->encode("<|eot_id|>")) EXPECT_NE(token, *end);
   EXPECT_FALSE(load("gpt2")->adds_bos());
   EXPECT_EQ(load("gpt2")->bos(), std::nullopt);
@@ -83,7 +83,7 @@ TEST(TokenizerGguf, GivesTheSameIdsAsTheJson) {
   for (std::string line; std::getline(lines, line);) {
     const Json entry = parse_json(line, "tokenizer_json.jsonl");
     const Tokenizer& tokenizer = entry["file"] == "llama3" ? *llama3 : *gpt2;
-    EXPECT_EQ(ids(tokenizer.encode(entry["text"].get<std::string>())), entry["ids"].get<std::vector<int>>()) << entry["text"];
+    EXPECT_EQ(json_ids(tokenizer.encode(entry["text"].get<std::string>())), entry["ids"].get<std::vector<int>>()) << entry["text"];
   }
   EXPECT_TRUE(llama3->adds_bos());
   EXPECT_FALSE(gpt2->adds_bos());

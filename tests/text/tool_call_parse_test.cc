@@ -12,7 +12,7 @@
 namespace puna {
 namespace {
 
-std::vector<Tool> tools(std::vector<std::string> names = {"get_weather", "trending_songs", "f", "g"}) {
+std::vector<Tool> known_tools(std::vector<std::string> names = {"get_weather", "trending_songs", "f", "g"}) {
   std::vector<Tool> list;
   for (std::string& name : names) list.push_back({std::move(name), "", Json::object()});
   return list;
@@ -20,7 +20,7 @@ std::vector<Tool> tools(std::vector<std::string> names = {"get_weather", "trendi
 
 const std::vector<std::string> kBuiltins = {"brave_search", "wolfram_alpha", "code_interpreter"};
 
-Message parse(std::string_view raw, const std::vector<Tool>& known = tools(), const std::vector<std::string>& builtins = {}) {
+Message parse(std::string_view raw, const std::vector<Tool>& known = known_tools(), const std::vector<std::string>& builtins = {}) {
   return parse_assistant(*prompt_format_from_name("llama3.1"), raw, known, builtins);
 }
 
@@ -119,22 +119,24 @@ TEST(ParseAssistant, BuiltinTools) {
             R"x(brave_search{"query":"price of gold"}|)x");  // reference
   EXPECT_EQ(summary(parse("<|python_tag|>brave_search.call(query=\"say \\\"hi\\\" (now)\")", {}, kBuiltins)),
             R"x(brave_search{"query":"say \"hi\" (now)"}|)x");
-  EXPECT_EQ(summary(parse("brave_search.call(query=\"x\")", tools(), kBuiltins)), R"x(brave_search{"query":"x"}|)x");  // reference
-  EXPECT_EQ(summary(parse("<|python_tag|>print(6 * 7)<|eom_id|>", tools(), kBuiltins)),
+  EXPECT_EQ(summary(parse("brave_search.call(query=\"x\")", known_tools(), kBuiltins)),
+            R"x(brave_search{"query":"x"}|)x");  // reference
+  EXPECT_EQ(summary(parse("<|python_tag|>print(6 * 7)<|eom_id|>", known_tools(), kBuiltins)),
             R"x(code_interpreter{"code":"print(6 * 7)"}|)x");  // reference
-  EXPECT_EQ(summary(parse("<|python_tag|>get_weather(city=\"Rome\")", tools(), kBuiltins)), R"x(get_weather{"city":"Rome"}|)x");
+  EXPECT_EQ(summary(parse("<|python_tag|>get_weather(city=\"Rome\")", known_tools(), kBuiltins)),
+            R"x(get_weather{"city":"Rome"}|)x");
   // reference: a built-in in a custom tool's form takes its first argument as the query
-  EXPECT_EQ(summary(parse(R"x({"name": "brave_search", "parameters": {"q": "gold"}})x", tools(), kBuiltins)),
+  EXPECT_EQ(summary(parse(R"x({"name": "brave_search", "parameters": {"q": "gold"}})x", known_tools(), kBuiltins)),
             R"x(brave_search{"query":"gold"}|)x");
-  EXPECT_EQ(summary(parse(R"x(<function=brave_search>{"query": "gold"}</function>)x", tools(), kBuiltins)),
+  EXPECT_EQ(summary(parse(R"x(<function=brave_search>{"query": "gold"}</function>)x", known_tools(), kBuiltins)),
             R"x(brave_search{"query":"gold"}|)x");
   // in a sentence it is spoken about
-  EXPECT_EQ(summary(parse("I would brave_search.call(query=\"x\") now.", tools(), kBuiltins)),
+  EXPECT_EQ(summary(parse("I would brave_search.call(query=\"x\") now.", known_tools(), kBuiltins)),
             "|I would brave_search.call(query=\"x\") now.");
 }
 
 TEST(ParseAssistant, FunctionTags) {
-  EXPECT_EQ(summary(parse(R"x(<function=getWeather>{"location":"New York","date":"2023-08-05"})x", tools({"getWeather"}))),
+  EXPECT_EQ(summary(parse(R"x(<function=getWeather>{"location":"New York","date":"2023-08-05"})x", known_tools({"getWeather"}))),
             R"x(getWeather{"location":"New York","date":"2023-08-05"}|)x");  // reference
   EXPECT_EQ(summary(parse(R"x(<function=f>{"a": {"b": {"c": 1}}}</function><|eot_id|>)x")), R"x(f{"a":{"b":{"c":1}}}|)x");
   EXPECT_EQ(summary(parse(R"x(<function="f">{"a": "it's"}</function>)x")), R"x(f{"a":"it's"}|)x");
@@ -142,7 +144,8 @@ TEST(ParseAssistant, FunctionTags) {
 }
 
 TEST(ParseAssistant, Pythonic) {
-  const auto known = tools({"get_boiling_point", "get_melting_point", "calculate_volume", "initialize", "process_data", "convert"});
+  const auto known =
+      known_tools({"get_boiling_point", "get_melting_point", "calculate_volume", "initialize", "process_data", "convert"});
   const auto one = [&](const char* text) { return summary(parse(text, known)); };
   // reference: test_tool_utils.py
   EXPECT_EQ(one(R"x([get_boiling_point(liquid_name="water", celcius=True), get_melting_point(substance="ice", kelvin=False)])x"),
@@ -169,7 +172,7 @@ TEST(ParseAssistant, AFencedCallIsACall) {
 }
 
 TEST(ParseAssistant, Llama2HasNoTools) {
-  const auto known = tools();
+  const auto known = known_tools();
   const Message message = parse_assistant(*prompt_format_from_name("llama2"), R"x({"name": "f", "parameters": {}}</s>)x", known);
   EXPECT_EQ(summary(message), R"x(|{"name": "f", "parameters": {}})x");
 }
@@ -200,9 +203,9 @@ TEST(ParseAssistant, IsLinearOnHostileAnswers) {
                            "x {} "}) {
     std::string text;
     while (text.size() < 300000) text += unit;
-    parse(text, tools(), kBuiltins);
-    parse(text + std::string(300000, ' '), tools(), kBuiltins);
-    parse("<|python_tag|>" + text, tools(), kBuiltins);
+    parse(text, known_tools(), kBuiltins);
+    parse(text + std::string(300000, ' '), known_tools(), kBuiltins);
+    parse("<|python_tag|>" + text, known_tools(), kBuiltins);
   }
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   EXPECT_LT(seconds, 60) << "quadratic work takes hours, linear work some seconds";

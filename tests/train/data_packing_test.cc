@@ -19,7 +19,7 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<int> ids(const std::vector<Token>& tokens) {
+std::vector<int> packed_ids(const std::vector<Token>& tokens) {
   std::vector<int> numbers;
   for (const Token token : tokens) numbers.push_back(id(token));
   return numbers;
@@ -58,8 +58,8 @@ TEST(DataPacking, RowsPredictTheNextTokenOfTheirDocument) {
   const StepBatches step = pack_units(units, 10, true);
   ASSERT_EQ(step.batches.size(), 1U);
   const PackedBatch& batch = step.batches[0];
-  EXPECT_THAT(ids(batch.tokens), ElementsAre(1, 2, 4));
-  EXPECT_THAT(ids(batch.targets), ElementsAre(2, 3, 5));
+  EXPECT_THAT(packed_ids(batch.tokens), ElementsAre(1, 2, 4));
+  EXPECT_THAT(packed_ids(batch.targets), ElementsAre(2, 3, 5));
   EXPECT_THAT(batch.weights, ElementsAre(0, 1, 1));
   EXPECT_THAT(batch.positions, ElementsAre(0, 1, 0));
   EXPECT_EQ(segments(batch), "0+2(0+0) 2+1(0+0) ");
@@ -80,8 +80,8 @@ TEST(DataPacking, AnswersContinueTheirPromptAndDoNotFollowEachOther) {
   const StepBatches step = pack_units(std::vector<Unit>{unit(short_prompt), unit(pair)}, 20, true);
   ASSERT_EQ(step.batches.size(), 1U);
   const PackedBatch& batch = step.batches[0];
-  EXPECT_THAT(ids(batch.tokens), ElementsAre(9, 7, 9, 8, 1, 2, 3, 4, 5, 3, 6));
-  EXPECT_THAT(ids(batch.targets), ElementsAre(7, 0, 8, 0, 2, 3, 4, 5, 0, 6, 0));
+  EXPECT_THAT(packed_ids(batch.tokens), ElementsAre(9, 7, 9, 8, 1, 2, 3, 4, 5, 3, 6));
+  EXPECT_THAT(packed_ids(batch.targets), ElementsAre(7, 0, 8, 0, 2, 3, 4, 5, 0, 6, 0));
   EXPECT_THAT(batch.weights, ElementsAre(1, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0));
   EXPECT_THAT(batch.positions, ElementsAre(0, 1, 0, 1, 0, 1, 2, 3, 4, 2, 3));
   EXPECT_EQ(segments(batch), "0+2(0+0) 2+2(0+0) 4+2(0+0) 6+3(4+2) 9+2(4+2) ");
@@ -107,8 +107,8 @@ TEST(DataPacking, AnswersInOneRowFollowEachOther) {
   const StepBatches step = pack_units(std::vector<Unit>{unit(document({8, 9}, {false, true})), unit(pair)}, 20, true);
   ASSERT_EQ(step.batches.size(), 1U);
   const PackedBatch& batch = step.batches[0];
-  EXPECT_THAT(ids(batch.tokens), ElementsAre(8, 1, 2, 3, 4, 5, 6));
-  EXPECT_THAT(ids(batch.targets), ElementsAre(9, 2, 3, 4, 5, 6, 0));
+  EXPECT_THAT(packed_ids(batch.tokens), ElementsAre(8, 1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(packed_ids(batch.targets), ElementsAre(9, 2, 3, 4, 5, 6, 0));
   EXPECT_THAT(batch.weights, ElementsAre(1, 0, 0, 1, 0, 1, 0));
   EXPECT_THAT(batch.positions, ElementsAre(0, 0, 1, 2, 3, 4, 5));
   EXPECT_EQ(segments(batch), "0+1(0+0) 1+6(0+0) ");

@@ -41,7 +41,7 @@ std::string plain(DataKind kind, const std::string& json) {
   return text;
 }
 
-void expect_refused(DropReason reason, const std::string& message, DataKind kind, const std::string& json) {
+void expect_row_refused(DropReason reason, const std::string& message, DataKind kind, const std::string& json) {
   try {
     read_json_row(kind, json, false);
     ADD_FAILURE() << json << " was accepted, expected: " << message;
@@ -121,49 +121,51 @@ TEST(DataRows, PreferencesThatHideTheirPrompt) {
 
 TEST(DataRows, SayWhatIsWrong) {
   using enum DropReason;
-  expect_refused(kBrokenJson, "not valid JSON at byte 12", DataKind::kTextRows, R"({"text": "a)");
-  expect_refused(kWrongType, "the row is of type array, expected an object", DataKind::kTextRows, "[1]");
-  expect_refused(kMissingField, "\"text\" is missing", DataKind::kTextRows, R"({"txt": "a"})");
-  expect_refused(kWrongType, "\"text\" is of type number, expected a text", DataKind::kTextRows, R"({"text": 3})");
-  expect_refused(kMissingField, "\"messages\" is missing", DataKind::kMessages, R"({"messages": null})");
-  expect_refused(kWrongType, "\"messages\" is of type string, expected a list of messages", DataKind::kMessages,
-                 R"({"messages": "a"})");
-  expect_refused(kConversation, "\"messages\" is an empty list", DataKind::kMessages, R"({"messages": []})");
-  expect_refused(kConversation, "the role \"robot\" is unknown", DataKind::kMessages, R"({"messages": [{"role": "robot"}]})");
-  expect_refused(kConversation, "[messages: message 0] the key \"role\" is missing", DataKind::kMessages, R"({"messages": [3]})");
-  expect_refused(kWrongType, "message 0: \"weight\" is 0.5, expected 0 or 1", DataKind::kMessages,
-                 R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})");
-  expect_refused(kConversation, "expected a list, or an object with the list under \"tools\"", DataKind::kMessages,
-                 R"({"messages": [{"role": "user", "content": "a"}], "tools": 3})");
-  expect_refused(kWrongType, "\"builtin_tools\" is not a list of names", DataKind::kMessages,
-                 R"({"messages": [{"role": "user", "content": "a"}], "builtin_tools": [1]})");
-  expect_refused(kConversation, "message 0: \"from\" is \"alien\", expected human, gpt", DataKind::kShareGpt,
-                 R"({"conversations": [{"from": "alien", "value": "a"}]})");
-  expect_refused(kWrongType, "message 0 is not an object", DataKind::kShareGpt, R"({"conversations": [1]})");
-  expect_refused(kConversation, "[function_call] the value is number, expected an object", DataKind::kShareGpt,
-                 R"({"conversations": [{"from": "function_call", "value": "3"}]})");
-  expect_refused(kMissingField, "\"output\" is missing", DataKind::kInstruction, R"({"instruction": "a"})");
-  expect_refused(kMissingField, "\"completion\" is missing", DataKind::kCompletion, R"({"prompt": "a"})");
+  expect_row_refused(kBrokenJson, "not valid JSON at byte 12", DataKind::kTextRows, R"({"text": "a)");
+  expect_row_refused(kWrongType, "the row is of type array, expected an object", DataKind::kTextRows, "[1]");
+  expect_row_refused(kMissingField, "\"text\" is missing", DataKind::kTextRows, R"({"txt": "a"})");
+  expect_row_refused(kWrongType, "\"text\" is of type number, expected a text", DataKind::kTextRows, R"({"text": 3})");
+  expect_row_refused(kMissingField, "\"messages\" is missing", DataKind::kMessages, R"({"messages": null})");
+  expect_row_refused(kWrongType, "\"messages\" is of type string, expected a list of messages", DataKind::kMessages,
+                     R"({"messages": "a"})");
+  expect_row_refused(kConversation, "\"messages\" is an empty list", DataKind::kMessages, R"({"messages": []})");
+  expect_row_refused(kConversation, "the role \"robot\" is unknown", DataKind::kMessages, R"({"messages": [{"role": "robot"}]})");
+  expect_row_refused(kConversation, "[messages: message 0] the key \"role\" is missing", DataKind::kMessages,
+                     R"({"messages": [3]})");
+  expect_row_refused(kWrongType, "message 0: \"weight\" is 0.5, expected 0 or 1", DataKind::kMessages,
+                     R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})");
+  expect_row_refused(kConversation, "expected a list, or an object with the list under \"tools\"", DataKind::kMessages,
+                     R"({"messages": [{"role": "user", "content": "a"}], "tools": 3})");
+  expect_row_refused(kWrongType, "\"builtin_tools\" is not a list of names", DataKind::kMessages,
+                     R"({"messages": [{"role": "user", "content": "a"}], "builtin_tools": [1]})");
+  expect_row_refused(kConversation, "message 0: \"from\" is \"alien\", expected human, gpt", DataKind::kShareGpt,
+                     R"({"conversations": [{"from": "alien", "value": "a"}]})");
+  expect_row_refused(kWrongType, "message 0 is not an object", DataKind::kShareGpt, R"({"conversations": [1]})");
+  expect_row_refused(kConversation, "[function_call] the value is number, expected an object", DataKind::kShareGpt,
+                     R"({"conversations": [{"from": "function_call", "value": "3"}]})");
+  expect_row_refused(kMissingField, "\"output\" is missing", DataKind::kInstruction, R"({"instruction": "a"})");
+  expect_row_refused(kMissingField, "\"completion\" is missing", DataKind::kCompletion, R"({"prompt": "a"})");
 }
 
 TEST(DataRows, SayWhatIsWrongWithAnswers) {
   using enum DropReason;
-  expect_refused(kMissingField, "\"rejected\" is missing", DataKind::kPreference, R"({"prompt": "q", "chosen": "a"})");
-  expect_refused(kEqualAnswers, "are the same conversation", DataKind::kPreference,
-                 R"({"chosen": [{"role": "user", "content": "q"}], "rejected": [{"role": "user", "content": "q"}]})");
-  expect_refused(kEqualAnswers, "are the same text", DataKind::kPreference, R"({"chosen": "a b", "rejected": "a b"})");
-  expect_refused(kConversation, "have no beginning in common", DataKind::kPreference, R"({"chosen": "abc", "rejected": "abd"})");
-  expect_refused(kConversation, "do not begin with the same message", DataKind::kPreference,
-                 R"({"chosen": [{"role": "user", "content": "q"}], "rejected": [{"role": "user", "content": "p"}]})");
-  expect_refused(kConversation, "answer 2 has no message of its own behind the prompt", DataKind::kPreference,
-                 R"({"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+  expect_row_refused(kMissingField, "\"rejected\" is missing", DataKind::kPreference, R"({"prompt": "q", "chosen": "a"})");
+  expect_row_refused(kEqualAnswers, "are the same conversation", DataKind::kPreference,
+                     R"({"chosen": [{"role": "user", "content": "q"}], "rejected": [{"role": "user", "content": "q"}]})");
+  expect_row_refused(kEqualAnswers, "are the same text", DataKind::kPreference, R"({"chosen": "a b", "rejected": "a b"})");
+  expect_row_refused(kConversation, "have no beginning in common", DataKind::kPreference,
+                     R"({"chosen": "abc", "rejected": "abd"})");
+  expect_row_refused(kConversation, "do not begin with the same message", DataKind::kPreference,
+                     R"({"chosen": [{"role": "user", "content": "q"}], "rejected": [{"role": "user", "content": "p"}]})");
+  expect_row_refused(kConversation, "answer 2 has no message of its own behind the prompt", DataKind::kPreference,
+                     R"({"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
                      "rejected": [{"role": "user", "content": "q"}]})");
-  expect_refused(kConversation, "answer 1 does not begin and end with the assistant's message", DataKind::kPreference,
-                 R"({"prompt": "q", "chosen": [{"role": "user", "content": "a"}], "rejected": "b"})");
-  expect_refused(kWrongType, "\"answers\" is not a list of two or more answers", DataKind::kRanked,
-                 R"({"prompt": "q", "answers": ["a"]})");
-  expect_refused(kWrongType, "\"chosen\" is of type number, expected a list of messages", DataKind::kPreference,
-                 R"({"prompt": "q", "chosen": 3, "rejected": "b"})");
+  expect_row_refused(kConversation, "answer 1 does not begin and end with the assistant's message", DataKind::kPreference,
+                     R"({"prompt": "q", "chosen": [{"role": "user", "content": "a"}], "rejected": "b"})");
+  expect_row_refused(kWrongType, "\"answers\" is not a list of two or more answers", DataKind::kRanked,
+                     R"({"prompt": "q", "answers": ["a"]})");
+  expect_row_refused(kWrongType, "\"chosen\" is of type number, expected a list of messages", DataKind::kPreference,
+                     R"({"prompt": "q", "chosen": 3, "rejected": "b"})");
 }
 
 DataKind recognise(const std::vector<std::string_view>& rows) { return recognise_rows(rows, "some.jsonl"); }

@@ -23,7 +23,7 @@ using testing::HasSubstr;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::vector<Token> tokens(std::initializer_list<int> ids) {
+std::vector<Token> as_tokens(std::initializer_list<int> ids) {
   std::vector<Token> list;
   for (const int id : ids) list.push_back(Token{id});
   return list;
@@ -34,10 +34,10 @@ class TeacherShards : public DataFiles {
   // Two documents, three trained tokens; log-probabilities that F16 holds exactly.
   std::string shard(std::int64_t vocabulary = 263, const std::string& name = "t.bin") {
     TeacherShardWriter writer(path(name), vocabulary, 2);
-    writer.add_document(tokens({256, 97, 98, 99}), {false, true, false, true});
+    writer.add_document(as_tokens({256, 97, 98, 99}), {false, true, false, true});
     row(writer, {97, 120}, {-0.5f, -1.25f}, -3);
     row(writer, {5, 99}, {-2, -0.25f}, -4);
-    writer.add_document(tokens({98, 257}), {false, true});
+    writer.add_document(as_tokens({98, 257}), {false, true});
     row(writer, {0, 257}, {-8, -0.125f}, -2.5f);
     writer.finish();
     return read_text(path(name));
@@ -69,18 +69,18 @@ TEST_F(TeacherShards, GiveBackTheirDocumentsAndRows) {
     EXPECT_EQ(read.top_k(), 2);
     EXPECT_EQ(read.vocabulary(), vocabulary);
     const TeacherShard::Document first = read.document(0), second = read.document(1);
-    EXPECT_EQ(first.tokens, tokens({256, 97, 98, 99}));
+    EXPECT_EQ(first.tokens, as_tokens({256, 97, 98, 99}));
     EXPECT_EQ(first.trained, (std::vector<bool>{false, true, false, true}));
     EXPECT_EQ(row_text(read, first.offset), "97:-0.5 120:-1.25 -3");
     EXPECT_EQ(row_text(read, first.offset + read.row_bytes()), "5:-2 99:-0.25 -4");
-    EXPECT_EQ(second.tokens, tokens({98, 257}));
+    EXPECT_EQ(second.tokens, as_tokens({98, 257}));
     EXPECT_EQ(row_text(read, second.offset), "0:-8 257:-0.125 -2.5");
   }
 }
 
 TEST_F(TeacherShards, HaveTheStatedBytes) {
   TeacherShardWriter writer(path("s.bin"), 300, 1);
-  writer.add_document(tokens({1, 299}), {false, true});
+  writer.add_document(as_tokens({1, 299}), {false, true});
   row(writer, {299}, {-0.5f}, -1);
   writer.finish();
   const std::string header("PUNATEAC\x01\0\0\0\x02\0\0\0\x2C\x01\0\0\0\0\0\0\x01\0\0\0\0\0\0\0", 32);
@@ -92,7 +92,7 @@ TEST_F(TeacherShards, HaveTheStatedBytes) {
 
 TEST_F(TeacherShards, KeepWhatF16CanSay) {
   TeacherShardWriter writer(path("s.bin"), 3, 3);
-  writer.add_document(tokens({1, 2}), {false, true});
+  writer.add_document(as_tokens({1, 2}), {false, true});
   row(writer, {0, 1, 2}, {-1e9f, 1e-7f, -16.003f}, -1e9f);
   writer.finish();
   const std::string bytes = read_text(path("s.bin"));
@@ -103,7 +103,7 @@ TEST_F(TeacherShards, KeepWhatF16CanSay) {
 TEST_F(TeacherShards, HaveNoNameBeforeTheyAreWhole) {
   {
     TeacherShardWriter writer(path("half.bin"), 263, 2);
-    writer.add_document(tokens({256, 97}), {false, true});
+    writer.add_document(as_tokens({256, 97}), {false, true});
     EXPECT_FALSE(std::filesystem::exists(path("half.bin")));
   }
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
@@ -215,7 +215,7 @@ TEST_F(TeacherShards, MustBeOfTheSameVocabularyAndAllOfThem) {
   shard(128256, "big.bin");
   const std::string bytes = read_text(path("big.bin"));
   TeacherShardWriter other(path("other.bin"), 128256, 1);
-  other.add_document(tokens({1, 128000}), {false, true});
+  other.add_document(as_tokens({1, 128000}), {false, true});
   row(other, {1}, {-0.5f}, -1);
   other.finish();
   expect_error(ErrorKind::kBadInput, "id 128000 is outside the tokenizer's vocabulary of 263",

@@ -17,7 +17,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct AverageFlags {
   std::string out, type;
   std::vector<std::string> models;
   bool force = false, json = false;
@@ -36,7 +36,7 @@ AverageShare open_share(const std::string& text) {
   return {open_model(text.substr(0, equals)), share};
 }
 
-void average(const Flags& flags) {
+void average(const AverageFlags& flags) {
   if (flags.models.size() < 2) fail(ErrorKind::kUsage, "average", "{} model, expected two or more", flags.models.size());
   std::vector<AverageShare> shares;
   for (const std::string& model : flags.models) shares.push_back(open_share(model));
@@ -56,7 +56,7 @@ void average(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_average(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<AverageFlags>();
   command.positional("OUT", &flags->out, "OUT.gguf, or a folder as Hugging Face has them").required = true;
   command.positional("MODEL", &flags->models, "two or more models; MODEL=0.3 gives one a share").required = true;
   command.flag("--type", "f32|f16|bf16", &flags->type,

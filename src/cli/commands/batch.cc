@@ -36,7 +36,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct BatchFlags {
   std::string model, in, out, format, date;
   std::int64_t max_tokens = -1;
   int parallel = 7;
@@ -86,7 +86,8 @@ std::vector<std::string> stop_texts(const Json& body, const std::string& where) 
   return texts;
 }
 
-GenerateOptions generate_options(const Json& body, const Flags& flags, const SamplerOptions& sampler, const std::string& where) {
+GenerateOptions generate_options(const Json& body, const BatchFlags& flags, const SamplerOptions& sampler,
+                                 const std::string& where) {
   GenerateOptions options;
   options.sampler = sampler;
   options.sampler.temperature = json_or<double>(body, "temperature", sampler.temperature, where);
@@ -131,7 +132,7 @@ std::shared_ptr<const AdapterSet> adapters_of(const Json& body, const AdapterLis
   fail(ErrorKind::kBadInput, where, "\"adapter\" is '{}', which --adapter does not name{}", name, did_you_mean(name, names));
 }
 
-EngineOptions batch_engine(const Flags& flags, const AdapterList& adapters) {
+EngineOptions batch_engine(const BatchFlags& flags, const AdapterList& adapters) {
   EngineOptions options = engine_options(flags.engine);
   options.sequences = flags.parallel;
   options.logit_rows = flags.draft.given() ? std::max<std::int64_t>(flags.parallel, kPanelRows - 1) : flags.parallel;
@@ -142,7 +143,7 @@ EngineOptions batch_engine(const Flags& flags, const AdapterList& adapters) {
 // Requests go in, answers come out in the same order. What prompts share at their beginnings is computed once.
 class Answerer {
  public:
-  explicit Answerer(const Flags& flags)
+  explicit Answerer(const BatchFlags& flags)
       : flags_(flags),
         sampler_(sampler_options(flags.sampler)),
         checkpoint_(open_model(flags.model)),
@@ -237,7 +238,7 @@ class Answerer {
                       {"usage", {{"prompt_tokens", generation.prompt_tokens}, {"completion_tokens", written}}}};
   }
 
-  const Flags& flags_;
+  const BatchFlags& flags_;
   SamplerOptions sampler_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   PromptFormat format_;
@@ -274,7 +275,7 @@ void write_line(std::ofstream& file, const std::string& out, const Json& value) 
   if (!file) fail(ErrorKind::kNoRoom, out, "cannot be written: the disk is full, or the folder may not be written to");
 }
 
-void batch(const Flags& flags) {
+void batch(const BatchFlags& flags) {
   const std::string text = read_file(flags.in);
   const std::vector<TextLine> lines = text_lines(text);
   if (lines.empty()) fail(ErrorKind::kBadInput, flags.in, "there are no requests: every line is blank");
@@ -320,7 +321,7 @@ void batch(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_batch(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<BatchFlags>();
   flags->sampler.options.temperature = 0;
   add_model(command, flags->model);
   command.positional("IN", &flags->in, "requests, one JSON object per line (- is standard input)").required = true;

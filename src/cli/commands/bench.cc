@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Flags {
+struct BenchFlags {
   std::string model, shape, type = "q8_0";
   std::int64_t prompt = 512, decode = 64;
   int repeats = 3;
@@ -39,7 +39,7 @@ struct Speeds {
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::shared_ptr<Checkpoint> model_to_measure(const Flags& flags) {
+std::shared_ptr<Checkpoint> model_to_measure(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "bench", "give a MODEL, or --shape with --type");
   if (!flags.model.empty()) return open_model(flags.model);
   const auto config = known_shape(flags.shape);
@@ -107,7 +107,7 @@ std::int64_t peak_rss_bytes() {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
-void print(const Flags& flags, const Engine& engine, const Speeds& speeds) {
+void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) {
   const std::int64_t rss = peak_rss_bytes();
   const std::string name = flags.model.empty() ? flags.shape + " " + flags.type : flags.model;
   if (flags.json) {
@@ -136,7 +136,7 @@ void print(const Flags& flags, const Engine& engine, const Speeds& speeds) {
   write_text(text);
 }
 
-void bench(Flags flags) {
+void bench(BenchFlags flags) {
   if (flags.prompt == 0 && flags.decode == 0) fail(ErrorKind::kUsage, "bench", "-p 0 and -n 0 leave nothing to measure");
   Speeds speeds;
   const Clock::time_point start = Clock::now();
@@ -159,7 +159,7 @@ void bench(Flags flags) {
 }  // namespace
 
 VerbAction declare_bench(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<BenchFlags>();
   constexpr std::int64_t kMost = 1 << 24;
   command.positional("MODEL", &flags->model, "a GGUF file, a model folder, or a name in the cache");
   command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape,

@@ -17,13 +17,13 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct ConvertFlags {
   std::string in, out, to;
   bool force = false, json = false;
   int threads = 0;
 };
 
-CheckpointKind target_kind(const Flags& flags) {
+CheckpointKind target_kind(const ConvertFlags& flags) {
   const bool gguf = std::filesystem::path(flags.out).extension() == ".gguf";
   if (flags.to == "gguf" && !gguf) fail(ErrorKind::kUsage, flags.out, "a GGUF file is to be written: let the name end in .gguf");
   if (gguf && !flags.to.empty() && flags.to != "gguf") {
@@ -36,7 +36,7 @@ CheckpointKind target_kind(const Flags& flags) {
   fail(ErrorKind::kUsage, "--to", "'{}' is not a container, expected gguf, hf or meta{}", flags.to, did_you_mean(flags.to, names));
 }
 
-void convert(const Flags& flags) {
+void convert(const ConvertFlags& flags) {
   const CheckpointKind kind = target_kind(flags);
   const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
   ThreadPool pool(flags.threads);
@@ -59,7 +59,7 @@ void convert(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_convert(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ConvertFlags>();
   command.positional("MODEL", &flags->in, "the model to read").required = true;
   command.positional("OUT", &flags->out, "the file (OUT.gguf) or folder to write").required = true;
   command.flag("--to", "gguf|hf|meta", &flags->to, "the container (default: gguf for OUT.gguf, else hf)");

@@ -22,7 +22,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct DistillDataFlags {
   std::string teacher, recipe, out;
   std::vector<std::string> set;
   std::int64_t top_k = 64;
@@ -31,7 +31,7 @@ struct Flags {
 };
 
 // The student's recipe, which learns from this teacher.
-Recipe assemble(const Flags& flags) {
+Recipe assemble(const DistillDataFlags& flags) {
   const auto [text, where] = read_recipe(flags.recipe);
   Recipe recipe = parse_recipe(text, where);
   for (const std::string& each : flags.set) override_recipe(recipe, each);
@@ -44,7 +44,7 @@ Recipe assemble(const Flags& flags) {
   return recipe;
 }
 
-void print(const DistillDataReport& report, const Flags& flags, double seconds) {
+void print(const DistillDataReport& report, const DistillDataFlags& flags, double seconds) {
   if (flags.json) {
     return write_json({{"path", flags.out},
                        {"data", report.data},
@@ -67,7 +67,7 @@ void print(const DistillDataReport& report, const Flags& flags, double seconds) 
   write_text(text + "\n");
 }
 
-void distill_data(const Flags& flags) {
+void distill_data(const DistillDataFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   const Recipe recipe = assemble(flags);
   const RunModels models = open_run_models(recipe, [](const std::string& model) { return find_model(model); });
@@ -88,7 +88,7 @@ void distill_data(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_distill_data(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<DistillDataFlags>();
   command.positional("TEACHER", &flags->teacher, "the model to ask: a GGUF file, a model folder, or a name in the cache").required =
       true;
   command.positional("RECIPE", &flags->recipe, "of the student: a YAML file, or a name of puna recipe list").required = true;

@@ -15,7 +15,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct ListFlags {
   bool json = false, names = false;
 };
 
@@ -31,7 +31,7 @@ Json to_json(const std::vector<CachedModel>& models) {
   return list;
 }
 
-void list_models(const Flags& flags) {
+void list_models(const ListFlags& flags) {
   const std::filesystem::path root = hub_cache_root();
   std::vector<CachedModel> models = cached_models(root);
   const bool none_cached = models.empty();
@@ -54,7 +54,7 @@ void list_models(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_list(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ListFlags>();
   command.flag("-q,--names", &flags->names, "print the names alone, one on a line");
   add_json(command, flags->json);
   return [flags] { list_models(*flags); };

@@ -16,14 +16,14 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct LoadFlags {
   std::string host, prompt_file;
   LoadOptions load;
   LoadPrompts prompts;
   bool json = false;
 };
 
-void check(const Flags& flags) {
+void check(const LoadFlags& flags) {
   if (flags.load.requests <= 0 && flags.load.seconds <= 0)
     fail(ErrorKind::kUsage, "load", "it would never end: give -n REQUESTS or --seconds S");
   if (flags.load.seconds < 0 || flags.load.rate < 0 || flags.load.timeout <= 0)
@@ -33,7 +33,7 @@ void check(const Flags& flags) {
          flags.prompts.prompt_tokens);
 }
 
-void load(Flags flags) {
+void load(LoadFlags flags) {
   check(flags);
   if (!flags.prompt_file.empty()) flags.prompts.conversations = read_conversations(flags.prompt_file);
   const ServerClient client(flags.host);
@@ -61,7 +61,7 @@ void load(Flags flags) {
 }  // namespace
 
 VerbAction declare_load(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<LoadFlags>();
   constexpr std::int64_t kMost = 1'000'000'000;
   command.flag("--host", "ADDRESS", &flags->host,
                "the server: HOST:PORT, a URL or unix:PATH (default: PUNA_HOST, or 127.0.0.1:8080)");

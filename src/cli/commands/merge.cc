@@ -16,13 +16,13 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct MergeFlags {
   std::string base, adapter, out, type;
   bool force = false, json = false;
   int threads = 0;
 };
 
-void merge(const Flags& flags) {
+void merge(const MergeFlags& flags) {
   const AdapterFile adapter = read_adapter(flags.adapter);
   const std::shared_ptr<const Checkpoint> base = open_model(flags.base);
   ThreadPool pool(flags.threads);
@@ -42,7 +42,7 @@ void merge(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_merge(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<MergeFlags>();
   command.positional("BASE", &flags->base, "the model the adapter was trained on").required = true;
   command.positional("ADAPTER", &flags->adapter, "a folder with adapter_model.safetensors: a run's checkpoint, or one from PEFT")
       .required = true;

@@ -16,7 +16,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct PerplexityFlags {
   std::string model, base, file;
   PerplexityOptions options;
   bool json = false;
@@ -58,7 +58,7 @@ void print_divergence(const Divergence& result, bool json) {
              fmt::format("{:<14}{:.2f} % of tokens\n", "same first", result.same_top * 100));
 }
 
-void measure(Flags flags) {
+void measure(PerplexityFlags flags) {
   const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
   const Tokenizer& tokenizer = checkpoint->need_tokenizer();
   const std::vector<Token> tokens = tokenizer.encode(flags.file.empty() ? read_standard_input() : read_file(flags.file));
@@ -83,7 +83,7 @@ void measure(Flags flags) {
 }  // namespace
 
 VerbAction declare_perplexity(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<PerplexityFlags>();
   add_model(command, flags->model);
   command.flag("-f,--file", "FILE", &flags->file, "the text; without it, standard input");
   command.flag("--base", "MODEL", &flags->base,

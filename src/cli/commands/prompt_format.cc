@@ -17,7 +17,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct PromptFormatFlags {
   std::string model, format, messages, tools, date;
   bool json = false;
 };
@@ -30,7 +30,7 @@ std::vector<Message> example() {
           message(Role::kAssistant, "Paris."), message(Role::kUser, "And of Peru?")};
 }
 
-void show_prompt(const Flags& flags) {
+void show_prompt(const PromptFormatFlags& flags) {
   std::shared_ptr<Checkpoint> checkpoint;  // with --format a tokenizer alone is enough
   std::unique_ptr<Tokenizer> tokenizer;
   PromptFormat format;
@@ -67,7 +67,7 @@ void show_prompt(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_prompt_format(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<PromptFormatFlags>();
   command.positional("MODEL", &flags->model, "a model; with --format also a tokenizer file alone").required = true;
   command.flag("--format", prompt_format_choices(), &flags->format, "this format, instead of the model's own");
   command.flag("--messages", "FILE", &flags->messages, "JSON file with the conversation (default: a short example)");

@@ -12,12 +12,12 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct PsFlags {
   std::string host;
   bool json = false;
 };
 
-void list(const Flags& flags) {
+void list(const PsFlags& flags) {
   const Json models = ServerClient(flags.host).get("/v1/models");
   if (flags.json) return write_json(models);
   std::string text = fmt::format("{:<40}  {:<10}  {:>10}  {:>8}\n", "MODEL", "STATE", "SIZE", "CONTEXT");
@@ -33,7 +33,7 @@ void list(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_ps(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<PsFlags>();
   command.flag("--host", "ADDRESS", &flags->host,
                "the server: HOST:PORT, a URL or unix:PATH (default: PUNA_HOST, or 127.0.0.1:8080)");
   add_json(command, flags->json);

@@ -16,13 +16,13 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct PullFlags {
   std::string name;
   std::vector<std::string> include;
   bool json = false;
 };
 
-void pull(const Flags& flags) {
+void pull(const PullFlags& flags) {
   const auto name = parse_hub_name(flags.name);
   if (!name) {
     fail(ErrorKind::kUsage, flags.name, "this is no name on the hub: expected org/name, org/name:revision or org/name:Q4_K_M");
@@ -53,7 +53,7 @@ void pull(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_pull(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<PullFlags>();
   command.positional("NAME", &flags->name, "org/name, org/name:revision or, for GGUF, org/name:Q4_K_M").required = true;
   command.flag("--include", "GLOB", &flags->include, "take the files that match this pattern instead; may be repeated");
   add_json(command, flags->json);

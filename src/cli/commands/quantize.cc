@@ -19,7 +19,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct QuantizeFlags {
   std::string in, out, type, text;
   bool force = false, json = false;
   int threads = 0;
@@ -38,7 +38,7 @@ std::string types_help() {
   return text;
 }
 
-Divergence damage(const std::shared_ptr<const Checkpoint>& in, const Flags& flags) {
+Divergence damage(const std::shared_ptr<const Checkpoint>& in, const QuantizeFlags& flags) {
   const std::vector<Token> tokens = in->need_tokenizer().encode(read_file(flags.text));
   const std::shared_ptr<const Checkpoint> out = open_checkpoint(flags.out);
   PerplexityOptions options;
@@ -53,7 +53,7 @@ Divergence damage(const std::shared_ptr<const Checkpoint>& in, const Flags& flag
   });
 }
 
-void print_json(const QuantizeReport& report, const std::optional<Divergence>& cost, const Flags& flags) {
+void print_json(const QuantizeReport& report, const std::optional<Divergence>& cost, const QuantizeFlags& flags) {
   Json value = {{"path", flags.out},
                 {"bytes_in", report.bytes_in},
                 {"bytes_out", report.bytes_out},
@@ -70,7 +70,7 @@ void print_json(const QuantizeReport& report, const std::optional<Divergence>& c
   write_json(value);
 }
 
-void print_text(const QuantizeReport& report, const std::optional<Divergence>& cost, const Flags& flags) {
+void print_text(const QuantizeReport& report, const std::optional<Divergence>& cost, const QuantizeFlags& flags) {
   std::string text = fmt::format("{}: {} from {}, {:.2f} bits per weight, in {:.1f} s\n", flags.out,
                                  human_bytes(static_cast<std::uint64_t>(report.bytes_out)),
                                  human_bytes(static_cast<std::uint64_t>(report.bytes_in)), report.bits_per_weight, report.seconds);
@@ -86,7 +86,7 @@ void print_text(const QuantizeReport& report, const std::optional<Divergence>& c
   write_text(text);
 }
 
-void quantize(const Flags& flags) {
+void quantize(const QuantizeFlags& flags) {
   const QuantType& type = quant_type(flags.type);
   const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
   QuantizeReport report;
@@ -106,7 +106,7 @@ void quantize(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_quantize(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<QuantizeFlags>();
   command.positional("MODEL", &flags->in, "the model to read").required = true;
   command.positional("OUT", &flags->out, "the file to write, OUT.gguf (a folder for fp8)").required = true;
   command.flag("--type", type_names(), &flags->type, "what to quantize to: see below").required = true;

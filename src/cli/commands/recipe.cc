@@ -16,7 +16,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct RecipeFlags {
   std::string action, name, out;
   bool json = false;
 };
@@ -47,7 +47,7 @@ void list_fields(bool json) {
   write_text(text + "\nWhat is not given:\n\n" + defaults);
 }
 
-void recipe(const Flags& flags) {
+void recipe(const RecipeFlags& flags) {
   if (flags.action == "list") return list_recipes(flags.json);
   if (flags.action == "fields") return list_fields(flags.json);
   const std::vector<std::string> actions{"list", "show", "copy", "fields"};
@@ -68,7 +68,7 @@ void recipe(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_recipe(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<RecipeFlags>();
   command.positional("ACTION", &flags->action, "list, show, copy, or fields: what a recipe can say").required = true;
   command.positional("NAME", &flags->name, "the recipe to show or copy");
   command.positional("OUT", &flags->out, "the file to copy it to (default NAME.yaml)");

@@ -21,7 +21,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct RewardFlags {
   std::string model, in = "-", format, date;
   EngineFlags engine;
 };
@@ -43,7 +43,7 @@ struct Agreement {
 
 class Judge {
  public:
-  explicit Judge(const Flags& flags)
+  explicit Judge(const RewardFlags& flags)
       : checkpoint_(open_model(flags.model)),
         format_(choose_prompt_format(*checkpoint_, flags.format)),
         date_(flags.date),
@@ -86,7 +86,7 @@ Json scored(const TextLine& line, const Row& row, const std::vector<double>& rew
   return result;
 }
 
-void score(const Flags& flags) {
+void score(const RewardFlags& flags) {
   constexpr std::size_t kLooked = 8;  // rows that tell the kind
   const std::string text = read_file(flags.in);
   const std::vector<TextLine> lines = text_lines(text);
@@ -121,7 +121,7 @@ void score(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_reward(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<RewardFlags>();
   command.positional("MODEL", &flags->model, "a reward model: a run's checkpoint, or a LlamaForSequenceClassification").required =
       true;
   command.positional("IN", &flags->in, "conversations or preferences, one JSON object per line (default: standard input)");

@@ -15,7 +15,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct RmFlags {
   std::string name;
   bool yes = false, json = false;
 };
@@ -29,7 +29,7 @@ bool confirmed(const CachedModel& model) {
   return answer == "y" || answer == "Y" || answer == "yes";
 }
 
-void remove(const Flags& flags) {
+void remove(const RmFlags& flags) {
   if (flags.name == kBuiltInName) fail(ErrorKind::kUsage, kBuiltInName, "is inside the program and takes no room in the cache");
   const std::filesystem::path root = hub_cache_root();
   const CachedModel model = cached_model(root, flags.name);
@@ -42,7 +42,7 @@ void remove(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_rm(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<RmFlags>();
   command.positional("NAME", &flags->name, "org/name, or the name alone where only one model has it").required = true;
   command.flag("-y,--yes", &flags->yes, "do not ask");
   add_json(command, flags->json);

@@ -27,7 +27,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct RunFlags {
   std::string model = kBuiltInName, adapter, tokens, system, tools, format, date;
   TextSource prompt;
   std::vector<std::string> stop, stop_tokens;
@@ -40,7 +40,7 @@ struct Flags {
   DraftFlags draft;
 };
 
-void check_combinations(const Flags& flags) {
+void check_combinations(const RunFlags& flags) {
   const bool prompt = flags.prompt.given || !flags.prompt.file.empty();
   if (!flags.tokens.empty() && prompt) fail(ErrorKind::kUsage, "--tokens", "tokens and a prompt were both given: give one of them");
   if (!flags.tokens.empty() && flags.raw) fail(ErrorKind::kUsage, "--tokens", "token ids are taken as they are: leave --raw out");
@@ -70,7 +70,7 @@ Token stop_token(const std::string& text, const Tokenizer* tokenizer) {
   return *token;
 }
 
-GenerateOptions generate_options(const Flags& flags, const Checkpoint& checkpoint) {
+GenerateOptions generate_options(const RunFlags& flags, const Checkpoint& checkpoint) {
   GenerateOptions options;
   options.sampler = sampler_options(flags.sampler);
   options.max_tokens = flags.max_tokens;
@@ -85,7 +85,7 @@ GenerateOptions generate_options(const Flags& flags, const Checkpoint& checkpoin
   return options;
 }
 
-std::vector<Token> raw_tokens(const Checkpoint& checkpoint, const Flags& flags) {
+std::vector<Token> raw_tokens(const Checkpoint& checkpoint, const RunFlags& flags) {
   const Tokenizer& tokenizer = checkpoint.need_tokenizer();
   const std::string text = read_text_source(flags.prompt);
   std::vector<Token> tokens = flags.special ? tokenizer.encode_with_specials(text) : tokenizer.encode(text);
@@ -99,7 +99,7 @@ std::vector<Token> raw_tokens(const Checkpoint& checkpoint, const Flags& flags) 
 // The generation's options with what must be opened for them: adapters, a draft model.
 class Helpers {
  public:
-  Helpers(const Checkpoint& checkpoint, const Flags& flags) : flags_(flags), drafts_(flags.draft, checkpoint, flags.engine, 1) {
+  Helpers(const Checkpoint& checkpoint, const RunFlags& flags) : flags_(flags), drafts_(flags.draft, checkpoint, flags.engine, 1) {
     if (!flags.adapter.empty()) adapters_ = load_adapters(read_adapter(flags.adapter), checkpoint, flags.adapter);
   }
   EngineOptions engine() const {
@@ -114,12 +114,12 @@ class Helpers {
   }
 
  private:
-  const Flags& flags_;
+  const RunFlags& flags_;
   DraftSource drafts_;
   std::shared_ptr<const AdapterSet> adapters_;
 };
 
-ChatSetup chat_setup(const Checkpoint& checkpoint, const Flags& flags) {
+ChatSetup chat_setup(const Checkpoint& checkpoint, const RunFlags& flags) {
   ChatSetup setup;
   setup.format = choose_prompt_format(checkpoint, flags.format);
   setup.prompt.date = flags.date.empty() ? today() : flags.date;
@@ -130,7 +130,7 @@ ChatSetup chat_setup(const Checkpoint& checkpoint, const Flags& flags) {
   return setup;
 }
 
-std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& setup, const Flags& flags) {
+std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& setup, const RunFlags& flags) {
   std::vector<Message> messages;
   if (!setup.system.empty())
     messages.push_back({.role = Role::kSystem, .content = setup.system, .tool_calls = {}, .tool_call_id = {}});
@@ -139,7 +139,8 @@ std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& se
 }
 
 // The end of a one-shot answer: what was not streamed, then statistics.
-void finish(const Generation& generation, const std::optional<ChatSetup>& chat, const Flags& flags, const Checkpoint& checkpoint) {
+void finish(const Generation& generation, const std::optional<ChatSetup>& chat, const RunFlags& flags,
+            const Checkpoint& checkpoint) {
   std::optional<Message> message;
   if (chat && flags.grammar.given()) {
     message = Message{.role = Role::kAssistant, .content = generation.text, .tool_calls = {}, .tool_call_id = {}};
@@ -161,7 +162,7 @@ void finish(const Generation& generation, const std::optional<ChatSetup>& chat, 
   if (flags.stats) write_note(stats_line(generation));
 }
 
-void run(const Flags& flags) {
+void run(const RunFlags& flags) {
   check_combinations(flags);
   const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
   const Helpers helpers(*checkpoint, flags);
@@ -191,7 +192,7 @@ void run(const Flags& flags) {
   if (generation.reason == FinishReason::kInterrupted) throw Interrupted();
 }
 
-void declare_stops(Command& command, Flags& flags) {
+void declare_stops(Command& command, RunFlags& flags) {
   command.flag("-n,--max-tokens", "N", &flags.max_tokens,
                "tokens to write at most; -1: until the model ends or the context is full");
   command.flag("--stop", "TEXT", &flags.stop, "end before this text; may be repeated");
@@ -203,7 +204,7 @@ void declare_stops(Command& command, Flags& flags) {
 }  // namespace
 
 VerbAction declare_run(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<RunFlags>();
   add_model(command, flags->model);
   command.flag("-p,--prompt", "TEXT", &flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat").given =
       &flags->prompt.given;

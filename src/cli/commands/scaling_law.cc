@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct ScalingLawFlags {
   std::string recipe, budgets, depths, out = "runs/scaling-law", points;
   double predict = 0;
   bool json = false;
@@ -49,7 +49,7 @@ std::vector<double> number_list(const std::string& text, const char* flag) {
 }
 
 // One training of `depth` layers for `budget` FLOPs; its point. Throws Interrupted.
-IsoFlopPoint train_point(Recipe recipe, double budget, std::int64_t depth, const Flags& flags) {
+IsoFlopPoint train_point(Recipe recipe, double budget, std::int64_t depth, const ScalingLawFlags& flags) {
   const auto resolve = [](const std::string& model) { return find_model(model); };
   recipe.new_model.shape.clear();
   recipe.new_model.layers = 0;
@@ -85,7 +85,7 @@ std::vector<IsoFlopPoint> read_points(const std::string& path) {
   return points;
 }
 
-std::vector<IsoFlopPoint> run_points(const Flags& flags) {
+std::vector<IsoFlopPoint> run_points(const ScalingLawFlags& flags) {
   const auto [text, where] = read_recipe(flags.recipe);
   const Recipe recipe = parse_recipe(text, where);
   if (recipe.validation.empty()) fail(ErrorKind::kUsage, "validation", "is empty: the law is fitted to held-out losses");
@@ -108,7 +108,7 @@ std::vector<IsoFlopPoint> run_points(const Flags& flags) {
   return points;
 }
 
-void scaling_law(const Flags& flags) {
+void scaling_law(const ScalingLawFlags& flags) {
   if (flags.points.empty() == flags.recipe.empty())
     fail(ErrorKind::kUsage, "scaling-law", "give a recipe, or --points of earlier trainings");
   if (flags.points.empty() && (flags.budgets.empty() || flags.depths.empty()))
@@ -149,7 +149,7 @@ void scaling_law(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_scaling_law(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ScalingLawFlags>();
   command.positional("RECIPE", &flags->recipe,
                      "of a new model with validation data; its depth and steps are set for each training");
   command.flag("--budgets", "LIST", &flags->budgets, "FLOPs of the trainings: 1e13,3e13,1e14");

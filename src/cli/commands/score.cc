@@ -18,14 +18,14 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct ScoreFlags {
   std::string model, tokens, logits, positions;
   TextSource source;
   bool json = false;
   EngineFlags engine{.kv = "f32"};
 };
 
-std::vector<Token> tokens_to_score(const Checkpoint& checkpoint, const Flags& flags) {
+std::vector<Token> tokens_to_score(const Checkpoint& checkpoint, const ScoreFlags& flags) {
   const bool text = flags.source.given || !flags.source.file.empty();
   if (!flags.tokens.empty() && text) fail(ErrorKind::kUsage, "--tokens", "tokens and a text were both given: give one of them");
   if (!flags.tokens.empty()) return tokens_from_json(read_json_file(flags.tokens), flags.tokens);
@@ -49,7 +49,7 @@ void print_table(const Checkpoint& checkpoint, const std::vector<Token>& tokens,
   write_text(table);
 }
 
-void score(const Flags& flags) {
+void score(const ScoreFlags& flags) {
   if (flags.logits.empty() && !flags.positions.empty())
     fail(ErrorKind::kUsage, "--positions", "chooses rows of --logits: give that too");
   const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
@@ -78,7 +78,7 @@ void score(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_score(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ScoreFlags>();
   add_model(command, flags->model);
   command.flag("--tokens", "FILE", &flags->tokens,
                "JSON file with the token ids, [1, 2] or {\"tokens\": [1, 2]} (- is standard input)");

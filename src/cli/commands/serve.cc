@@ -3,13 +3,13 @@
 // they are all it has, where none is, it has what the cache holds, and nano.
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "cli/config_file.h"
 #include "cli/draft_flags.h"
@@ -30,7 +30,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct ServeFlags {
   std::vector<std::string> models, adapters, hosts, origins;
   std::string host, unix_path, key_file, certificate, tls_key, config, runs, votes;
   int port = kDefaultPort, parallel = 16, most_in_flight = 0, rate = 0, drain = 30, keep_alive = -1;
@@ -72,7 +72,7 @@ ModelSource named_source(const std::string& word) {
   return source_of(fs::is_directory(path) ? path.filename().string() : path.stem().string(), word);
 }
 
-std::vector<ModelSource> sources(const Flags& flags, const fs::path& cache) {
+std::vector<ModelSource> sources(const ServeFlags& flags, const fs::path& cache) {
   std::vector<ModelSource> found;
   for (const std::string& word : flags.models) found.push_back(named_source(word));
   for (const ModelSource& source : found) {
@@ -95,7 +95,7 @@ StoreOptions store_options() {
   }
 }
 
-RegistryOptions registry_options(const Flags& flags) {
+RegistryOptions registry_options(const ServeFlags& flags) {
   RegistryOptions options;
   options.model.engine = engine_options(flags.engine);
   options.model.scheduler = {.most_running = flags.parallel, .large_groups = !flags.batch_invariant};
@@ -123,7 +123,7 @@ void add_adapters(const std::vector<std::string>& given, std::vector<ModelSource
 }
 
 // Look-up is every model's; a draft model is the first one's, whose vocabulary it must have.
-void add_drafts(const Flags& flags, std::vector<ModelSource>& models) {
+void add_drafts(const ServeFlags& flags, std::vector<ModelSource>& models) {
   if (!flags.draft.given()) return;
   for (ModelSource& model : models) {
     if (!flags.draft.lookup && &model != &models.front()) break;
@@ -135,7 +135,7 @@ void add_drafts(const Flags& flags, std::vector<ModelSource>& models) {
   }
 }
 
-ServerOptions server_options(const Flags& flags) {
+ServerOptions server_options(const ServeFlags& flags) {
   ServerOptions options;
   options.listener.host = flags.host.empty() ? kDefaultHost : flags.host;
   options.listener.port = flags.port;
@@ -147,7 +147,7 @@ ServerOptions server_options(const Flags& flags) {
   options.access.origins = flags.origins;
   options.access.requests_per_minute = flags.rate;
   if (!flags.key_file.empty()) read_keys(flags.key_file, options.access);
-  if (const char* key = std::getenv("PUNA_API_KEY"); key != nullptr && *key != 0) options.access.manage_keys.emplace_back(key);
+  if (std::string key = environment("PUNA_API_KEY"); !key.empty()) options.access.manage_keys.push_back(std::move(key));
   options.registry = registry_options(flags);
   options.store = store_options();
   options.models = sources(flags, options.store.root);
@@ -162,16 +162,16 @@ ServerOptions server_options(const Flags& flags) {
   return options;
 }
 
-void take_environment(Flags& flags) {
-  const char* host = std::getenv("PUNA_HOST");
-  if (host == nullptr || *host == 0) return;
+void take_environment(ServeFlags& flags) {
+  const std::string host = environment("PUNA_HOST");
+  if (host.empty()) return;
   const ServerAddress address = parse_server_address(host, "PUNA_HOST");
   if (!address.unix_path.empty() && flags.unix_path.empty() && flags.host.empty()) flags.unix_path = address.unix_path;
   if (flags.host.empty()) flags.host = address.host;
   if (!flags.given["--port"]) flags.port = address.port;
 }
 
-void serve(const Command& command, Flags& flags) {
+void serve(const Command& command, ServeFlags& flags) {
   if (!flags.config.empty()) apply_config_file(command, flags.config, flags.given);
   take_environment(flags);
   const ServerOptions options = server_options(flags);
@@ -187,7 +187,7 @@ void serve(const Command& command, Flags& flags) {
   if (cut > 0) write_note(fmt::format("puna: {} answers were cut off", cut));
 }
 
-void add_network_flags(Command& command, Flags& flags) {
+void add_network_flags(Command& command, ServeFlags& flags) {
   command.flag("--host", "ADDRESS", &flags.host, "where to listen (default 127.0.0.1; also PUNA_HOST as HOST:PORT)");
   command.flag("--port", "N", &flags.port, fmt::format("the port (default {}; 0: any that is free)", kDefaultPort)).range = {0,
                                                                                                                              65535};
@@ -205,7 +205,7 @@ void add_network_flags(Command& command, Flags& flags) {
 }  // namespace
 
 VerbAction declare_serve(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ServeFlags>();
   command.positional(
       "MODEL", &flags->models,
       "models, or NAME=MODEL; the first is the one that is meant where a request names none (default: all in the cache, and nano)");

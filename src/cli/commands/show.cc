@@ -15,7 +15,7 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct ShowFlags {
   std::string model, kv = "f16";
   std::int64_t context = 0;
   bool tensors = false, json = false;
@@ -61,7 +61,7 @@ std::map<std::string, FormatUse> format_use(const Checkpoint& checkpoint) {
   return use;
 }
 
-MemoryPlan memory_plan(const Checkpoint& checkpoint, const Flags& flags) {
+MemoryPlan memory_plan(const Checkpoint& checkpoint, const ShowFlags& flags) {
   constexpr std::int64_t kDefaultContext = 8192;
   RunShape run;
   run.kv_format = kv_format(flags.kv);
@@ -105,7 +105,7 @@ Json plan_to_json(const MemoryPlan& plan) {
           {"available", plan.available},     {"fits", plan.fits()},     {"largest_context", plan.largest_context}};
 }
 
-Json to_json(const Checkpoint& checkpoint, const Flags& flags) {
+Json to_json(const Checkpoint& checkpoint, const ShowFlags& flags) {
   Json value = {{"name", checkpoint.config.name},
                 {"family", "llama"},
                 {"container", container(checkpoint.kind)},
@@ -163,7 +163,7 @@ std::string count_text(std::int64_t count) {
   return value >= 1e6 ? fmt::format("{:.1f} million", value / 1e6) : std::to_string(count);
 }
 
-void print_text(const Checkpoint& checkpoint, const Flags& flags) {
+void print_text(const Checkpoint& checkpoint, const ShowFlags& flags) {
   const ModelConfig& c = checkpoint.config;
   const auto row = [](std::string_view label, const std::string& value) { return fmt::format("{:<14} {}\n", label, value); };
   std::string formats;
@@ -191,7 +191,7 @@ void print_text(const Checkpoint& checkpoint, const Flags& flags) {
 }  // namespace
 
 VerbAction declare_show(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<ShowFlags>();
   add_model(command, flags->model);
   command.flag("--tensors", &flags->tensors, "list the tensors");
   command.flag("-c,--context", "N", &flags->context, "positions to plan memory for (default: the model's own, at most 8192)")

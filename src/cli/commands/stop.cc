@@ -11,12 +11,12 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct StopFlags {
   std::string model, host;
   bool json = false;
 };
 
-void stop(const Flags& flags) {
+void stop(const StopFlags& flags) {
   const ServerClient client(flags.host);
   const Json reply =
       flags.model.empty() ? client.post("/puna/stop", Json::object()) : client.post("/puna/unload", {{"model", flags.model}});
@@ -29,7 +29,7 @@ void stop(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_stop(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<StopFlags>();
   command.positional("MODEL", &flags->model, "the model to unload (default: none, the server itself is stopped)");
   command.flag("--host", "ADDRESS", &flags->host,
                "the server: HOST:PORT, a URL or unix:PATH (default: PUNA_HOST, or 127.0.0.1:8080)");

@@ -12,13 +12,13 @@
 namespace puna {
 namespace {
 
-struct Flags {
+struct TokenizeFlags {
   std::string model, decode;
   TextSource source;
   bool json = false, bos = false, special = false;
 };
 
-void decode(const Tokenizer& tokenizer, const Flags& flags) {
+void decode(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
   const std::vector<Token> tokens = tokens_from_json(read_json_file(flags.decode), flags.decode);
   for (const Token token : tokens) {
     if (tokenizer.contains(token)) continue;
@@ -41,7 +41,7 @@ void print_table(const Tokenizer& tokenizer, const std::vector<Token>& tokens) {
   write_text(table);
 }
 
-void tokenize(const Flags& flags) {
+void tokenize(const TokenizeFlags& flags) {
   const auto tokenizer = open_model_tokenizer(flags.model);
   if (!flags.decode.empty()) return decode(*tokenizer, flags);
   const std::string text = read_text_source(flags.source);
@@ -60,7 +60,7 @@ void tokenize(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_tokenize(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<TokenizeFlags>();
   command.positional("MODEL", &flags->model, "a model, or a tokenizer file alone").required = true;
   command.positional("TEXT", &flags->source.text, "the text; without it and --file, standard input").given = &flags->source.given;
   command.flag("-f,--file", "FILE", &flags->source.file, "read the text from a file");

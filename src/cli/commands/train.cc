@@ -30,7 +30,7 @@ struct Override {
   bool given = false;
 };
 
-struct Flags {
+struct TrainFlags {
   std::string recipe;
   Recipe defaults;                  // what the help reads its lists from
   std::vector<Override> overrides;  // one per field
@@ -43,7 +43,7 @@ struct Flags {
 std::filesystem::path resolve(const std::string& model) { return find_model(model); }
 
 // The recipe as it is run: the file (of a resumed run, the copy in its folder), then the flags.
-Recipe assemble(const Flags& flags) {
+Recipe assemble(const TrainFlags& flags) {
   const std::filesystem::path saved = std::filesystem::path(flags.recipe) / "recipe.yaml";
   const auto [text, where] = read_recipe(std::filesystem::is_regular_file(saved) ? saved.string() : flags.recipe);
   Recipe recipe = parse_recipe(text, where);
@@ -70,7 +70,7 @@ void inspect_data(const Recipe& recipe, std::int64_t count) {
   write_text(inspect(*loader, static_cast<int>(count), output_is_terminal() ? InspectStyle::kTerminal : InspectStyle::kPlain));
 }
 
-void train(const Flags& flags) {
+void train(const TrainFlags& flags) {
   const Recipe recipe = assemble(flags);
   check_recipe(recipe);
   if (flags.inspect > 0) return inspect_data(recipe, flags.inspect);
@@ -100,7 +100,7 @@ void train(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_train(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<TrainFlags>();
   command.positional("RECIPE", &flags->recipe, "a YAML file, a name of puna recipe list, or with --resume a run's folder")
       .required = true;
   command.flag("--resume", &flags->resume, "go on from the run's newest checkpoint");

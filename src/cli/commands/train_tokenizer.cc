@@ -29,7 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct TrainTokenizerFlags {
   std::vector<std::string> inputs, special;
   std::string out = "tokenizer.json";
   std::uint64_t vocabulary = 32000;
@@ -39,7 +39,7 @@ struct Flags {
   bool only_special = false, force = false, json = false;
 };
 
-BpeTrainerOptions trainer_options(const Flags& flags) {
+BpeTrainerOptions trainer_options(const TrainTokenizerFlags& flags) {
   if (!(flags.memory_gb > 0 && flags.memory_gb <= 1e6)) {
     fail(ErrorKind::kUsage, "--memory", "{} GB for the words, expected more than 0", flags.memory_gb);
   }
@@ -52,7 +52,7 @@ BpeTrainerOptions trainer_options(const Flags& flags) {
   return options;
 }
 
-void check_out(const Flags& flags) {
+void check_out(const TrainTokenizerFlags& flags) {
   if (fs::is_directory(flags.out)) fail(ErrorKind::kUsage, flags.out, "is a folder: give the name of the file to write");
   if (fs::exists(flags.out) && !flags.force) fail(ErrorKind::kUsage, flags.out, "exists already: --force overwrites it");
 }
@@ -116,7 +116,7 @@ class TextReader {
   std::uint64_t done_ = 0;  // bytes of files, as they lie on the disk
 };
 
-DataReport read_inputs(const Flags& flags, BpeTrainer& trainer) {
+DataReport read_inputs(const TrainTokenizerFlags& flags, BpeTrainer& trainer) {
   std::vector<fs::path> files;
   std::uint64_t bytes = 0;
   for (const std::string& input : flags.inputs) {
@@ -137,7 +137,7 @@ struct Outcome {
   double seconds = 0;
 };
 
-void report(const Flags& flags, const BpeTrainingReport& trained, const DataReport& rows, const Outcome& outcome) {
+void report(const TrainTokenizerFlags& flags, const BpeTrainingReport& trained, const DataReport& rows, const Outcome& outcome) {
   if (flags.json) {
     return write_json({{"path", flags.out},
                        {"tokens", outcome.tokens},
@@ -164,7 +164,7 @@ void report(const Flags& flags, const BpeTrainingReport& trained, const DataRepo
   write_text(text);
 }
 
-void train_tokenizer(const Flags& flags) {
+void train_tokenizer(const TrainTokenizerFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   check_out(flags);
   ThreadPool pool(flags.threads);
@@ -192,7 +192,7 @@ void train_tokenizer(const Flags& flags) {
 }  // namespace
 
 VerbAction declare_train_tokenizer(Command& command) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<TrainTokenizerFlags>();
   command.positional("INPUT", &flags->inputs, "text or JSON files, folders, patterns; .gz and .zst too").required = true;
   command.flag("-o,--out", "FILE", &flags->out, "the file to write (default tokenizer.json)");
   command.flag("--vocab", "N", &flags->vocabulary, "tokens, with the 256 bytes and the special ones (default 32000)");

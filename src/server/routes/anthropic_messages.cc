@@ -12,7 +12,7 @@
 namespace puna::routes {
 namespace {
 
-constexpr auto kMessageFields = [] {
+constexpr auto kMessagesFields = [] {
   std::array<FieldRule, kAnthropicPromptFields.size() + kAnthropicWritingFields.size()> all{};
   std::ranges::copy(kAnthropicWritingFields, std::ranges::copy(kAnthropicPromptFields, all.begin()).out);
   return all;
@@ -76,7 +76,7 @@ Json use_block(const ToolCall& call, Json input) {
   return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}};
 }
 
-AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const std::string& model) {
+AnswerEvents whole_message(const std::shared_ptr<Exchange>& exchange, const std::string& model) {
   return {.begin = {}, .text = {}, .finished = {}, .done = [exchange, model](std::span<const Answer> answers) {
             const Answer& answer = answers.front();
             Json content = Json::array();
@@ -132,7 +132,7 @@ class BlockStream {
   bool in_text_ = false;
 };
 
-AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const std::string& model, std::int64_t prompt_tokens) {
+AnswerEvents streamed_message(const std::shared_ptr<Exchange>& exchange, const std::string& model, std::int64_t prompt_tokens) {
   const auto stream = std::make_shared<BlockStream>(exchange);
   return {.begin = [stream, model, prompt_tokens] { stream->begin(model, prompt_tokens); },
           .text = [stream](int, std::string_view text, std::span<const SampledToken>) { stream->text(text); },
@@ -142,11 +142,11 @@ AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const st
 
 }  // namespace
 
-std::span<const FieldRule> message_fields() { return kMessageFields; }
+std::span<const FieldRule> message_fields() { return kMessagesFields; }
 
 void messages(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  check_fields(body, kMessageFields);
+  check_fields(body, kMessagesFields);
   const AnthropicRequest read = read_anthropic(body);
   AnswerRequest request;
   request.options = writing_options(read.chat, services);
@@ -156,7 +156,7 @@ void messages(Services& services, Asked exchange) {
   const std::string model = request.model->name_with(request.options.adapters.get());
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompts.front().size());
   ask(services, exchange, std::move(request),
-      field_or(body, "stream", false) ? streamed_answer(exchange, model, prompt_tokens) : whole_answer(exchange, model));
+      field_or(body, "stream", false) ? streamed_message(exchange, model, prompt_tokens) : whole_message(exchange, model));
 }
 
 std::span<const FieldRule> count_message_fields() { return kAnthropicPromptFields; }

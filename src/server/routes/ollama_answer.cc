@@ -32,7 +32,8 @@ Json logprobs_json(std::span<const SampledToken> tokens, const ServedModel& mode
   return chat_logprobs(tokens, model).at("content");
 }
 
-AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form, std::shared_ptr<ServedModel> model) {
+AnswerEvents whole_ollama_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form,
+                                 std::shared_ptr<ServedModel> model) {
   return {
       .begin = {}, .text = {}, .finished = {}, .done = [exchange, form, model = std::move(model)](std::span<const Answer> answers) {
         const Answer& answer = answers.front();
@@ -44,8 +45,8 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Ollam
       }};
 }
 
-AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form,
-                             std::shared_ptr<ServedModel> model) {
+AnswerEvents streamed_ollama_answer(const std::shared_ptr<Exchange>& exchange, const OllamaForm& form,
+                                    std::shared_ptr<ServedModel> model) {
   return {.begin = [exchange] { exchange->begin_lines(); },
           .text =
               [exchange, form, model = std::move(model)](int, std::string_view text, std::span<const SampledToken> tokens) {
@@ -92,7 +93,7 @@ void answer_in_lines(Services& services, const std::shared_ptr<Exchange>& exchan
                      bool stream) {
   const std::shared_ptr<ServedModel> model = request.model;
   ask(services, exchange, std::move(request),
-      stream ? streamed_answer(exchange, form, model) : whole_answer(exchange, form, model));
+      stream ? streamed_ollama_answer(exchange, form, model) : whole_ollama_answer(exchange, form, model));
 }
 
 }  // namespace puna

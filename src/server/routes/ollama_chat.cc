@@ -19,21 +19,21 @@ constexpr auto with_ask_fields(const std::array<FieldRule, N>& own) {
   return all;
 }
 
-constexpr auto kChatFields =
+constexpr auto kOllamaChatFields =
     with_ask_fields(std::array<FieldRule, 2>{{{"messages", FieldKind::kList}, {"tools", FieldKind::kList}}});
 constexpr auto kGenerateFields = with_ask_fields(std::array<FieldRule, 5>{{{"prompt", FieldKind::kText},
                                                                            {"system", FieldKind::kText},
                                                                            {"suffix", FieldKind::kText},
                                                                            {"raw", FieldKind::kBoolean},
                                                                            {"context", FieldKind::kList}}});
-constexpr std::array<FieldRule, 7> kMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
-                                                      {"content", FieldKind::kText},
-                                                      {"images", FieldKind::kList},
-                                                      {"tool_calls", FieldKind::kList, 0, 128},
-                                                      {"tool_name", FieldKind::kText, 0, 256},
-                                                      {"tool_call_id", FieldKind::kText, 0, 256},
-                                                      {"thinking", FieldKind::kText}}};
-constexpr std::array<FieldRule, 3> kCallFields = {
+constexpr std::array<FieldRule, 7> kOllamaMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
+                                                            {"content", FieldKind::kText},
+                                                            {"images", FieldKind::kList},
+                                                            {"tool_calls", FieldKind::kList, 0, 128},
+                                                            {"tool_name", FieldKind::kText, 0, 256},
+                                                            {"tool_call_id", FieldKind::kText, 0, 256},
+                                                            {"thinking", FieldKind::kText}}};
+constexpr std::array<FieldRule, 3> kOllamaCallFields = {
     {{"function", FieldKind::kObject, 0, 0, true}, {"id", FieldKind::kText, 0, 256}, {"type", FieldKind::kText, 0, 32}}};
 constexpr std::array<FieldRule, 3> kCalledFields = {
     {{"name", FieldKind::kText, 1, 256, true}, {"arguments", FieldKind::kObject}, {"index", FieldKind::kInteger, 0, 1000}}};
@@ -42,7 +42,7 @@ constexpr std::array<FieldRule, 3> kCalledFields = {
 Json open_ai_message(const Json& message, const std::string& place) {
   if (!message.is_object())
     throw ApiError(400, "invalid_type", place, fmt::format("\"{}\" is {}, expected an object", place, message.type_name()));
-  check_fields(message, kMessageFields, place + ".");
+  check_fields(message, kOllamaMessageFields, place + ".");
   if (const Json* images = given_field(message, "images"); images != nullptr && !images->empty())
     throw ApiError(400, "unsupported", place + ".images", "\"images\" cannot be read here: the models are for text");
   if (!field_or<std::string>(message, "thinking", "").empty())
@@ -55,7 +55,7 @@ Json open_ai_message(const Json& message, const std::string& place) {
   for (const Json& call : *calls) {
     const std::string call_place = fmt::format("{}.tool_calls[{}]", place, open_ai["tool_calls"].size());
     if (!call.is_object()) refuse_field(call_place, "\"{}\" is {}, expected an object", call_place, call.type_name());
-    check_fields(call, kCallFields, call_place + ".");
+    check_fields(call, kOllamaCallFields, call_place + ".");
     const Json& function = call.at("function");
     check_fields(function, kCalledFields, call_place + ".function.");
     const Json* arguments = given_field(function, "arguments");
@@ -125,12 +125,12 @@ OllamaForm form_of(const Json& body, bool chat) {
 
 }  // namespace
 
-std::span<const FieldRule> ollama_chat_fields() { return kChatFields; }
+std::span<const FieldRule> ollama_chat_fields() { return kOllamaChatFields; }
 std::span<const FieldRule> ollama_generate_fields() { return kGenerateFields; }
 
 void ollama_chat(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
-  check_fields(body, kChatFields);
+  check_fields(body, kOllamaChatFields);
   refuse_unsupported_ollama(body);
   const bool stream = field_or(body, "stream", true);
   OllamaForm form = form_of(body, true);

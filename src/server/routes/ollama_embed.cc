@@ -11,7 +11,7 @@
 namespace puna::routes {
 namespace {
 
-constexpr std::size_t kMostTexts = 2048;
+constexpr std::size_t kMostInputs = 2048;
 constexpr std::array<FieldRule, 6> kEmbedFields = {{{"model", FieldKind::kText, 1, 512, true, false},
                                                     {"input", FieldKind::kTextOrList, 0, 16e6, true, false},
                                                     {"truncate", FieldKind::kBoolean},
@@ -25,7 +25,7 @@ constexpr std::array<FieldRule, 4> kEmbeddingsFields = {{{"model", FieldKind::kT
 
 std::vector<Json> texts_of(const Json& input) {
   if (input.is_string()) return {input};
-  if (input.size() > kMostTexts) refuse_field("input", "\"input\" has {} texts, expected at most {}", input.size(), kMostTexts);
+  if (input.size() > kMostInputs) refuse_field("input", "\"input\" has {} texts, expected at most {}", input.size(), kMostInputs);
   for (const Json& text : input) {
     if (!text.is_string()) refuse_field("input", "\"input\" holds {}, expected texts", text.type_name());
   }

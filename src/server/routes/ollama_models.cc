@@ -73,7 +73,7 @@ Json details_json(const Checkpoint* checkpoint) {
           {"quantization_level", open ? quantization_level(*checkpoint) : ""}};
 }
 
-Json model_json(const ModelRegistry::Listed& listed) {
+Json ollama_model_json(const ModelRegistry::Listed& listed) {
   const ModelSource& source = listed.source;
   return {{"name", source.id},
           {"model", source.id},
@@ -127,7 +127,7 @@ constexpr std::array<FieldRule, 3> kShowFields = {
 
 void ollama_tags(Services& services, Asked exchange) {
   Json models = Json::array();
-  for (const auto& listed : services.models.list()) models.push_back(model_json(listed));
+  for (const auto& listed : services.models.list()) models.push_back(ollama_model_json(listed));
   exchange->send_json({{"models", std::move(models)}});
 }
 
@@ -135,7 +135,7 @@ void ollama_ps(Services& services, Asked exchange) {
   Json models = Json::array();
   for (const auto& listed : services.models.list()) {
     if (listed.model == nullptr) continue;
-    Json model = model_json(listed);
+    Json model = ollama_model_json(listed);
     model.erase("modified_at");
     model["size"] = listed.model->planned_bytes();
     model["size_vram"] = 0;

@@ -39,7 +39,7 @@ constexpr auto kChatFields = [] {
 }();
 
 // What would change the answer if it were passed over.
-void refuse_unsupported(const Json& body) {
+void refuse_unsupported_chat(const Json& body) {
   for (const char* name : {"audio", "web_search_options", "functions", "function_call"}) {
     if (given_field(body, name) != nullptr)
       throw ApiError(400, "unsupported", name, fmt::format("\"{}\" cannot be done here", name));
@@ -62,7 +62,7 @@ Json message_json(const Answer& answer) {
 }
 
 // What all parts of one answer have in common.
-struct Naming {
+struct ChatNaming {
   std::string id = random_id("chatcmpl-");
   std::int64_t created = unix_time();
   std::string model;
@@ -83,8 +83,8 @@ struct Naming {
   }
 };
 
-AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
-                          bool logprobs) {
+AnswerEvents whole_chat(const std::shared_ptr<Exchange>& exchange, const ChatNaming& naming, std::shared_ptr<ServedModel> model,
+                        bool logprobs) {
   return {.begin = {},
           .text = {},
           .finished = {},
@@ -103,7 +103,7 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Namin
           }};
 }
 
-void send_calls(Exchange& exchange, const Naming& naming, int index, const Answer& answer) {
+void send_calls(Exchange& exchange, const ChatNaming& naming, int index, const Answer& answer) {
   Json::size_type number = 0;
   for (const ToolCall& call : answer.message.tool_calls) {
     exchange.event(naming.chunk(index, {{"tool_calls", Json::array({{{"index", number},
@@ -116,8 +116,8 @@ void send_calls(Exchange& exchange, const Naming& naming, int index, const Answe
   }
 }
 
-AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
-                             bool logprobs, bool usage) {
+AnswerEvents streamed_chat(const std::shared_ptr<Exchange>& exchange, const ChatNaming& naming, std::shared_ptr<ServedModel> model,
+                           bool logprobs, bool usage) {
   return {.begin = {},
           .text =
               [exchange, naming, model = std::move(model), logprobs](int index, std::string_view text,
@@ -150,7 +150,7 @@ std::span<const FieldRule> chat_fields() { return kChatFields; }
 void chat_completions(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kChatFields);
-  refuse_unsupported(body);
+  refuse_unsupported_chat(body);
   const std::vector<Message> messages = read_messages(body);
   AnswerRequest request;
   request.options = writing_options(body, services);
@@ -170,12 +170,12 @@ void chat_completions(Services& services, Asked exchange) {
     refuse_field("grammar", "give one of \"response_format\", \"tools\", \"grammar\", \"regex\" and \"choice\"");
   if (shape) request.shape = shape;
 
-  const Naming naming{.model = request.model->name_with(request.options.adapters.get())};
+  const ChatNaming naming{.model = request.model->name_with(request.options.adapters.get())};
   const std::shared_ptr<ServedModel> model = request.model;
   if (!field_or(body, "stream", false))
-    return ask(services, exchange, std::move(request), whole_answer(exchange, naming, model, logprobs));
+    return ask(services, exchange, std::move(request), whole_chat(exchange, naming, model, logprobs));
   const int count = request.count;
-  AnswerEvents events = streamed_answer(exchange, naming, model, logprobs, usage);
+  AnswerEvents events = streamed_chat(exchange, naming, model, logprobs, usage);
   events.begin = [exchange, naming, count] {
     exchange->begin_events();
     for (int i = 0; i < count; ++i) exchange->event(naming.chunk(i, {{"role", "assistant"}, {"content", ""}}));

@@ -28,7 +28,7 @@ constexpr auto kCompletionFields = [] {
   return all;
 }();
 
-void refuse_unsupported(const Json& body) {
+void refuse_unsupported_completion(const Json& body) {
   if (given_field(body, "suffix") != nullptr && !body.at("suffix").get_ref<const std::string&>().empty())
     throw ApiError(400, "unsupported", "suffix", "\"suffix\" cannot be done here: no Llama model fills in the middle");
   if (field_or(body, "best_of", 1) != field_or(body, "n", 1) && given_field(body, "best_of") != nullptr)
@@ -36,7 +36,7 @@ void refuse_unsupported(const Json& body) {
 }
 
 // What all parts of one response have in common.
-struct Naming {
+struct CompletionNaming {
   std::string id = random_id("cmpl-");
   std::int64_t created = unix_time();
   std::string model;
@@ -51,8 +51,8 @@ struct Naming {
   }
 };
 
-AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
-                          bool logprobs) {
+AnswerEvents whole_completion(const std::shared_ptr<Exchange>& exchange, const CompletionNaming& naming,
+                              std::shared_ptr<ServedModel> model, bool logprobs) {
   const auto known = std::make_shared<std::vector<std::vector<SampledToken>>>(naming.prompts.size());  // of each prompt
   return {.begin = {},
           .prompt = [known](std::size_t prompt,
@@ -78,8 +78,8 @@ AnswerEvents whole_answer(const std::shared_ptr<Exchange>& exchange, const Namin
               }};
 }
 
-AnswerEvents streamed_answer(const std::shared_ptr<Exchange>& exchange, const Naming& naming, std::shared_ptr<ServedModel> model,
-                             bool logprobs, bool usage) {
+AnswerEvents streamed_completion(const std::shared_ptr<Exchange>& exchange, const CompletionNaming& naming,
+                                 std::shared_ptr<ServedModel> model, bool logprobs, bool usage) {
   const auto tell = [exchange, naming](int index, std::string_view text, Json reason, Json probabilities) {
     exchange->event(naming.part(Json::array({naming.choice(index, text, std::move(reason), std::move(probabilities))})));
   };
@@ -129,7 +129,7 @@ std::span<const FieldRule> completion_fields() { return kCompletionFields; }
 void completions(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kCompletionFields);
-  refuse_unsupported(body);
+  refuse_unsupported_completion(body);
   AnswerRequest request;
   request.prompt_field = "prompt";
   request.options = writing_options(body, services);
@@ -145,7 +145,7 @@ void completions(Services& services, Asked exchange) {
   if (const auto shape = answer_shape(body, request.format, {}, "response_format")) request.shape = shape;
 
   const bool echo = field_or(body, "echo", false), special = field_or(body, "parse_special", false);
-  Naming naming{.model = request.model->name_with(request.options.adapters.get()), .prompts = {}, .count = request.count};
+  CompletionNaming naming{.model = request.model->name_with(request.options.adapters.get()), .prompts = {}, .count = request.count};
   const Tokenizer& tokenizer = request.model->checkpoint().need_tokenizer();
   for (const Json& prompt : prompts) {
     request.prompts.push_back(written_tokens(prompt, "prompt", tokenizer, special));
@@ -155,7 +155,7 @@ void completions(Services& services, Asked exchange) {
   const std::shared_ptr<ServedModel> model = request.model;
   const bool stream = field_or(body, "stream", false);
   ask(services, exchange, std::move(request),
-      stream ? streamed_answer(exchange, naming, model, logprobs, usage) : whole_answer(exchange, naming, model, logprobs));
+      stream ? streamed_completion(exchange, naming, model, logprobs, usage) : whole_completion(exchange, naming, model, logprobs));
 }
 
 }  // namespace puna::routes

@@ -23,7 +23,7 @@ std::string lower_extension(const fs::path& path) {
   return extension;
 }
 
-std::vector<fs::path> files_below(const fs::path& folder) {
+std::vector<fs::path> data_files_below(const fs::path& folder) {
   std::vector<fs::path> files;
   std::error_code error;
   fs::recursive_directory_iterator entry(folder, error), end;
@@ -65,7 +65,7 @@ std::vector<fs::path> source_files(const std::string& path) {
   const fs::file_status status = fs::status(path, error);
   std::vector<fs::path> files;
   if (fs::is_directory(status)) {
-    files = files_below(path);
+    files = data_files_below(path);
     if (files.empty()) {
       fail(ErrorKind::kNotFound, path, "the folder has no files that end in {} (or these with .gz or .zst)",
            fmt::join(kEndings, ", "));

@@ -16,19 +16,19 @@
 namespace puna {
 namespace {
 
-constexpr std::string_view kMagic = "PUNATEAC";
-constexpr std::uint32_t kVersion = 1;
-constexpr std::uint64_t kHeader = 32, kFooter = 24, kEnd = 16;
+constexpr std::string_view kTeacherMagic = "PUNATEAC";
+constexpr std::uint32_t kTeacherVersion = 1;
+constexpr std::uint64_t kTeacherHeader = 32, kTeacherFooter = 24, kTeacherEnd = 16;
 constexpr float kLeast = -65504;  // of F16
-constexpr std::size_t kBuffer = std::size_t{1} << 20;
+constexpr std::size_t kTeacherBuffer = std::size_t{1} << 20;
 
 // Header, documents, index and footer; nullopt where it does not fit in 64 bits.
 std::optional<std::uint64_t> shard_bytes(std::uint64_t width, std::uint64_t top_k, std::uint64_t documents, std::uint64_t tokens,
                                          std::uint64_t rows) {
   const auto row = checked_multiply(top_k, width + 2);  // the others' log-probability comes on top
   const auto all_rows = row ? checked_multiply(rows, *row + 2) : std::nullopt;
-  std::optional<std::uint64_t> sum = kHeader + kFooter;
-  for (const auto part : {checked_multiply(tokens, width + 1), all_rows, checked_multiply(documents, kEnd)})
+  std::optional<std::uint64_t> sum = kTeacherHeader + kTeacherFooter;
+  for (const auto part : {checked_multiply(tokens, width + 1), all_rows, checked_multiply(documents, kTeacherEnd)})
     sum = sum && part ? checked_add(*sum, *part) : std::nullopt;
   return sum;
 }
@@ -36,18 +36,21 @@ std::optional<std::uint64_t> shard_bytes(std::uint64_t width, std::uint64_t top_
 }  // namespace
 
 bool TeacherShard::is_shard(std::span<const std::byte> bytes) {
-  return bytes.size() >= kMagic.size() && std::string_view(reinterpret_cast<const char*>(bytes.data()), kMagic.size()) == kMagic;
+  return bytes.size() >= kTeacherMagic.size() &&
+         std::string_view(reinterpret_cast<const char*>(bytes.data()), kTeacherMagic.size()) == kTeacherMagic;
 }
 
 TeacherShard::TeacherShard(std::span<const std::byte> bytes, std::string where) : where_(std::move(where)), bytes_(bytes) {
-  if (!is_shard(bytes) || bytes.size() < kHeader + kFooter) fail(ErrorKind::kBadInput, where_, "this is no shard of a teacher");
+  if (!is_shard(bytes) || bytes.size() < kTeacherHeader + kTeacherFooter)
+    fail(ErrorKind::kBadInput, where_, "this is no shard of a teacher");
   const auto version = read_number<std::uint32_t>(&bytes[8]), width = read_number<std::uint32_t>(&bytes[12]);
-  if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "a teacher's shard of version {}, expected {}", version, kVersion);
+  if (version != kTeacherVersion)
+    fail(ErrorKind::kUnsupported, where_, "a teacher's shard of version {}, expected {}", version, kTeacherVersion);
   if (width != 2 && width != 4) fail(ErrorKind::kBadInput, where_, "ids of {} bytes, expected 2 or 4", width);
   const auto vocabulary = read_number<std::uint64_t>(&bytes[16]), top_k = read_number<std::uint64_t>(&bytes[24]);
   if (vocabulary == 0 || vocabulary > std::uint64_t{1} << 31 || top_k == 0 || top_k > vocabulary)
     fail(ErrorKind::kBadInput, where_, "{} likeliest of a vocabulary of {} ids are not possible", top_k, vocabulary);
-  const std::byte* const footer = bytes.data() + bytes.size() - kFooter;
+  const std::byte* const footer = bytes.data() + bytes.size() - kTeacherFooter;
   const auto documents = read_number<std::uint64_t>(footer), tokens = read_number<std::uint64_t>(footer + 8),
              rows = read_number<std::uint64_t>(footer + 16);
   if (shard_bytes(width, top_k, documents, tokens, rows) != bytes.size()) {
@@ -58,7 +61,7 @@ TeacherShard::TeacherShard(std::span<const std::byte> bytes, std::string where) 
   documents_ = static_cast<std::int64_t>(documents);
   vocabulary_ = static_cast<std::int64_t>(vocabulary);
   top_k_ = static_cast<std::int64_t>(top_k);
-  ends_ = footer - documents * kEnd;
+  ends_ = footer - documents * kTeacherEnd;
   for (std::int64_t d = 0; d < documents_; ++d) {
     const End before = end_of(d - 1), end = end_of(d);
     const bool ascending = end.tokens > before.tokens && end.rows > before.rows;
@@ -75,12 +78,12 @@ TeacherShard::TeacherShard(std::span<const std::byte> bytes, std::string where) 
 
 TeacherShard::End TeacherShard::end_of(std::int64_t document) const {
   if (document < 0) return {};
-  const std::byte* const end = ends_ + document * static_cast<std::int64_t>(kEnd);
+  const std::byte* const end = ends_ + document * static_cast<std::int64_t>(kTeacherEnd);
   return {read_number<std::int64_t>(end), read_number<std::int64_t>(end + 8)};
 }
 
 std::int64_t TeacherShard::offset_of(const End& end) const {
-  return static_cast<std::int64_t>(kHeader) + end.tokens * (width_ + 1) + end.rows * row_bytes();
+  return static_cast<std::int64_t>(kTeacherHeader) + end.tokens * (width_ + 1) + end.rows * row_bytes();
 }
 
 TeacherShard::Document TeacherShard::document(std::int64_t index) const {
@@ -137,8 +140,8 @@ float TeacherShard::read_row(std::int64_t offset, std::int32_t* ids, float* log_
 TeacherShardWriter::TeacherShardWriter(const std::filesystem::path& path, std::int64_t vocabulary, std::int64_t top_k)
     : where_(path.string()), file_(path), vocabulary_(vocabulary), top_k_(top_k), width_(id_width(vocabulary)) {
   PUNA_CHECK(top_k >= 1 && top_k <= vocabulary, where_, "{} likeliest of {} ids", top_k, vocabulary);
-  for (const char c : kMagic) append_number(buffer_, c);
-  append_number(buffer_, kVersion);
+  for (const char c : kTeacherMagic) append_number(buffer_, c);
+  append_number(buffer_, kTeacherVersion);
   append_number(buffer_, static_cast<std::uint32_t>(width_));
   append_number(buffer_, static_cast<std::uint64_t>(vocabulary_));
   append_number(buffer_, static_cast<std::uint64_t>(top_k_));
@@ -176,7 +179,7 @@ void TeacherShardWriter::add_row(const std::int32_t* ids, const float* log_probs
   else
     append_log_prob(rest);
   ++rows_;
-  if (buffer_.size() >= kBuffer) flush();
+  if (buffer_.size() >= kTeacherBuffer) flush();
 }
 
 void TeacherShardWriter::finish() {

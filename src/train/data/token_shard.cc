@@ -12,9 +12,9 @@
 namespace puna {
 namespace {
 
-constexpr char kMagic[] = {'P', 'U', 'N', 'A', 'T', 'O', 'K', 'S'};
-constexpr std::uint32_t kVersion = 1;
-constexpr std::uint64_t kHeader = 40;
+constexpr char kTokenMagic[] = {'P', 'U', 'N', 'A', 'T', 'O', 'K', 'S'};
+constexpr std::uint32_t kTokenVersion = 1;
+constexpr std::uint64_t kTokenHeader = 40;
 
 // nullopt where it does not fit in 64 bits.
 std::optional<std::uint64_t> padded_ids(std::uint64_t tokens, std::uint64_t width) {
@@ -26,26 +26,27 @@ std::optional<std::uint64_t> padded_ids(std::uint64_t tokens, std::uint64_t widt
 }  // namespace
 
 bool TokenShard::is_shard(std::span<const std::byte> bytes) {
-  return bytes.size() >= sizeof(kMagic) && std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) == 0;
+  return bytes.size() >= sizeof(kTokenMagic) && std::memcmp(bytes.data(), kTokenMagic, sizeof(kTokenMagic)) == 0;
 }
 
 TokenShard::TokenShard(std::span<const std::byte> bytes, std::string where) : where_(std::move(where)) {
-  if (!is_shard(bytes) || bytes.size() < kHeader) fail(ErrorKind::kBadInput, where_, "this is not a token shard");
+  if (!is_shard(bytes) || bytes.size() < kTokenHeader) fail(ErrorKind::kBadInput, where_, "this is not a token shard");
   const auto version = read_number<std::uint32_t>(&bytes[8]), width = read_number<std::uint32_t>(&bytes[12]);
-  if (version != kVersion) fail(ErrorKind::kUnsupported, where_, "a token shard of version {}, expected {}", version, kVersion);
+  if (version != kTokenVersion)
+    fail(ErrorKind::kUnsupported, where_, "a token shard of version {}, expected {}", version, kTokenVersion);
   if (width != 2 && width != 4) fail(ErrorKind::kBadInput, where_, "ids of {} bytes, expected 2 or 4", width);
   const auto tokens = read_number<std::uint64_t>(&bytes[16]), documents = read_number<std::uint64_t>(&bytes[24]);
   const auto vocabulary = read_number<std::uint64_t>(&bytes[32]);
   const auto ids = padded_ids(tokens, width), ends = checked_multiply(documents, 8);
   const auto body = ids && ends ? checked_add(*ids, *ends) : std::nullopt;
-  if (!body || *body != bytes.size() - kHeader) {
+  if (!body || *body != bytes.size() - kTokenHeader) {
     fail(ErrorKind::kBadInput, where_, "{} ids and {} documents do not fit its {} bytes: it was not finished, or cut short", tokens,
          documents, bytes.size());
   }
   if (vocabulary == 0 || vocabulary > std::uint64_t{1} << 31) {
     fail(ErrorKind::kBadInput, where_, "a vocabulary of {} ids is not possible", vocabulary);
   }
-  ids_ = bytes.data() + kHeader;
+  ids_ = bytes.data() + kTokenHeader;
   ends_ = ids_ + *ids;
   width_ = width;
   tokens_ = static_cast<std::int64_t>(tokens);
@@ -82,7 +83,7 @@ std::vector<Token> TokenShard::document(std::int64_t index) const {
 
 TokenShardWriter::TokenShardWriter(const std::filesystem::path& path, std::int64_t vocabulary)
     : path_(path), file_(path, std::ios::binary), vocabulary_(vocabulary), width_(id_width(vocabulary)) {
-  buffer_.assign(kHeader, std::byte{0});  // the magic number comes last: until then this is no shard
+  buffer_.assign(kTokenHeader, std::byte{0});  // the magic number comes last: until then this is no shard
   flush();
   if (!file_) fail(ErrorKind::kNoRoom, path_.string(), "cannot write the token shard here");
 }
@@ -108,8 +109,8 @@ void TokenShardWriter::finish() {
   for (const std::uint64_t end : ends_) append_number(buffer_, end);
   flush();
   buffer_.clear();
-  for (const char c : kMagic) append_number(buffer_, c);
-  append_number(buffer_, kVersion);
+  for (const char c : kTokenMagic) append_number(buffer_, c);
+  append_number(buffer_, kTokenVersion);
   append_number(buffer_, static_cast<std::uint32_t>(width_));
   append_number(buffer_, static_cast<std::uint64_t>(tokens_));
   append_number(buffer_, static_cast<std::uint64_t>(ends_.size()));

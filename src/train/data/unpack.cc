@@ -19,7 +19,7 @@
 namespace puna {
 namespace {
 
-constexpr std::size_t kBuffer = std::size_t{1} << 18;
+constexpr std::size_t kUnpackBuffer = std::size_t{1} << 18;
 
 bool begins_with(std::span<const std::byte> bytes, std::initializer_list<unsigned> magic) {
   return bytes.size() >= magic.size() &&
@@ -78,7 +78,7 @@ void unpack_gzip(std::span<const std::byte> packed, const std::string& name, Scr
   z_stream stream{};
   if (::inflateInit2(&stream, 15 + 16) != Z_OK) fail(ErrorKind::kNoRoom, name, "zlib cannot start");
   const std::unique_ptr<z_stream, int (*)(z_stream*)> owner(&stream, ::inflateEnd);
-  std::vector<std::byte> buffer(kBuffer);
+  std::vector<std::byte> buffer(kUnpackBuffer);
   int result = Z_OK;
   while (!packed.empty()) {
     const std::size_t chunk = std::min(packed.size(), std::size_t{1} << 30);
@@ -86,12 +86,12 @@ void unpack_gzip(std::span<const std::byte> packed, const std::string& name, Scr
     stream.avail_in = static_cast<uInt>(chunk);
     do {
       stream.next_out = reinterpret_cast<Bytef*>(buffer.data());
-      stream.avail_out = static_cast<uInt>(kBuffer);
+      stream.avail_out = static_cast<uInt>(kUnpackBuffer);
       result = ::inflate(&stream, Z_NO_FLUSH);
       if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) {
         fail(ErrorKind::kBadInput, name, "damaged gzip data: {}", stream.msg == nullptr ? "unknown" : stream.msg);
       }
-      out.write(buffer.data(), kBuffer - stream.avail_out);
+      out.write(buffer.data(), kUnpackBuffer - stream.avail_out);
     } while (result != Z_STREAM_END && (stream.avail_in > 0 || stream.avail_out == 0) && result != Z_BUF_ERROR);
     packed = packed.subspan(chunk - stream.avail_in);
     if (result != Z_STREAM_END || packed.empty()) continue;
@@ -104,7 +104,7 @@ void unpack_gzip(std::span<const std::byte> packed, const std::string& name, Scr
 void unpack_zstd(std::span<const std::byte> packed, const std::string& name, ScratchFile& out) {
   const std::unique_ptr<ZSTD_DStream, std::size_t (*)(ZSTD_DStream*)> stream(::ZSTD_createDStream(), ::ZSTD_freeDStream);
   if (stream == nullptr) fail(ErrorKind::kNoRoom, name, "Zstandard cannot start");
-  std::vector<std::byte> buffer(kBuffer);
+  std::vector<std::byte> buffer(kUnpackBuffer);
   ZSTD_inBuffer in{packed.data(), packed.size(), 0};
   std::size_t open = 1;  // 0 between frames
   bool full = false;     // there may be more to come without further input
