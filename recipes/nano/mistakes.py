@@ -48,6 +48,40 @@ def pair(question, row, answer):
     return {**result, "tools": row["tools"]} if row["tools"] else result
 
 
+def days(messages):
+    """The days that a call adds, 0 where there are none."""
+    for message in messages:
+        for call in message.get("tool_calls", []):
+            added = json.loads(call["function"]["arguments"]).get("days", 0)
+            return added if isinstance(added, int) else 0
+    return 0
+
+
+def mirrored(stream, language, row):
+    """-> for a row whose wrong call counts days the wrong way, one that is wrong the other way round; else None. Models err to one side:
+    from their mistakes alone they would learn to err to the other."""
+    right = days(row["chosen"])
+    if right == 0 or days(row["rejected"]) != -right:
+        return None
+    while True:
+        question, asked_row = conversations.examined(stream, language, "dates", "train")
+        added = question.call["arguments"].get("days", 0)
+        if added * right < 0:
+            break
+    call = {"name": question.call["name"], "parameters": {**question.call["arguments"], "days": -added}}
+    return {"prompt": asked_row["messages"], "chosen": [right_answer(question, asked_row)], "rejected": [said(json.dumps(call), True)],
+            "today": DATE, "tools": asked_row["tools"]}
+
+
+def with_mirrored(seed, pairs):
+    """All (language, row), each followed by its mirror image where it has one."""
+    for index, (language, row) in enumerate(pairs):
+        yield row
+        other = mirrored(Stream(seed, "mirrored", index), language, row)
+        if other:
+            yield other
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -58,8 +92,8 @@ def main():
     options = parser.parse_args()
     questions = list(asked(options.seed, options.questions))
     answers = {answer["id"]: answer for answer in examine(options.puna, options.model, [row for _, row in questions], TEMPERATURE)}
-    pairs = [pair(question, row, answers[row["id"]]) for question, row in questions if row["id"] in answers]
-    rows = [row for row in pairs if row]
+    pairs = [(row["language"], pair(question, row, answers[row["id"]])) for question, row in questions if row["id"] in answers]
+    rows = list(with_mirrored(options.seed, [(language, row) for language, row in pairs if row]))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{options.out}: {len(rows)} pairs from {len(questions)} questions", file=sys.stderr)

@@ -158,6 +158,22 @@ class Mistakes(unittest.TestCase):
         self.assertNotIn("tools", pair)
         self.assertIsNone(mistakes.pair(question, row, {"turn1": "<|eot_id|>", "turn2": None}))  # nothing to learn from
 
+    def test_days_counted_the_wrong_way_come_in_both_ways(self):
+        question, row = next((question, row) for question, row in mistakes.asked(1, 400)
+                             if question.call and question.call["arguments"].get("days", 0) > 0 and row["tools"])
+        arguments = question.call["arguments"]
+        raw = json.dumps({"name": "date_math", "parameters": {**arguments, "days": -arguments["days"]}})
+        pair = mistakes.pair(question, row, {"turn1": raw, "turn2": None})
+        first, second = mistakes.with_mirrored(1, [(row["language"], pair)])
+        self.assertEqual(first, pair)
+        self.assertEqual((mistakes.days(first["chosen"]), mistakes.days(first["rejected"])), (arguments["days"], -arguments["days"]))
+        self.assertLess(mistakes.days(second["chosen"]), 0)
+        self.assertEqual(mistakes.days(second["rejected"]), -mistakes.days(second["chosen"]))
+        self.assertEqual(first.keys(), second.keys())
+        raw = json.dumps({"name": "date_math", "parameters": {**arguments, "days": arguments["days"] + 1}})
+        pair = mistakes.pair(question, row, {"turn1": raw, "turn2": None})
+        self.assertEqual(list(mistakes.with_mirrored(1, [(row["language"], pair)])), [pair])
+
     def test_a_wrong_call_and_a_wrong_second_turn(self):
         question, row = self.find("arithmetic")
         wrong = json.dumps({"name": "calculator", "parameters": {"expression": "1 + 1"}}) + "<|eom_id|>"

@@ -78,7 +78,7 @@ double difference(const std::function<bool(const HttpRequest&)>& compare, const 
   std::string& header = request.headers.front().second;
   std::array<std::vector<double>, 2> times;
   std::mt19937_64 random(11);
-  volatile bool seen = false;
+  [[maybe_unused]] volatile bool seen = false;
   for (std::size_t i = 0; i < kProbes; ++i) {
     const std::uint64_t draw = random();
     const std::string& key = classes[draw & 1][(draw >> 1) % classes[draw & 1].size()];
