@@ -14,8 +14,8 @@ from running_server import PUNA, RunningServer
 
 
 def load(url, *arguments, model="nano"):
-    return subprocess.run([PUNA, "load", "--host", url, "--model", model, "--json", *arguments], capture_output=True, text=True,
-                          timeout=120)
+    named = ["--model", model] if model else []
+    return subprocess.run([PUNA, "load", "--host", url, *named, "--json", *arguments], capture_output=True, text=True, timeout=120)
 
 
 class StubHandler(BaseHTTPRequestHandler):
@@ -24,6 +24,12 @@ class StubHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.listed)))
+        self.end_headers()
+        self.wfile.write(self.server.listed.encode())
 
     def do_POST(self):
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -58,9 +64,9 @@ class StubServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, fault=None):
+    def __init__(self, fault=None, listed=""):
         super().__init__(("127.0.0.1", 0), StubHandler)
-        self.fault, self.bodies = fault, []
+        self.fault, self.listed, self.bodies = fault, listed, []
         self.url = "http://127.0.0.1:%d" % self.server_port
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -87,11 +93,20 @@ class LoadTest(unittest.TestCase):
                 self.assertTrue(0 <= spread["p50"] <= spread["p90"] <= spread["p99"] <= spread["max"], spread)
             self.assertLess(report["time_to_first_token_ms"]["mean"], report["end_to_end_ms"]["mean"])
             whole = json.loads(load(server.url, "-n", "2", "--max-tokens", "4").stdout)
-            self.assertEqual(whole["answered"], 2)
+            self.assertEqual((whole["answered"], whole["model"]), (2, "nano"))
+            unnamed = json.loads(load(server.url, "-n", "1", "--max-tokens", "4", model=None).stdout)
+            self.assertEqual((unnamed["answered"], unnamed["model"]), (1, "nano"))
             self.assertIsNone(whole["time_to_first_token_ms"])
             unknown = load(server.url, "-n", "3", model="absent")
             self.assertEqual(json.loads(unknown.stdout)["errors"], {"404": 3})
             self.assertEqual(unknown.returncode, 6)
+
+    def test_a_server_without_models_is_told(self):
+        for listed in ('{"data": []}', '{"data": [{}]}', "[]", '{"object": "list"}'):
+            with StubServer(listed=listed) as stub:
+                result = load(stub.url, "-n", "1", model=None)
+            self.assertEqual(result.returncode, 4, result.stderr)
+            self.assertIn("name one with --model", result.stderr)
 
     def test_times_are_those_of_the_server(self):
         with StubServer() as stub:

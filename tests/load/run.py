@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -43,7 +44,7 @@ class Broken(Exception):
     """An answer that did not come whole."""
 
 
-# One request on a connection of its own: its status, its body's bytes, seconds to its head. With `leave_after` seconds the client
+# One request on a connection of its own: its status, its head and body, seconds to its head. With `leave_after` seconds the client
 # goes then, wherever the answer is.
 async def ask(server, body, leave_after=None):
     began = time.monotonic()
@@ -63,7 +64,7 @@ async def ask(server, body, leave_after=None):
         rest = await reader.read(-1)
         if b"chunked" in head and not rest.endswith(b"0\r\n\r\n"):
             raise Broken(rest[-100:])
-        return int(head.split()[1]), rest, seconds
+        return int(head.split()[1]), head + rest, seconds
     except asyncio.IncompleteReadError as error:
         raise Broken(error.partial) from error
     finally:
@@ -84,7 +85,6 @@ async def clients(server, count, seconds):
     end, done = time.monotonic() + seconds, {"answers": 0, "refused": 0, "broken": 0, "slowest_refusal_ms": 0.0, "refusals_ms": []}
 
     async def client(number):
-        random_wait = random.Random(number)
         body = {**QUESTION, "max_tokens": 32, "ignore_eos": True, "stream": number % 2 == 0}
         while time.monotonic() < end:
             try:
@@ -95,7 +95,7 @@ async def clients(server, count, seconds):
             if status == 429:
                 done["refused"] += 1
                 done["refusals_ms"].append(to_head * 1000)
-                await asyncio.sleep(0.5 + random_wait.random() * 1.5)
+                await asyncio.sleep(int(re.search(rb"(?i)\r\nretry-after-ms: (\d+)", text)[1]) / 1000)
             elif status == 200 and (b"[DONE]" in text or not body["stream"]):
                 done["answers"] += time.monotonic() < end
             else:
@@ -110,10 +110,11 @@ def percentile(values, share, digits=1):
     return round(values[min(len(values) - 1, int(len(values) * share))], digits) if values else 0.0
 
 
-# Goodput at ten times what the server takes at once, against as many clients as it takes.
+# Goodput at ten times what the server takes at once, against as many clients as it takes. A processor is left to the clients, which
+# would else take from the server's what they need to come and go.
 async def overload(quick):
     seconds = 4 if quick else 10
-    with RunningServer("nano", "--parallel", "8", "--max-in-flight", "16") as server:
+    with RunningServer("nano", "--parallel", "8", "--max-in-flight", "16", "--threads", str(max(1, CORES - 1))) as server:
         process = Process(server.process.pid)
         await clients(server, 16, 2)
         full, loaded = [], []

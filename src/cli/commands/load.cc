@@ -33,10 +33,22 @@ void check(const LoadFlags& flags) {
          flags.prompts.prompt_tokens);
 }
 
+// The first of those that the server names: of most servers the only one.
+std::string first_model(const ServerClient& client) {
+  const Json listed = client.get("/v1/models");
+  const auto models = listed.is_object() ? listed.find("data") : listed.end();
+  const bool any = models != listed.end() && models->is_array() && !models->empty() && models->front().is_object();
+  const auto id = any ? models->front().find("id") : listed.end();
+  if (!any || id == models->front().end() || !id->is_string())
+    fail(ErrorKind::kNotFound, client.address().url(), "the server lists no models: name one with --model");
+  return id->get<std::string>();
+}
+
 void load(LoadFlags flags) {
   check(flags);
   if (!flags.prompt_file.empty()) flags.prompts.conversations = read_conversations(flags.prompt_file);
   const ServerClient client(flags.host);
+  if (flags.prompts.model.empty()) flags.prompts.model = first_model(client);
   flags.load.address = client.address();
   flags.load.key = client.key();
   flags.load.seed = flags.prompts.seed;
@@ -50,6 +62,7 @@ void load(LoadFlags flags) {
   }
   const LoadReport report = summarize(samples);
   Json value = to_json(report);
+  value["model"] = flags.prompts.model;
   value["clients"] = flags.load.clients;
   value["interrupted"] = interrupt_flag().load();
   flags.json ? write_json(value) : write_text(to_text(report));
@@ -65,7 +78,7 @@ VerbAction declare_load(Command& command) {
   constexpr std::int64_t kMost = 1'000'000'000;
   command.flag("--host", "ADDRESS", &flags->host,
                "the server: HOST:PORT, a URL or unix:PATH (default: PUNA_HOST, or 127.0.0.1:8080)");
-  command.flag("--model", "NAME", &flags->prompts.model, "the model that is asked").required = true;
+  command.flag("--model", "NAME", &flags->prompts.model, "the model that is asked (default: the first that the server lists)");
   command.flag("-c,--clients", "N", &flags->load.clients, "requests at once (default 1)").range = {1, 10'000};
   command.flag("-n,--requests", "N", &flags->load.requests, "requests in all").range = {1, kMost};
   command.flag("--seconds", "S", &flags->load.seconds, "send none after so long");
