@@ -6,6 +6,12 @@ import { createInterface } from 'node:readline';
 
 export const key = 'a-key-for-the-clients-tests';
 export const tools = JSON.parse(readFileSync(new URL('../../recipes/nano/tools.json', import.meta.url)));
+// A call of it is short whatever the model would like to say; a free text that it is made to write may have no end.
+export const pick = { type: 'function', function: {
+  name: 'pick', description: 'Picks a city', parameters: {
+    type: 'object', properties: { city: { enum: ['Paris', 'Rome'] } }, required: ['city'], additionalProperties: false,
+  },
+} };
 export const capital = 'What is the capital of France?';
 export const sum = 'What is 127 * 34?';
 

@@ -13,6 +13,9 @@ import threading
 import urllib.parse
 
 PUNA = os.environ["PUNA"]
+# A function whose call is short whatever the model would like to say: a free text that it is made to write may have no end.
+SHORT_CALL = {"name": "pick", "description": "Picks a city", "parameters": {
+    "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}}
 
 
 def is_sanitized():

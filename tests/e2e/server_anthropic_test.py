@@ -5,10 +5,13 @@ import json
 import os
 import unittest
 
-from running_server import RunningServer
+from running_server import SHORT_CALL, RunningServer
 
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
 CALCULATION = {"role": "user", "content": "What is 12 * 31?"}
+
+
+PICK = {"name": "pick", "description": SHORT_CALL["description"], "input_schema": SHORT_CALL["parameters"]}
 
 
 def tools():
@@ -121,9 +124,9 @@ class AnthropicTest(unittest.TestCase):
         self.assertIn("372", message["content"][0]["text"])
 
     def test_tool_choice(self):
-        message = self.message(QUESTION, tools=tools(), tool_choice={"type": "tool", "name": "date_math"})
-        self.assertEqual([block["name"] for block in message["content"] if block["type"] == "tool_use"], ["date_math"])
-        message = self.message(QUESTION, tools=tools(), tool_choice={"type": "any", "disable_parallel_tool_use": True})
+        message = self.message(QUESTION, tools=[*tools(), PICK], tool_choice={"type": "tool", "name": "pick"})
+        self.assertEqual([block["name"] for block in message["content"] if block["type"] == "tool_use"], ["pick"])
+        message = self.message(QUESTION, tools=[PICK], tool_choice={"type": "any", "disable_parallel_tool_use": True})
         self.assertEqual(message["stop_reason"], "tool_use")
         message = self.message(CALCULATION, tools=tools(), tool_choice={"type": "none"})
         self.assertEqual(message["stop_reason"], "end_turn")

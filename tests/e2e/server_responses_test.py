@@ -5,7 +5,7 @@ import json
 import os
 import unittest
 
-from running_server import RunningServer
+from running_server import SHORT_CALL, RunningServer
 
 QUESTION = "What is the capital of France?"
 CALCULATION = "What is 12 * 31?"
@@ -97,8 +97,9 @@ class ResponsesTest(unittest.TestCase):
         self.assertIn("372", response["output"][0]["content"][0]["text"])
 
     def test_tool_choice(self):
-        response = self.response(QUESTION, tools=tools(), tool_choice={"type": "function", "name": "date_math"})
-        self.assertEqual(response["output"][-1]["name"], "date_math")
+        response = self.response(QUESTION, tools=[*tools(), {"type": "function", **SHORT_CALL}],
+                                 tool_choice={"type": "function", "name": "pick"})
+        self.assertEqual(response["output"][-1]["name"], "pick")
         self.assertEqual(self.response(CALCULATION, tools=tools(), tool_choice="none")["output"][0]["type"], "message")
 
     def test_a_schema(self):
