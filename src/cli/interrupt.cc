@@ -8,14 +8,14 @@
 namespace puna {
 namespace {
 
-std::atomic<bool> flag{false};
+std::atomic<bool> raised{false};
 std::atomic<bool> twice{false};
 std::atomic<bool> polled{false};       // inside a scope
 std::atomic<bool> second_ends{false};  // the scope's SecondPress
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may take no lock");
 
 void on_interrupt(int signal) {
-  const bool second = flag.exchange(true);
+  const bool second = raised.exchange(true);
   if (second) twice = true;
   if (!polled || (second && second_ends)) ::_exit(128 + signal);
 }
@@ -31,7 +31,7 @@ void handle_interrupts() {
 }
 
 InterruptScope::InterruptScope(SecondPress second) {
-  flag = false;
+  raised = false;
   twice = false;
   second_ends = second == SecondPress::kEndsProcess;
   polled = true;
@@ -39,7 +39,7 @@ InterruptScope::InterruptScope(SecondPress second) {
 
 InterruptScope::~InterruptScope() { polled = false; }
 
-std::atomic<bool>& interrupt_flag() { return flag; }
+std::atomic<bool>& interrupt_flag() { return raised; }
 
 bool interrupted_twice() { return twice; }
 
