@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
@@ -30,6 +31,13 @@ inline constexpr std::int64_t kQ8_0Step = 64, kQ4_0Step = 128;
 // -value * sum of each group of four bytes of x.
 HWY_INLINE __m512i negative_offset(char value, __m512i x) {
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(value), x));
+}
+
+// Two neighbouring floats, which rows of an odd number of blocks do not put at multiples of eight bytes.
+HWY_INLINE __m128 two_floats(const float* from) {
+  long long bits = 0;
+  std::memcpy(&bits, from, sizeof bits);
+  return _mm_castsi128_ps(_mm_cvtsi64_si128(bits));
 }
 
 HWY_INLINE void accumulate(__m512& sum, __m512i dots, __m512 scales) {
@@ -69,7 +77,7 @@ HWY_INLINE void dot4_q8_0(const std::byte* w, std::int64_t stride, const Quantiz
   for (std::int64_t b = 0; b < width / 32; b += 2) {
     const __m512i xq = _mm512_loadu_si512(x.q + 32 * b);
     const __m512i start = negative_offset(static_cast<char>(128), xq);
-    const __m128 pair = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(x.scales + b)));
+    const __m128 pair = two_floats(x.scales + b);
     const __m512 xd = _mm512_permutexvar_ps(eightfold, _mm512_castps128_ps512(pair));
 #pragma GCC unroll 4
     for (int r = 0; r < kDotRows; ++r) {
@@ -245,12 +253,12 @@ float dot_unpacked(const UnpackedRow& w, int offset, const QuantizedRow& x, std:
   for (std::int64_t k = 0; k < pairs; k += 64) {
     const __m512i xq = _mm512_loadu_si512(x.q + k);
     const __m512i dots = _mm512_dpbusd_epi32(negative_offset(static_cast<char>(offset), xq), _mm512_loadu_si512(w.q + k), xq);
-    const __m128 xd = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(x.scales + k / 32)));
+    const __m128 xd = two_floats(x.scales + k / 32);
     if constexpr (kGroup == 16) {
       const __m128 d = _mm_mul_ps(_mm_loadu_ps(w.scales + k / 16), _mm_unpacklo_ps(xd, xd));
       accumulate(sum, dots, _mm512_permutexvar_ps(fourfold, _mm512_castps128_ps512(d)));
     } else {
-      const __m128 d = _mm_mul_ps(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(w.scales + k / 32))), xd);
+      const __m128 d = _mm_mul_ps(two_floats(w.scales + k / 32), xd);
       accumulate(sum, dots, _mm512_permutexvar_ps(eightfold, _mm512_castps128_ps512(d)));
     }
   }
