@@ -28,12 +28,20 @@ class SlowClient:
         self.socket.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
                             % (COMPLETIONS.encode(), len(text), text))
 
+    # What comes until the connection ends or breaks.
+    def read_all(self):
+        data = bytearray()
+        try:
+            while part := self.socket.recv(1 << 20):
+                data += part
+        except ConnectionResetError:
+            pass
+        self.socket.close()
+        return data
+
     # All of the answer, without its chunks' sizes.
     def read(self):
-        data = bytearray()
-        while part := self.socket.recv(1 << 20):
-            data += part
-        self.socket.close()
+        data = self.read_all()
         at, body = data.index(b"\r\n\r\n") + 4, bytearray()
         while size := int(data[at:(end := data.index(b"\r\n", at))], 16):
             body += data[end + 2:end + 2 + size]
@@ -64,9 +72,10 @@ class SlowReaderTest(unittest.TestCase):
         return self.server.metric("puna_answers_paused") + self.server.metric("puna_answers_waiting")
 
     # All four answers of a request.
-    def paused_client(self):
-        client = SlowClient(self.server, LONG)
-        self.wait_until(lambda: self.server.metric("puna_answers_paused") == 4)
+    def paused_client(self, server=None):
+        server = server or self.server
+        client = SlowClient(server, LONG)
+        self.wait_until(lambda: server.metric("puna_answers_paused") == 4)
         return client
 
     def test_an_answer_pauses_and_others_go_on(self):
@@ -100,6 +109,17 @@ class SlowReaderTest(unittest.TestCase):
         self.assertEqual([joined(events, i)[2] for i in range(4)], ["length"] * 4)
         self.assertEqual(self.server.process.wait(60), 0)
         self.assertNotIn("cut off", self.server.log())
+
+    # Nobody reads these answers, so they cannot have ended by themselves when the time is over.
+    def test_the_time_to_end_them_has_an_end(self):
+        server = RunningServer("nano", "--parallel", "4", "--drain", "0")
+        self.addCleanup(server.stop)
+        client = self.paused_client(server)
+        began = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - began, 3)
+        self.assertIn("1 answers were cut off", server.log(), "one request of four")
+        self.assertNotIn(b"[DONE]", client.read_all())
 
 
 if __name__ == "__main__":
