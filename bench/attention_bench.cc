@@ -38,7 +38,7 @@ struct Cache {
     const auto rows = normal_values(kPagePositions * kGroups * kWidth);
     for (std::size_t page = 0; page < pages.size(); ++page) {
       const BatchSequence batch[] = {{0, kPagePositions, static_cast<std::int64_t>(page) * kPagePositions, pages}};
-      kv_store(device, layer, batch, {rows.data(), rows.data(), kGroups * kWidth});
+      kv_store(device, layer, {batch}, {rows.data(), rows.data(), kGroups * kWidth});
     }
   }
 
@@ -56,7 +56,7 @@ void attention(benchmark::State& state) {
   const auto q = normal_values(rows * kHeads * kWidth);
   std::vector<float> out(q.size());
   const BatchSequence batch[] = {{0, rows, first, cache.pages}};
-  for (auto _ : state) attention_forward(device, cache.layer, batch, {q.data(), kHeads, kHeads * kWidth, out.data()});
+  for (auto _ : state) attention_forward(device, cache.layer, {batch}, {q.data(), kHeads, kHeads * kWidth, out.data()});
 
   const double seen = static_cast<double>(rows) * (static_cast<double>(first) + static_cast<double>(rows + 1) / 2);
   const double bytes = 2.0 * static_cast<double>(format_bytes(format, (first + rows) * kGroups * kWidth));
@@ -93,7 +93,7 @@ void store(benchmark::State& state) {
   const Cache cache(device, format, rows);
   const auto k = normal_values(rows * kGroups * kWidth);
   const BatchSequence batch[] = {{0, rows, 0, cache.pages}};
-  for (auto _ : state) kv_store(device, cache.layer, batch, {k.data(), k.data(), kGroups * kWidth});
+  for (auto _ : state) kv_store(device, cache.layer, {batch}, {k.data(), k.data(), kGroups * kWidth});
   state.SetLabel(std::string(info(format).name));
 }
 BENCHMARK(store)->ArgsProduct({{0, 1, 2}, {1, 512}})->UseRealTime()->Unit(benchmark::kMicrosecond);

@@ -1,6 +1,9 @@
 # `cmake --install build/release`: the program, and its manual page and completions, which it prints itself.
 include(GNUInstallDirs)
 install(TARGETS puna)
+if(TARGET puna_cuda)
+  install(TARGETS puna_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/puna)
+endif()
 if(CMAKE_CROSSCOMPILING)
   return()
 endif()

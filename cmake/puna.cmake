@@ -36,6 +36,24 @@ function(puna_folder name)
   puna_compile_together(puna_${name})
 endfunction()
 
+# kernels/cuda/ as a library of its own, libpuna_cuda.so beside the program, which loads it when a GPU is asked for. Where there is no
+# nvcc there is no such library, and the program says so. It brings its own copy of the floors it stands on.
+function(puna_cuda_library)
+  if(NOT PUNA_CUDA OR NOT CMAKE_CUDA_COMPILER)
+    return()
+  endif()
+  find_package(CUDAToolkit REQUIRED)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cuda/*.cu)
+  add_library(puna_cuda SHARED ${sources} tensor/format.cc tensor/tensor.cc tensor/blocks_decode.cc tensor/blocks_encode.cc
+                               tensor/kblocks_encode.cc tensor/scale_search.cc tensor/float_codecs.cc)
+  target_include_directories(puna_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_definitions(puna_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1;FMT_CONSTEVAL=>")  # fmt 9 has half of its constexpr off for nvcc
+  target_link_libraries(puna_cuda PRIVATE CUDA::cublasLt CUDA::cudart_static fmt::fmt)
+  set_target_properties(puna_cuda PROPERTIES CUDA_ARCHITECTURES "80-real;90a-real"
+                                             CUDA_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden
+                                             LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
+
 # recipes/**/*.yaml inside the program: shipped_recipes() of train/recipe.h.
 function(puna_embed_recipes target)
   file(GLOB_RECURSE recipes CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/recipes ${PROJECT_SOURCE_DIR}/recipes/*.yaml)
@@ -106,14 +124,15 @@ built without npm. The API is here all the same.")
   puna_embed_file(${target} policy ${policy})
 endfunction()
 
-# tests/<folder>/*_test.cc become one program test_<folder>.
+# tests/<folder>/*_test.cc become one program test_<folder>. LABELS: of all its tests, for ctest -L and -LE.
 function(puna_tests name)
+  cmake_parse_arguments(ARG "" "LABELS" "" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
   if(NOT sources)
     return()
   endif()
   add_executable(test_${name} ${sources})
-  target_link_libraries(test_${name} PRIVATE ${ARGN} GTest::gtest_main GTest::gmock)
+  target_link_libraries(test_${name} PRIVATE ${ARG_UNPARSED_ARGUMENTS} GTest::gtest_main GTest::gmock)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE PUNA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   puna_compile_quickly(test_${name})
@@ -123,5 +142,5 @@ function(puna_tests name)
   else()
     puna_precompiled_as(test_${name} test_base)
   endif()
-  gtest_discover_tests(test_${name} DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(test_${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}")
 endfunction()

@@ -3,6 +3,7 @@
 // Made and used through kernels/matmul.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tensor/tensor.h"
@@ -21,18 +22,40 @@ struct QuantizedActivations {
   std::int32_t* sums = nullptr;  // [T, K / 16]  or [T / W, K / 16, W]: sums of 16 q's
 };
 
-// X with the form that integer products read, made when the first of them asks for it and shared by all matrices that multiply X.
+// What a GPU's products of many rows read: X as F16, BF16 or F8E4M3 with a scale for each row.
+struct RoundedActivations {
+  std::byte* values = nullptr;   // [T, K]
+  float* row_scales = nullptr;   // [T]; F8E4M3 only: x ≈ value row_scales[t]
+  Format format = Format::kF32;  // kF32: not made yet
+};
+
+// X with the form that products read, made when the first of them asks for it and shared by all matrices that multiply X.
+// With norm_weight (on a GPU only) X is rms_norm(values) (kernels/rms_norm.h), never written out in F32: each product makes it
+// where it reads X.
 struct Activations {
   const float* values = nullptr;  // [T, K]
   std::int64_t rows = 0, width = 0;
   QuantizedActivations quantized;  // where the buffer keeps the 8-bit form
   bool has_quantized = false;
+  RoundedActivations rounded;
+  const float* norm_weight = nullptr;  // [K]
+  float norm_eps = 0;
 };
 
 struct Product {
   const Tensor* weight;  // [N, K]
   float* y;              // [T, N], rows `stride` apart
   std::int64_t stride;
+  const float* residual = nullptr;  // [T, N], rows `stride` apart: y = residual + X W^T; not y
+};
+
+// out [T, F] = silu(X Wgate^T) * (X Wup^T), all dense; gate and up are scratch.
+struct GatedProduct {
+  const Tensor* gate_weight;  // [F, K]
+  const Tensor* up_weight;    // [F, K]
+  float* gate;                // [T, F]
+  float* up;                  // [T, F]
+  float* out;                 // [T, F]; may be gate
 };
 
 // A product and the rows of W that one thread works on.

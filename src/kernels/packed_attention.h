@@ -22,6 +22,9 @@ struct PackedSegment {
   std::int64_t prefix_row = 0, prefix_rows = 0;
 };
 
+// The segment that begins at `segment`'s prefix_row, or one beyond where none does.
+std::span<const PackedSegment>::iterator prefix_of(std::span<const PackedSegment> segments, const PackedSegment& segment);
+
 // q [T, H, E], k and v [T, G, E], each with rows `stride` floats apart.
 struct PackedRows {
   const float* q;

@@ -29,16 +29,32 @@ Arena::Arena(std::size_t bytes, const std::string& purpose) : capacity_(bytes) {
   data_ = static_cast<std::byte*>(memory);
 }
 
+Arena::Arena(std::size_t bytes, const std::string& purpose, const MemorySource& source) : source_(&source), capacity_(bytes) {
+  if (bytes == 0) return;
+  data_ = static_cast<std::byte*>(source.allocate(bytes));
+  if (data_ == nullptr) {
+    fail(ErrorKind::kNoRoom, "memory", "{} needs {} ({} bytes), which {} has not: ask for less", purpose, human_bytes(bytes), bytes,
+         source.name);
+  }
+}
+
 Arena::~Arena() {
-  if (data_ != nullptr) ::munmap(data_, capacity_);
+  if (data_ == nullptr) return;
+  if (source_ != nullptr) {
+    source_->release(data_);
+  } else {
+    ::munmap(data_, capacity_);
+  }
 }
 
 Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
+    : source_(std::exchange(other.source_, nullptr)),
+      data_(std::exchange(other.data_, nullptr)),
       capacity_(std::exchange(other.capacity_, 0)),
       used_(std::exchange(other.used_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(source_, other.source_);
   std::swap(data_, other.data_);
   std::swap(capacity_, other.capacity_);
   std::swap(used_, other.used_);

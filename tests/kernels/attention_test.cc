@@ -52,7 +52,7 @@ class Cache {
       sequence.pages.push_back(first_page - 3 * static_cast<std::int32_t>(page));
     }
     const BatchSequence all[] = {{0, length, 0, sequence.pages}};
-    kv_store(device, layer_, all, {sequence.k.data(), sequence.v.data(), heads_.kv * heads_.width});
+    kv_store(device, layer_, {all}, {sequence.k.data(), sequence.v.data(), heads_.kv * heads_.width});
     return sequence;
   }
 
@@ -94,7 +94,7 @@ std::vector<float> attend_alone(Device& device, Heads heads, const Cache& cache,
   const std::int64_t row_width = heads.query * heads.width;
   std::vector<float> out(static_cast<std::size_t>(rows * row_width), std::nanf(""));
   const BatchSequence batch[] = {{0, rows, first, sequence.pages}};
-  attention_forward(device, cache.layer(), batch, {q.data() + first * row_width, heads.query, row_width, out.data()});
+  attention_forward(device, cache.layer(), {batch}, {q.data() + first * row_width, heads.query, row_width, out.data()});
   return out;
 }
 
@@ -171,7 +171,7 @@ TEST_P(Attention, RaggedBatchesAndThreadsGiveTheBitsOfEachAlone) {
       ThreadPool pool(threads);
       Device device{pool};
       std::vector<float> out(want.size(), std::nanf(""));
-      attention_forward(device, cache.layer(), batch, {batch_q.data(), heads.query, row_width, out.data()});
+      attention_forward(device, cache.layer(), {batch}, {batch_q.data(), heads.query, row_width, out.data()});
       EXPECT_EQ(out, want) << threads << " threads";
     }
   });
@@ -207,7 +207,7 @@ TEST(AttentionLong, DecodesAtTheEndOf131072Positions) {
   const std::int64_t position = length - 1;
   std::vector<float> out(static_cast<std::size_t>(row_width));
   const BatchSequence batch[] = {{0, 1, position, sequence.pages}};
-  attention_forward(device, cache.layer(), batch, {q.data(), heads.query, row_width, out.data()});
+  attention_forward(device, cache.layer(), {batch}, {q.data(), heads.query, row_width, out.data()});
   const auto k = rounded(sequence.k, Format::kF16), v = rounded(sequence.v, Format::kF16);
   expect_close(out, expected_row(heads, q.data(), k, v, position), 0, 1e-6);
 }
@@ -222,7 +222,7 @@ TEST(KvStore, WritesOnlyItsOwnRowsAndTransposesKeys) {
                          reinterpret_cast<std::byte*>(values.data())};
   const std::vector<std::int32_t> pages = {2, 0};
   const BatchSequence batch[] = {{1, 3, 62, pages}};  // positions 62, 63 on page 2 and 64 on page 0
-  kv_store(device, layer, batch, {k.data(), v.data(), stride});
+  kv_store(device, layer, {batch}, {k.data(), v.data(), stride});
   std::int64_t written = 0;
   for (std::int64_t i = 0; i < 3; ++i) {
     const std::int64_t page = i < 2 ? 2 : 0, slot = (62 + i) % kPagePositions;
@@ -263,19 +263,19 @@ TEST(AttentionArguments, RefusesShapesThatDoNotMatch) {
                 q8_0 = {Format::kQ8_0, 2, 48, bytes.data(), bytes.data()};
   using testing::HasSubstr;
   EXPECT_THAT(refusal([&] {
-                attention_forward(device, layer, batch, {q.data(), 3, 192, out.data()});
+                attention_forward(device, layer, {batch}, {q.data(), 3, 192, out.data()});
               }),
               HasSubstr("[attention] 3 query heads for 2 key/value heads"));
   EXPECT_THAT(refusal([&] {
-                attention_forward(device, layer, beyond, {q.data(), 4, 256, out.data()});
+                attention_forward(device, layer, {beyond}, {q.data(), 4, 256, out.data()});
               }),
               HasSubstr("positions up to 65 in pages for 64"));
   EXPECT_THAT(refusal([&] {
-                attention_forward(device, bf16, batch, {q.data(), 4, 256, out.data()});
+                attention_forward(device, bf16, {batch}, {q.data(), 4, 256, out.data()});
               }),
               HasSubstr("expected f32, f16"));
   EXPECT_THAT(refusal([&] {
-                kv_store(device, q8_0, batch, {q.data(), q.data(), 128});
+                kv_store(device, q8_0, {batch}, {q.data(), q.data(), 128});
               }),
               HasSubstr("[kv_store] 2 heads of width 48"));
 }

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -180,17 +181,12 @@ HWY_EXPORT(update_8bit);
 HWY_EXPORT(squares);
 constexpr std::int64_t kGrain = 16384;  // values worth waking a thread for
 constexpr std::int64_t kParts = 256;    // of a sum of squares: added in order, whoever computed them
-
-void check(const AdamwStep& step, std::size_t count, std::initializer_list<std::size_t> others) {
-  PUNA_CHECK(step.step >= 1, "adamw", "step {}: the first is 1", step.step);
-  for (const std::size_t other : others)
-    PUNA_CHECK(other == count, "adamw", "{} weights, but a gradient or state of {}", count, other);
-}
 }  // namespace
+
+namespace cpu {
 
 void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,
                   std::span<float> m, std::span<float> v) {
-  check(step, weight.size(), {gradient.size(), m.size(), v.size()});
   const auto kernel = HWY_DYNAMIC_DISPATCH(update);
   const auto range = [&](std::int64_t begin, std::int64_t end, int) {
     kernel(step, end - begin, weight.data() + begin, gradient.data() + begin, m.data() + begin, v.data() + begin);
@@ -200,11 +196,9 @@ void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight
   device.pool.split(count, kGrain / 4, range);
 }
 
-void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,
-                  const Adamw8BitState& state) {
-  const auto count = static_cast<std::int64_t>(weight.size()), blocks = (count + kAdamwBlock - 1) / kAdamwBlock;
-  check(step, weight.size(), {gradient.size(), state.m.size(), state.v.size()});
-  check(step, static_cast<std::size_t>(blocks), {state.m_scale.size(), state.v_scale.size()});
+void adamw_update_8bit(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,
+                       const Adamw8BitState& state) {
+  const auto count = static_cast<std::int64_t>(weight.size());
   const auto kernel = HWY_DYNAMIC_DISPATCH(update_8bit);
   const auto range = [&](std::int64_t begin, std::int64_t end, int) {
     kernel(step, state, begin, end, weight.data(), gradient.data());
@@ -233,5 +227,6 @@ double sum_of_squares(Device& device, std::span<const float> x) {
   return total;
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 #include "kernels/softmax.h"
 
@@ -125,6 +126,8 @@ void each_row(Device& device, std::int64_t rows, std::int64_t vocabulary, const 
 }
 }  // namespace
 
+namespace cpu {
+
 void target_log_probs(Device& device, const float* logits, const TargetRows& rows, double* log_probs) {
   check(rows);
   each_row(device, rows.rows, rows.vocabulary, [&](std::int64_t r) {
@@ -140,6 +143,8 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
     log_probs[r] = kernel(logits + r * rows.vocabulary, rows.vocabulary, rows.targets[r], weights[r]);
   });
 }
+
+}  // namespace cpu
 
 void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
                            double* losses) {

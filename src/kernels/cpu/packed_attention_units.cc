@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks the segments and shares the work out: threads take units from one list, the most expensive first, whoever is free. A
+// Shares the work out: threads take units from one list, the most expensive first, whoever is free. A
 // unit's result does not depend on who computes it.
-#include "kernels/packed_attention.h"
-
 #include <algorithm>
 #include <atomic>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/packed_attention_units.h"
 
 namespace puna {
@@ -47,29 +46,6 @@ std::int64_t total_rows(std::span<const PackedSegment> segments) {
   return segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
 }
 
-// The segment that begins where the prefix of this one does.
-std::span<const PackedSegment>::iterator prefix_of(std::span<const PackedSegment> segments, const PackedSegment& segment) {
-  return std::lower_bound(segments.begin(), segments.end(), segment.prefix_row,
-                          [](const PackedSegment& s, std::int64_t row) { return s.first_row < row; });
-}
-
-void check(const PackedRows& rows, std::span<const PackedSegment> segments) {
-  PUNA_CHECK(rows.kv_heads > 0 && rows.heads > 0 && rows.heads % rows.kv_heads == 0 && rows.head_width > 0, "packed_attention",
-             "{} query heads for {} key/value heads of width {}", rows.heads, rows.kv_heads, rows.head_width);
-  std::int64_t next = 0;
-  for (const PackedSegment& segment : segments) {
-    PUNA_CHECK(segment.first_row == next && segment.rows > 0, "packed_attention", "a segment of {} rows at row {}, expected row {}",
-               segment.rows, segment.first_row, next);
-    next += segment.rows;
-    if (segment.prefix_rows == 0) continue;
-    const auto prefix = prefix_of(segments, segment);
-    PUNA_CHECK(segment.prefix_row < segment.first_row && prefix != segments.end() && prefix->first_row == segment.prefix_row &&
-                   prefix->rows == segment.prefix_rows,
-               "packed_attention", "rows [{}, {}) are the prefix of the segment at row {}, but no segment before it",
-               segment.prefix_row, segment.prefix_row + segment.prefix_rows, segment.first_row);
-  }
-}
-
 template <class Compute>
 void compute_units(Device& device, std::vector<Unit>& units, const Compute& compute) {
   std::sort(units.begin(), units.end(), [](const Unit& a, const Unit& b) { return a.cost > b.cost; });
@@ -98,9 +74,10 @@ void find_families(std::span<const PackedSegment> segments, Families& families) 
 
 }  // namespace
 
+namespace cpu {
+
 void packed_attention_forward(Device& device, const PackedRows& rows, std::span<const PackedSegment> segments, float* out,
                               float* log_sum_exp) {
-  check(rows, segments);
   std::vector<Unit>& units = plan().units;
   const std::int64_t tokens = std::max<std::int64_t>(1, kTileRows * rows.kv_heads / rows.heads);
   for (std::size_t i = 0; i < segments.size(); ++i) {
@@ -119,7 +96,6 @@ void packed_attention_forward(Device& device, const PackedRows& rows, std::span<
 
 void packed_attention_backward(Device& device, const PackedRows& rows, std::span<const PackedSegment> segments,
                                const PackedAttentionGradient& gradient) {
-  check(rows, segments);
   Plan& p = plan();
   find_families(segments, p.families);
   const std::vector<std::int32_t>& members = p.families.members;
@@ -145,4 +121,5 @@ void packed_attention_backward(Device& device, const PackedRows& rows, std::span
   });
 }
 
+}  // namespace cpu
 }  // namespace puna

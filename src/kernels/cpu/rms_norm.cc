@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -121,9 +122,10 @@ constexpr std::int64_t kGrain = 16384;   // values worth waking a thread for
 constexpr std::int64_t kBlockRows = 64;  // whose part of dweight is summed by one thread
 }  // namespace
 
+namespace cpu {
+
 void rms_norm_forward(Device& device, const float* x, const float* weight, float eps, std::int64_t rows, std::int64_t width,
                       float* y) {
-  PUNA_CHECK(rows >= 0 && width > 0, "rms_norm", "shape [{}, {}]", rows, width);
   const auto kernel = HWY_DYNAMIC_DISPATCH(norm_row);
   const auto some_rows = [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) kernel(x + t * width, weight, eps, width, y + t * width);
@@ -133,7 +135,6 @@ void rms_norm_forward(Device& device, const float* x, const float* weight, float
 }
 
 void rms_norm_backward(Device& device, const RmsNormGradient& gradient, std::int64_t rows, std::int64_t width) {
-  PUNA_CHECK(rows >= 0 && width > 0, "rms_norm", "shape [{}, {}]", rows, width);
   const auto kernel = HWY_DYNAMIC_DISPATCH(norm_gradient);
   // dweight: blocks of rows have a sum of their own, and the blocks are added in order, whoever computed them.
   thread_local std::vector<float> kept;  // [blocks, D], grows once
@@ -156,7 +157,6 @@ void rms_norm_backward(Device& device, const RmsNormGradient& gradient, std::int
 }
 
 void add_forward(Device& device, float* x, const float* delta, std::int64_t rows, std::int64_t width) {
-  PUNA_CHECK(rows >= 0 && width >= 0, "add", "shape [{}, {}]", rows, width);
   const auto kernel = HWY_DYNAMIC_DISPATCH(add);
   const std::int64_t count = rows * width;
   if (count <= kGrain) return kernel(x, delta, count);
@@ -164,5 +164,6 @@ void add_forward(Device& device, float* x, const float* delta, std::int64_t rows
                     [&](std::int64_t begin, std::int64_t end, int) { kernel(x + begin, delta + begin, end - begin); });
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

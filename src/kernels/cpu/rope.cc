@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -96,9 +97,6 @@ constexpr std::int64_t kTableGrain = 256;  // angles worth waking a thread for
 using Turn = void (*)(float* x, const float* table, std::int64_t pairs);
 
 void turn_rows(Device& device, const RopeRows& rows, const float* table, Turn kernel) {
-  PUNA_CHECK(rows.rows >= 0 && rows.width > 0 && rows.width % 2 == 0 && rows.heads * rows.width <= rows.stride, "rope",
-             "{} heads of width {} in rows {} apart; the width must be even and the heads fit the row", rows.heads, rows.width,
-             rows.stride);
   const std::int64_t pairs = rows.width / 2;
   const auto some_rows = [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
@@ -111,6 +109,8 @@ void turn_rows(Device& device, const RopeRows& rows, const float* table, Turn ke
 }
 
 }  // namespace
+
+namespace cpu {
 
 void rope_table(Device& device, std::span<const double> frequencies, std::span<const std::int32_t> positions, float* table) {
   const auto pairs = static_cast<std::int64_t>(frequencies.size());
@@ -139,5 +139,6 @@ void rope_backward(Device& device, const RopeRows& rows, const float* table, Rop
             pairing == RopePairing::kHalves ? HWY_DYNAMIC_DISPATCH(turn_halves_back) : HWY_DYNAMIC_DISPATCH(turn_neighbours_back));
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

@@ -4,6 +4,7 @@
 #include "kernels/swiglu.h"
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -70,8 +71,9 @@ HWY_EXPORT(swiglu_gradient);
 constexpr std::int64_t kGrain = 8192;  // values worth waking a thread for
 }  // namespace
 
+namespace cpu {
+
 void swiglu_forward(Device& device, const float* gate, const float* up, std::int64_t rows, std::int64_t width, float* out) {
-  PUNA_CHECK(rows >= 0 && width >= 0, "swiglu", "shape [{}, {}]", rows, width);
   const auto kernel = HWY_DYNAMIC_DISPATCH(swiglu);
   const std::int64_t count = rows * width;
   if (count <= kGrain) return kernel(gate, up, count, out);
@@ -80,12 +82,12 @@ void swiglu_forward(Device& device, const float* gate, const float* up, std::int
 }
 
 void swiglu_backward(Device& device, const SwigluGradient& gradient, std::int64_t rows, std::int64_t width) {
-  PUNA_CHECK(rows >= 0 && width >= 0, "swiglu", "shape [{}, {}]", rows, width);
   const auto kernel = HWY_DYNAMIC_DISPATCH(swiglu_gradient);
   const std::int64_t count = rows * width;
   if (count <= kGrain) return kernel(gradient, 0, count);
   device.pool.split(count, kGrain / 4, [&](std::int64_t begin, std::int64_t end, int) { kernel(gradient, begin, end); });
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "tensor/blocks.h"
 
 namespace puna {
@@ -74,12 +75,15 @@ class PageWriter {
 
 }  // namespace
 
+namespace cpu {
+
 void check_kv(const KvLayer& layer, std::span<const BatchSequence> sequences, const char* where) {
   check_layer(layer, where);
   for (const BatchSequence& sequence : sequences) check_sequence(sequence, where);
 }
 
-void kv_store(Device& device, const KvLayer& layer, std::span<const BatchSequence> sequences, const KvRows& rows) {
+void kv_store(Device& device, const KvLayer& layer, const KvBatch& batch, const KvRows& rows) {
+  const std::span<const BatchSequence> sequences = batch.sequences;
   check_kv(layer, sequences, "kv_store");
   const std::int64_t page_bytes = kv_page_bytes(layer.format, layer.head_width);
   const PageWriter writer(layer);
@@ -102,4 +106,14 @@ void kv_store(Device& device, const KvLayer& layer, std::span<const BatchSequenc
   device.pool.split(layer.kv_heads, 1, some_heads);
 }
 
+void rope_and_store(Device& device, const KvLayer& layer, const KvBatch& batch, const RopeStore& rows) {
+  const std::int64_t width = layer.head_width, count = batch.rows;
+  float* const k = rows.qkv + rows.heads * width;  // [T, G, E]
+  cpu::rope_forward(device, {k, count, layer.kv_heads, width, rows.stride}, rows.rope_table, rows.pairing);
+  if (rows.with_queries)
+    cpu::rope_forward(device, {rows.qkv, count, rows.heads, width, rows.stride}, rows.rope_table, rows.pairing);
+  cpu::kv_store(device, layer, batch, {k, k + layer.kv_heads * width, rows.stride});
+}
+
+}  // namespace cpu
 }  // namespace puna

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks the shapes and shares the work out. A unit is a tile of rows of one sequence with one key/value head; units in order are
+// Shares the work out. A unit is a tile of rows of one sequence with one key/value head; units in order are
 // cut into as many pieces of equal cost as there are threads.
-#include "kernels/attention.h"
-
 #include <algorithm>
 
-#include "base/error.h"
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/kv_pages.h"
 
 namespace puna {
@@ -34,11 +32,11 @@ struct TileShape {
 
 }  // namespace
 
-void attention_forward(Device& device, const KvLayer& layer, std::span<const BatchSequence> sequences,
-                       const AttentionQuery& query) {
+namespace cpu {
+
+void attention_forward(Device& device, const KvLayer& layer, const KvBatch& batch, const AttentionQuery& query) {
+  const std::span<const BatchSequence> sequences = batch.sequences;
   check_kv(layer, sequences, "attention");
-  PUNA_CHECK(query.heads > 0 && query.heads % layer.kv_heads == 0, "attention", "{} query heads for {} key/value heads",
-             query.heads, layer.kv_heads);
   const std::int64_t width = layer.head_width, groups = layer.kv_heads, page_bytes = kv_page_bytes(layer.format, width);
   const TileShape shape = {std::max<std::int64_t>(1, kTileRows * groups / query.heads), query.heads / groups};
   std::int64_t total = 0;
@@ -68,4 +66,5 @@ void attention_forward(Device& device, const KvLayer& layer, std::span<const Bat
   });
 }
 
+}  // namespace cpu
 }  // namespace puna
