@@ -11,10 +11,15 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/progress.h"
+#include "cli/output.h"
 #include "hub/hub_cache.h"
+#include "kernels/gpu.h"
 
 namespace puna {
 namespace {
+
+constexpr std::int64_t kGpuChunkRows = 4096;  // enough for its matrix units
 
 // The whole of `text` as a number of type T.
 template <typename T>
@@ -37,6 +42,16 @@ std::pair<Token, double> parse_logit_bias(const std::string& text) {
   return {static_cast<Token>(token), parse_number<double>(view.substr(equals + 1), "--logit-bias")};
 }
 
+// A bar for weights on their way to the GPU, made when the first of them is there.
+LoadProgress show_load_progress() {
+  const auto bar = std::make_shared<std::unique_ptr<ProgressBar>>();
+  return [bar](std::int64_t done, std::int64_t total) {
+    if (*bar == nullptr) *bar = std::make_unique<ProgressBar>("weights to the GPU", static_cast<std::uint64_t>(total), "bytes");
+    (*bar)->set(static_cast<std::uint64_t>(done));
+    if (done == total) bar->reset();
+  };
+}
+
 }  // namespace
 
 void add_model(Command& command, std::string& model) {
@@ -54,7 +69,10 @@ void add_engine_flags(Command& command, EngineFlags& flags) {
   add_threads(command, flags.threads);
   command.flag("-c,--context", "N", &flags.context, "positions to make room for; 0: the model's own, at most 8192 and what fits")
       .range = {0, std::int64_t{1} << 40};
-  command.flag("--kv", "f32|f16|q8_0", &flags.kv, "format of cached keys and values (default " + flags.kv + ")");
+  command.flag("--kv", "f32|f16|bf16|q8_0|f8_e4m3", &flags.kv,
+               "format of cached keys and values (default " + flags.kv + "); q8_0 on the CPU, bf16 and f8_e4m3 on a GPU only");
+  command.flag("--device", "cpu|cuda|auto", &flags.device,
+               "where the model runs: cuda:N is GPU N, auto the first GPU or else the CPU (default " + flags.device + ")");
 }
 
 EngineOptions engine_options(const EngineFlags& flags) {
@@ -62,6 +80,11 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.threads = flags.threads;
   options.context = flags.context;
   options.kv_format = kv_format(flags.kv);
+  options.gpu = gpu_of_flag(flags.device);
+  if (options.gpu != kNoGpu) {
+    options.chunk_rows = kGpuChunkRows;
+    options.load_progress = show_load_progress();
+  }
   return options;
 }
 
@@ -73,12 +96,18 @@ EngineOptions scoring_options(const EngineFlags& flags, const ModelConfig& confi
   return options;
 }
 
+int gpu_of_flag(std::string_view device) {
+  if (device != "auto") return gpu_number(device, "--device").value_or(kNoGpu);
+  const GpuSearch search = find_gpus();
+  if (!search.gpus.empty()) return 0;
+  write_note(fmt::format("puna: on the CPU: {}", search.why_none));
+  return kNoGpu;
+}
+
 Format kv_format(std::string_view name) {
-  if (name == "f32") return Format::kF32;
-  if (name == "f16") return Format::kF16;
-  if (name == "q8_0") return Format::kQ8_0;
-  const std::vector<std::string> names = {"f32", "f16", "q8_0"};
-  fail(ErrorKind::kUsage, "--kv", "'{}' is not a format of the cache, expected f32, f16 or q8_0{}", name,
+  const std::vector<std::string> names = {"f32", "f16", "bf16", "q8_0", "f8_e4m3"};
+  if (std::ranges::find(names, name) != names.end()) return *format_from_name(name);
+  fail(ErrorKind::kUsage, "--kv", "'{}' is not a format of the cache, expected {}{}", name, fmt::join(names, ", "),
        did_you_mean(name, names));
 }
 

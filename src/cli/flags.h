@@ -26,11 +26,14 @@ struct EngineFlags {
   int threads = 0;
   std::int64_t context = 0;
   std::string kv = "f16";
+  std::string device = "cpu";
 };
 void add_threads(Command& command, int& threads);
-// --threads, --context and --kv; `kv` holds the default.
+// --threads, --context, --kv and --device; the fields hold the defaults.
 void add_engine_flags(Command& command, EngineFlags& flags);
 EngineOptions engine_options(const EngineFlags& flags);
+// The GPU that --device names, or kNoGpu; "auto": the first, or a note why there is none. Throws kUsage.
+int gpu_of_flag(std::string_view device);
 // "f16" and its like, for --kv. Throws kUsage naming the nearest.
 Format kv_format(std::string_view name);
 

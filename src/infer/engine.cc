@@ -17,9 +17,9 @@ namespace {
 constexpr std::int64_t kDefaultContext = 8192;  // a 128K cache of an 8B model is 16 GiB: only for those who ask
 
 // What requests may choose lies beside the weights.
-std::int64_t weight_bytes(const Checkpoint& checkpoint, const EngineOptions& options) {
-  std::int64_t bytes = checkpoint.weight_bytes;
-  for (const auto& adapters : options.adapters) bytes += adapters->bytes;
+std::int64_t weight_bytes(const Checkpoint& checkpoint, const EngineOptions& options, const Gpu* gpu) {
+  std::int64_t bytes = gpu == nullptr ? checkpoint.weight_bytes : gpu_weight_bytes(checkpoint, *gpu);
+  for (const auto& adapters : options.adapters) bytes += gpu == nullptr ? adapters->bytes : gpu_adapter_bytes(*adapters, *gpu);
   return bytes;
 }
 
@@ -44,38 +44,44 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   }
 }
 
-std::int64_t choose_context(const Checkpoint& checkpoint, const EngineOptions& options) {
+std::int64_t choose_context(const Checkpoint& checkpoint, const EngineOptions& options, const Gpu* gpu) {
   check_options(options, checkpoint.config);
+  KvCache::check_format(checkpoint.config, options.kv_format, gpu != nullptr);
   if (options.context > 0) return options.context;
   const std::int64_t context = std::min(checkpoint.config.context, kDefaultContext);
   const RunShape run{.kv_format = options.kv_format,
                      .context = context,
                      .rows = options.chunk_rows,
                      .logit_rows = options.logit_rows,
-                     .adapter_rank = adapter_rank(options)};
-  const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run).largest_context;
+                     .adapter_rank = adapter_rank(options),
+                     .gpu = gpu};
+  const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, gpu), run).largest_context;
   return largest >= kPagePositions ? std::min(context, largest) : context;  // below a page: the plan says why it is refused
 }
 
+std::int64_t whole_pages(std::int64_t positions) { return (positions + kPagePositions - 1) / kPagePositions * kPagePositions; }
+
 // Room for several contexts as far as it goes: they are seldom all full.
-RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context) {
+RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context, const Gpu* gpu) {
   RunShape run{.kv_format = options.kv_format,
-               .context = context * options.sequences,
+               .context = options.sequences == 1 ? context : whole_pages(context) * options.sequences,
                .rows = std::min(options.chunk_rows, context),
                .logit_rows = options.logit_rows,
-               .adapter_rank = adapter_rank(options)};
+               .adapter_rank = adapter_rank(options),
+               .gpu = gpu};
   run.logit_rows = std::min(run.logit_rows, run.rows);
   if (options.sequences > 1) {
-    const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run).largest_context;
+    const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, gpu), run).largest_context;
     run.context = std::clamp(run.context, context, std::max(context, largest));
   }
   return run;
 }
 
 MemoryPlan checked_plan(const Checkpoint& checkpoint, const EngineOptions& options, const RunShape& run) {
+  const Gpu* const gpu = run.gpu;
   if (!options.adapters.empty() && !checkpoint.adapters.empty())
     fail(ErrorKind::kUsage, "adapters", "{} has adapters of its own: merge them first", checkpoint.where);
-  MemoryPlan plan = plan_memory(checkpoint.config, weight_bytes(checkpoint, options), run);
+  MemoryPlan plan = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, gpu), run);
   check_fits(plan, checkpoint.where);
   return plan;
 }
@@ -85,13 +91,17 @@ MemoryPlan checked_plan(const Checkpoint& checkpoint, const EngineOptions& optio
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options)
     : checkpoint_(std::move(checkpoint)),
       adapters_(options.adapters),
-      context_(choose_context(*checkpoint_, options)),
-      run_(choose_run(*checkpoint_, options, context_)),
+      gpu_(options.gpu == kNoGpu ? nullptr : std::make_shared<Gpu>(options.gpu)),
+      context_(choose_context(*checkpoint_, options, gpu_.get())),
+      run_(choose_run(*checkpoint_, options, context_, gpu_.get())),
       plan_(checked_plan(*checkpoint_, options, run_)),
       pool_(options.threads),
-      cache_(checkpoint_->config, run_.kv_format, run_.context),
-      model_(checkpoint_, Device{pool_}, run_.rows, run_.logit_rows, run_.adapter_rank) {
+      cache_(checkpoint_->config, run_.kv_format, run_.context, gpu_.get()),
+      model_(gpu_ == nullptr ? checkpoint_ : load_on_gpu(checkpoint_, gpu_, options.load_progress), Device{pool_, gpu_.get()},
+             run_.rows, run_.logit_rows, run_.adapter_rank) {
   instruction_set();  // refuses a processor that no kernel was built for
+  if (gpu_ == nullptr) return;
+  for (const auto& adapters : adapters_) model_.run_adapters_as(adapters.get(), load_on_gpu(*adapters, gpu_));
 }
 
 int Engine::adapter_number(const AdapterSet* adapters) const {

@@ -11,11 +11,14 @@
 #include "base/thread_pool.h"
 #include "model/adapters.h"
 #include "model/checkpoint.h"
+#include "model/gpu_checkpoint.h"
 #include "model/kv_cache.h"
 #include "model/llama.h"
 #include "model/memory_plan.h"
 
 namespace puna {
+
+inline constexpr int kNoGpu = -1;
 
 struct EngineOptions {
   int threads = 0;  // 0: all processors
@@ -25,6 +28,8 @@ struct EngineOptions {
   std::int64_t chunk_rows = 512;  // rows of one prefill step
   std::int64_t logit_rows = 1;    // rows of logits one step may ask for
   std::vector<std::shared_ptr<const AdapterSet>> adapters = {};  // that requests may choose, made for this checkpoint
+  int gpu = kNoGpu;                                              // where the network runs: a GPU's number, or the CPU
+  LoadProgress load_progress = {};                               // of the weights on their way to the GPU
 };
 
 // progress(done, total) in tokens, between chunks of a long prompt; returning false stops early.
@@ -40,6 +45,7 @@ class Engine {
   const MemoryPlan& plan() const { return plan_; }
   std::int64_t context() const { return context_; }  // positions of one sequence; all together: cache().capacity()
   int threads() const { return pool_.size(); }
+  const Gpu* gpu() const { return gpu_.get(); }
   KvCache& cache() { return cache_; }
   Llama& model() { return model_; }
   // 0 without adapters, else their place among those of the options, from 1. Throws kUsage for others.
@@ -58,8 +64,9 @@ class Engine {
   std::span<const float> append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters = nullptr);
 
  private:
-  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::shared_ptr<const Checkpoint> checkpoint_;  // on the host
   std::vector<std::shared_ptr<const AdapterSet>> adapters_;
+  std::shared_ptr<Gpu> gpu_;  // its own stream on it; nullptr: the CPU
   std::int64_t context_;
   RunShape run_;
   MemoryPlan plan_;

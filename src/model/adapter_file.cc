@@ -105,15 +105,16 @@ void write_adapter(const fs::path& folder, const Parameters& parameters, const L
     if (each.name.starts_with(kPeftPrefix) || each.name == kRewardHead) matrices.push_back(&each);
   }
   const ModelConfig& config = parameters.config();
-  std::vector<float> reordered;
+  std::vector<float> copied, reordered;
   write_parameters(folder / kAdapterWeights, matrices, [&](const Parameter& each) -> std::span<const float> {
+    const std::span<const float> values = parameters.values_on_host(each, copied);
     const std::optional<WeightSlot> slot = adapted_slot(each.name, kB);
-    if (!slot || !is_rotary(slot->role) || config.rope_pairing == RopePairing::kHalves) return each.value;
+    if (!slot || !is_rotary(slot->role) || config.rope_pairing == RopePairing::kHalves) return values;
     const std::int64_t rank = each.shape[1];
-    reordered.resize(each.value.size());
+    reordered.resize(values.size());
     for (std::int64_t n = 0; n < each.shape[0]; ++n) {
       const std::int64_t source = paired_row(n, config.head_width, config.rope_pairing, RopePairing::kHalves);
-      std::copy_n(each.value.data() + source * rank, rank, reordered.data() + n * rank);
+      std::copy_n(values.data() + source * rank, rank, reordered.data() + n * rank);
     }
     return reordered;
   });

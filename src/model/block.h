@@ -43,7 +43,7 @@ struct BlockBatch {
 // Where attention finds keys and values. Pages: the batch's own are appended first, and the pages have room for them.
 struct PagedKv {
   KvLayer layer;
-  std::span<const BatchSequence> sequences;  // which positions the rows are, and the pages of those positions
+  const KvBatch& batch;  // which positions the rows are, and the pages of those positions
 };
 // The batch's own rows, and nothing else.
 struct PackedKv {
@@ -54,8 +54,8 @@ using KvView = std::variant<PagedKv, PackedKv>;
 
 // The rows behind which logits are wanted: all that the last block has to finish.
 struct WantedRows {
-  std::span<const std::int32_t> rows;              // [R] ascending
-  std::span<const BatchSequence> sequences;        // the same rows as runs of positions
+  std::span<const std::int32_t> rows;              // [R] ascending; the device's memory
+  const KvBatch& batch;                            // the same rows as runs of positions
   std::span<const AdaptedRows> row_adapters = {};  // of the wanted rows alone, numbered 0 to R - 1
 };
 
@@ -94,8 +94,5 @@ void last_block_forward(const BlockRun& run, const BlockWeights& weights, const 
 
 // Queries, keys and values that lie side by side, as packed attention takes them.
 PackedRows packed_rows(const ModelConfig& config, const float* qkv);
-
-// u [T, r] *= scale, in place.
-void scale_inner(Device& device, float* inner, std::int64_t count, float scale);
 
 }  // namespace puna

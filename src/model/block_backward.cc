@@ -9,6 +9,7 @@
 #include "kernels/matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "kernels/swiglu.h"
 
 namespace puna {
@@ -44,7 +45,7 @@ void adapter_backward(const Pass& pass, const RoleGradient& product, const float
   }
   const std::array<OutputGradient, 1> outer{{{&adapter.b, product.dy, product.stride}}};
   matmul_backward_input(device, outer, pass.batch.rows, dinner, Gradient::kReplace);
-  scale_inner(device, dinner, pass.batch.rows * rank, adapter.scale);
+  scale_values(device, dinner, pass.batch.rows * rank, adapter.scale);
   if (gradient.a != nullptr) {
     matmul_backward_weight(device, {dinner, rank, x, rank, inputs, gradient.a}, pass.batch.rows, Gradient::kAdd);
   }
@@ -53,18 +54,14 @@ void adapter_backward(const Pass& pass, const RoleGradient& product, const float
 }
 
 // The products of one x [T, K]: gradients of their weights, and dx [T, K] replaced by the sum over them.
-void products_backward(const Pass& pass, std::span<const RoleGradient> products, const float* x, std::int64_t inputs, float* dx) {
-  std::array<OutputGradient, 3> outputs{};
+void products_backward(const Pass& pass, std::span<const RoleGradient> products, const float* x, float* dx) {
+  std::array<ProductGradient, 3> gradients{};
   std::size_t count = 0;
   for (const RoleGradient& product : products) {
-    const Tensor& weight = pass.weights.matrices.at(product.role);
-    outputs[count++] = {&weight, product.dy, product.stride};
-    if (float* const dw = pass.backward.gradients.matrices[adapter_index(product.role)]) {
-      matmul_backward_weight(pass.run.device, {product.dy, product.stride, x, weight.shape[0], inputs, dw}, pass.batch.rows,
-                             Gradient::kAdd);
-    }
+    gradients[count++] = {&pass.weights.matrices.at(product.role), product.dy, product.stride,
+                          pass.backward.gradients.matrices[adapter_index(product.role)]};
   }
-  matmul_backward_input(pass.run.device, std::span(outputs).first(count), pass.batch.rows, dx, Gradient::kReplace);
+  matmul_backward(pass.run.device, std::span(gradients).first(count), x, pass.batch.rows, dx);
   if (pass.weights.adapters == nullptr) return;
   for (const RoleGradient& product : products) {
     if (pass.weights.adapters->at(product.role)) adapter_backward(pass, product, x, dx);
@@ -82,7 +79,7 @@ void feed_forward_backward(const Pass& pass) {
 
   swiglu_forward(device, kept.gate, kept.up, pass.batch.rows, config.feed_forward, scratch.feed_forward);
   const std::array<RoleGradient, 1> down{{{WeightRole::kDown, dx, config.width}}};
-  products_backward(pass, down, scratch.feed_forward, config.feed_forward, scratch.dfeed_forward);
+  products_backward(pass, down, scratch.feed_forward, scratch.dfeed_forward);
 
   float *const dgate = scratch.dfeed_forward, *const dup = scratch.feed_forward;
   swiglu_backward(device, {kept.gate, kept.up, scratch.dfeed_forward, dgate, dup}, pass.batch.rows, config.feed_forward);
@@ -90,7 +87,7 @@ void feed_forward_backward(const Pass& pass) {
   rms_norm_forward(device, kept.x_middle, pass.weights.feed_forward_norm, eps, pass.batch.rows, config.width, scratch.norm);
   const std::array<RoleGradient, 2> gate_up{
       {{WeightRole::kGate, dgate, config.feed_forward}, {WeightRole::kUp, dup, config.feed_forward}}};
-  products_backward(pass, gate_up, scratch.norm, config.width, scratch.dnorm);
+  products_backward(pass, gate_up, scratch.norm, scratch.dnorm);
   rms_norm_backward(
       device, {kept.x_middle, pass.weights.feed_forward_norm, scratch.dnorm, eps, dx, pass.backward.gradients.feed_forward_norm},
       pass.batch.rows, config.width);
@@ -110,7 +107,7 @@ void attention_backward(const Pass& pass, const PackedKv& kv) {
   float *const dk = dq + query_width, *const dv = dk + kv_width;
 
   const std::array<RoleGradient, 1> output{{{WeightRole::kAttentionOutput, dx, config.width}}};
-  products_backward(pass, output, kept.attention, query_width, scratch.dattention);
+  products_backward(pass, output, kept.attention, scratch.dattention);
   packed_attention_backward(device, packed_rows(config, kept.qkv), kv.segments,
                             {kept.attention, kv.log_sum_exp, scratch.dattention, dq, dk, dv, stride});
   // Queries and keys lie side by side: one call turns the heads of both back.
@@ -120,7 +117,7 @@ void attention_backward(const Pass& pass, const PackedKv& kv) {
   rms_norm_forward(device, kept.x, pass.weights.attention_norm, eps, pass.batch.rows, config.width, scratch.norm);
   const std::array<RoleGradient, 3> qkv{
       {{WeightRole::kKey, dk, stride}, {WeightRole::kValue, dv, stride}, {WeightRole::kQuery, dq, stride}}};
-  products_backward(pass, qkv, scratch.norm, config.width, scratch.dnorm);
+  products_backward(pass, qkv, scratch.norm, scratch.dnorm);
   rms_norm_backward(device, {kept.x, pass.weights.attention_norm, scratch.dnorm, eps, dx, pass.backward.gradients.attention_norm},
                     pass.batch.rows, config.width);
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "model/block.h"
 #include "model/block_backward.h"
 #include "tensor/arena.h"
@@ -94,15 +95,31 @@ struct GradientFloats {
   }
 };
 
+// What a batch brings to the device, and the frequencies its positions are turned by.
+struct PassNumbers {
+  std::span<std::int32_t> tokens;     // [T]
+  std::span<std::int32_t> positions;  // [T]
+  std::span<double> frequencies;      // [E / 2]
+
+  template <typename Visit>
+  void each(const PassShape& shape, Visit&& visit) {
+    visit(tokens, shape.rows);
+    visit(positions, shape.rows);
+    visit(frequencies, shape.config.head_width / 2);
+  }
+};
+
 std::int64_t arena_bytes(const PassShape& shape) {
   std::size_t bytes = 0;
   GradientFloats{}.each(shape, [&](float*, std::int64_t count) { bytes += Arena::padded(as_size(count) * sizeof(float)); });
+  PassNumbers{}.each(shape,
+                     [&]<typename T>(std::span<T>, std::int64_t count) { bytes += Arena::padded(as_size(count) * sizeof(T)); });
   return static_cast<std::int64_t>(bytes);
 }
 
-// A trained norm where it lies, which the optimizer changes; a frozen one decoded once.
-const float* norm_values(const Tensor& tensor, bool trained, float* decoded) {
-  if (trained) return reinterpret_cast<const float*>(tensor.bytes.data());
+// A trained norm where it lies, which the optimizer changes, and a GPU's, which has F32 ones; another frozen one decoded once.
+const float* norm_values(const Tensor& tensor, bool as_it_lies, float* decoded) {
+  if (as_it_lies) return reinterpret_cast<const float*>(tensor.bytes.data());
   decode_row(tensor, 0, decoded);
   return decoded;
 }
@@ -110,29 +127,35 @@ const float* norm_values(const Tensor& tensor, bool trained, float* decoded) {
 }  // namespace
 
 struct GradientPass::Buffers {
-  Buffers(const PassShape& shape, const Parameters& parameters)
+  Buffers(const PassShape& shape, const Parameters& parameters, const Device& device)
       : max_rows(shape.rows),
-        arena(as_size(arena_bytes(shape)), "the activations of training"),
-        activations(shape.rows, shape.activation_width()),
-        frequencies(rope_frequencies(shape.config)) {
+        arena(device.arena(as_size(arena_bytes(shape)), "the activations of training")),
+        activations(device, shape.rows, shape.activation_width()) {
     floats.each(shape, [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(as_size(count)).data(); });
+    numbers.each(shape, [&]<typename T>(std::span<T>& piece, std::int64_t count) { piece = arena.take<T>(as_size(count)); });
+    device.copy_in(numbers.frequencies.data(), rope_frequencies(shape.config).data(), numbers.frequencies.size_bytes());
+    find_norms(shape, parameters, device.gpu != nullptr);
+  }
+
+  void find_norms(const PassShape& shape, const Parameters& parameters, bool on_gpu) {
     const ModelWeights& weights = parameters.weights();
     const ModelGradients& gradients = parameters.gradients();
     float* decoded = floats.norms;
     const auto next = [&] { return std::exchange(decoded, decoded + shape.config.width); };
     for (std::size_t l = 0; l < weights.layers.size(); ++l) {
       const LayerWeights& layer = weights.layers[l];
-      attention_norms.push_back(norm_values(layer.attention_norm, gradients.layers[l].attention_norm != nullptr, next()));
-      feed_forward_norms.push_back(norm_values(layer.feed_forward_norm, gradients.layers[l].feed_forward_norm != nullptr, next()));
+      const LayerGradients& trained = gradients.layers[l];
+      attention_norms.push_back(norm_values(layer.attention_norm, on_gpu || trained.attention_norm != nullptr, next()));
+      feed_forward_norms.push_back(norm_values(layer.feed_forward_norm, on_gpu || trained.feed_forward_norm != nullptr, next()));
     }
-    output_norm = norm_values(weights.output_norm, gradients.output_norm != nullptr, next());
+    output_norm = norm_values(weights.output_norm, on_gpu || gradients.output_norm != nullptr, next());
   }
 
   std::int64_t max_rows;
   Arena arena;
   GradientFloats floats;
+  PassNumbers numbers;
   ActivationBuffer activations;
-  std::vector<double> frequencies;                                // [E / 2]
   std::vector<const float*> attention_norms, feed_forward_norms;  // [L] of [D]
   const float* output_norm;                                       // [D]
 
@@ -144,7 +167,7 @@ GradientPass::GradientPass(Parameters& parameters, Device device, std::int64_t m
     : parameters_(parameters), device_(device), keep_(keep) {
   PUNA_CHECK(max_rows >= 1, "gradient pass", "planned for {} rows, expected 1 or more", max_rows);
   const PassShape shape{config(), max_rows, keep, largest_rank(parameters.adapters())};
-  buffers_ = std::make_unique<Buffers>(shape, parameters);
+  buffers_ = std::make_unique<Buffers>(shape, parameters, device_);
 }
 
 GradientPass::~GradientPass() = default;
@@ -153,10 +176,9 @@ const ModelConfig& GradientPass::config() const { return parameters_.config(); }
 
 std::int64_t GradientPass::max_rows() const { return buffers_->max_rows; }
 
-std::int64_t GradientPass::bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank) {
+std::int64_t GradientPass::bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank, bool on_gpu) {
   const PassShape shape{config, max_rows, keep, rank};
-  return arena_bytes(shape) + ActivationBuffer::bytes(max_rows, shape.activation_width()) +
-         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) +
+  return arena_bytes(shape) + ActivationBuffer::bytes(max_rows, shape.activation_width(), on_gpu) +
          2 * config.layers * static_cast<std::int64_t>(sizeof(float*));
 }
 
@@ -178,15 +200,18 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
   const auto count = static_cast<std::int64_t>(rows.tokens.size());
   buffers.rows = rows;
   buffers.can_go_back = false;
-  rope_table(device_, buffers.frequencies, rows.positions, floats.rope_table);
-  embed(rows.tokens);
+  const PassNumbers& numbers = buffers.numbers;
+  device_.copy_in(numbers.tokens.data(), rows.tokens.data(), rows.tokens.size_bytes());
+  device_.copy_in(numbers.positions.data(), rows.positions.data(), rows.positions.size_bytes());
+  rope_table(device_, numbers.frequencies, numbers.positions.first(rows.positions.size()), floats.rope_table);
+  embed_forward(device_, parameters_.weights().token_embedding, numbers.tokens.first(rows.tokens.size()), floats.x.front());
   for (std::int64_t l = 0; l < config().layers; ++l) {
     const Layer layer = this->layer(l);
     block_forward({device_, config(), buffers.activations}, layer.weights, batch(), layer.kv, layer.buffers);
   }
   rms_norm_forward(device_, floats.x.back(), buffers.output_norm, static_cast<float>(config().norm_eps), count, config().width,
                    floats.hidden);
-  if (keep_ != Keep::kNothing) std::ranges::fill(dhidden(), 0.0f);
+  if (keep_ != Keep::kNothing) device_.zero(dhidden().data(), dhidden().size_bytes());
   buffers.can_go_back = keep_ != Keep::kNothing && (rows.with_adapters || parameters_.adapters().empty());
   return {floats.hidden, as_size(count * config().width)};
 }
@@ -194,15 +219,6 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
 std::span<float> GradientPass::dhidden() {
   PUNA_CHECK(keep_ != Keep::kNothing, "gradient pass", "a pass that keeps nothing has no gradients");
   return {buffers_->floats.dhidden, buffers_->rows.tokens.size() * as_size(config().width)};
-}
-
-// x[0] [T, D]
-void GradientPass::embed(std::span<const Token> tokens) {
-  const Tensor& embedding = parameters_.weights().token_embedding;
-  float* const x = buffers_->floats.x.front();
-  device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[as_size(t)]), x + t * config().width);
-  });
 }
 
 GradientPass::Layer GradientPass::layer(std::int64_t index) const {
@@ -238,7 +254,7 @@ void GradientPass::backward(std::span<const float> dhidden) {
   PUNA_CHECK(std::exchange(buffers.can_go_back, false), "gradient pass", "backward without a forward that kept its activations");
   PUNA_CHECK(dhidden.size() == as_size(rows * width), "gradient pass", "a gradient of {} values for [{}, {}]", dhidden.size(), rows,
              width);
-  std::fill_n(floats.dx, rows * width, 0.0f);
+  device_.zero(floats.dx, as_size(rows * width) * sizeof(float));
   const ModelGradients& gradients = parameters_.gradients();
   rms_norm_backward(device_,
                     {floats.x.back(), buffers.output_norm, dhidden.data(), static_cast<float>(config().norm_eps), floats.dx,
@@ -259,21 +275,8 @@ void GradientPass::backward(std::span<const float> dhidden) {
     if (again) block_forward_again(run, layer.weights, batch(), layer.kv, layer.buffers);
     block_backward(run, layer.weights, batch(), layer.kv, {layer.buffers, scratch, gradients.layers[as_size(l)], floats.dx});
   }
-  if (gradients.token_embedding != nullptr) add_embedding_gradient(floats.dx);
-}
-
-// dembedding[token[t]] += dx[t]. Threads share the columns, so that rows of one token are summed in their order.
-void GradientPass::add_embedding_gradient(const float* dx) {
-  const std::span<const Token> tokens = buffers_->rows.tokens;
-  const std::int64_t width = config().width;
-  float* const gradient = parameters_.gradients().token_embedding;
-  device_.pool.split(width, 16, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::size_t t = 0; t < tokens.size(); ++t) {
-      float* const row = gradient + id(tokens[t]) * width;
-      const float* const delta = dx + static_cast<std::int64_t>(t) * width;
-      for (std::int64_t d = begin; d < end; ++d) row[d] += delta[d];
-    }
-  });
+  if (gradients.token_embedding == nullptr) return;
+  embed_backward(device_, buffers.numbers.tokens.first(as_size(rows)), floats.dx, width, gradients.token_embedding);
 }
 
 }  // namespace puna

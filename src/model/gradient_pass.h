@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network without its output product over a packed batch, forward and backward:
 //   x = embedding[token];  x = block(x) for every layer (model/block.h);  hidden = rms_norm(x)
-// Logits and losses are train/output_head.h's and the objectives'. Buffers are planned once; a pass allocates nothing.
+// Logits and losses are train/output_head.h's and the objectives'. Buffers are planned once; a pass allocates nothing. They, hidden
+// and its gradient are the device's memory.
 // Any number of threads gives equal bits, and so does every choice of what is kept.
 // Forward is what serving computes, so that what is trained is what will run: frozen quantized weights multiply rounded activations
 // (kernels/matmul.h). Backward takes the rounding as exact.
@@ -25,7 +26,7 @@ namespace puna {
 // and held-out losses.
 enum class Keep { kAllActivations, kBlockInputs, kNothing };
 
-// The spans are read until the backward of this pass.
+// The host's memory; the segments are read until the backward of this pass.
 struct PassRows {
   std::span<const Token> tokens;            // [T]
   std::span<const std::int32_t> positions;  // [T]
@@ -49,7 +50,7 @@ class GradientPass {
   const ModelConfig& config() const;
   std::int64_t max_rows() const;
   // Bytes the constructor allocates; `rank` is that of the adapters, 0 without.
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank);
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, Keep keep, std::int64_t rank, bool on_gpu = false);
 
  private:
   struct Buffers;
@@ -59,10 +60,8 @@ class GradientPass {
     BlockBuffers buffers;
   };
   void check(const PassRows& rows) const;
-  void embed(std::span<const Token> tokens);
   Layer layer(std::int64_t index) const;
   BlockBatch batch() const;
-  void add_embedding_gradient(const float* dx);
 
   Parameters& parameters_;
   Device device_;

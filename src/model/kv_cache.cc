@@ -2,6 +2,7 @@
 #include "model/kv_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -14,9 +15,16 @@ namespace {
 
 constexpr const char* kWhere = "kv cache";
 
-void check_format(const ModelConfig& config, Format format) {
-  if (format != Format::kF32 && format != Format::kF16 && format != Format::kQ8_0) {
-    fail(ErrorKind::kUnsupported, kWhere, "keys and values cannot be kept in {}: use f32, f16 or q8_0", info(format).name);
+std::int64_t pages_of(std::int64_t positions) { return positions / kPagePositions + (positions % kPagePositions != 0); }
+
+}  // namespace
+
+void KvCache::check_format(const ModelConfig& config, Format format, bool on_gpu) {
+  constexpr std::array kOnCpu{Format::kF32, Format::kF16, Format::kQ8_0};
+  constexpr std::array kOnGpu{Format::kF32, Format::kF16, Format::kBF16, Format::kF8E4M3};
+  if (on_gpu ? std::ranges::find(kOnGpu, format) == kOnGpu.end() : std::ranges::find(kOnCpu, format) == kOnCpu.end()) {
+    fail(ErrorKind::kUnsupported, kWhere, "keys and values cannot be kept in {} on {}: use {}", info(format).name,
+         on_gpu ? "a GPU" : "the CPU", on_gpu ? "f16, bf16, f8_e4m3 or f32" : "f32, f16 or q8_0");
   }
   if (config.head_width % info(format).block_values != 0) {
     fail(ErrorKind::kUnsupported, kWhere, "heads of {} values do not split into the blocks of 32 of q8_0: use f16",
@@ -24,13 +32,8 @@ void check_format(const ModelConfig& config, Format format) {
   }
 }
 
-std::int64_t pages_of(std::int64_t positions) { return positions / kPagePositions + (positions % kPagePositions != 0); }
-
-}  // namespace
-
 std::int64_t KvCache::bytes(const ModelConfig& config, Format format, std::int64_t positions) {
   PUNA_CHECK(positions >= 0, kWhere, "{} positions", positions);
-  check_format(config, format);
   std::uint64_t total = static_cast<std::uint64_t>(kv_page_bytes(format, config.head_width));
   for (const std::int64_t factor : {config.layers, std::int64_t{2}, config.kv_heads, pages_of(positions)}) {
     const auto product = checked_multiply(total, static_cast<std::uint64_t>(factor));
@@ -42,19 +45,21 @@ std::int64_t KvCache::bytes(const ModelConfig& config, Format format, std::int64
   return static_cast<std::int64_t>(total);
 }
 
-KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions)
+KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu)
     : format_(format),
       layers_(config.layers),
       kv_heads_(config.kv_heads),
       head_width_(config.head_width),
       pages_total_(pages_of(positions)) {
+  check_format(config, format, gpu != nullptr);
   const std::int64_t total = bytes(config, format, positions);
   PUNA_CHECK(positions > 0, kWhere, "{} positions", positions);
   if (pages_total_ > std::numeric_limits<std::int32_t>::max()) {
     fail(ErrorKind::kNoRoom, kWhere, "{} positions are more than pages can be numbered for: ask for fewer", positions);
   }
   pool_bytes_ = total / (2 * layers_);
-  arena_ = Arena(static_cast<std::size_t>(total), "the KV cache");
+  const auto arena_bytes = static_cast<std::size_t>(total);
+  arena_ = gpu == nullptr ? Arena(arena_bytes, "the KV cache") : Arena(arena_bytes, "the KV cache", gpu->memory());
   data_ = arena_.take(static_cast<std::size_t>(total)).data();
   free_pages_.resize(static_cast<std::size_t>(pages_total_));
   std::iota(free_pages_.begin(), free_pages_.end(), 0);  // ascending numbers are a heap already

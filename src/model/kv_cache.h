@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/gpu.h"
 #include "kernels/kv_pages.h"
 #include "model/config.h"
 #include "tensor/arena.h"
@@ -18,9 +19,10 @@ namespace puna {
 
 class KvCache {
  public:
-  // Room for `positions` positions over all sequences. format: F32, F16 or Q8_0. Throws kUnsupported for another format, and for
-  // Q8_0 where E is not a multiple of 32; kNoRoom when the system has not the memory.
-  KvCache(const ModelConfig& config, Format format, std::int64_t positions);
+  // Room for `positions` positions over all sequences, in the GPU's memory where there is one. format: F32, F16 or Q8_0, on a GPU
+  // F32, F16, BF16 or F8E4M3. Throws kUnsupported for another format, and for Q8_0 where E is not a multiple of 32; kNoRoom when
+  // the memory is not there.
+  KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu = nullptr);
 
   // A new, empty sequence; numbers of removed ones are used again.
   int add_sequence();
@@ -47,6 +49,8 @@ class KvCache {
   std::int64_t capacity() const { return pages_total_ * kPagePositions; }  // positions
   Format format() const { return format_; }
 
+  // Throws kUnsupported for a format that keys and values cannot have there.
+  static void check_format(const ModelConfig& config, Format format, bool on_gpu);
   // Positions are counted in whole pages.
   static std::int64_t bytes(const ModelConfig& config, Format format, std::int64_t positions);
 

@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network from top to bottom: embed, blocks, logits. The block itself is in model/block.cc. The cache grows before anything is
-// computed and shrinks back when anything throws, so a failed batch leaves no trace.
+// computed and shrinks back when anything throws, so a failed batch leaves no trace. On a GPU all that differs between two steps of
+// the same size lies in one small array (model/step_input.h), so a decode step is recorded once and replayed.
 #include "model/llama.h"
 #include "base/as_size.h"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/gpu.h"
 #include "kernels/matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "model/block.h"
+#include "model/step_input.h"
 #include "tensor/arena.h"
 
 namespace puna {
@@ -129,18 +135,24 @@ void find_runs(std::span<const BatchSequence> sequences, std::span<const std::in
 }  // namespace
 
 struct Llama::Buffers {
-  Buffers(const ModelConfig& config, std::int64_t rank, std::int64_t rows, std::int64_t wanted_rows)
+  static inline std::atomic<std::uint64_t> next_number = 0;
+
+  Buffers(const Device& device, const ModelConfig& config, std::int64_t rank, std::int64_t rows, std::int64_t wanted_rows)
       : max_rows(rows),
         max_logit_rows(wanted_rows),
         adapter_rank(rank),
-        arena(as_size(arena_bytes(config, rows, wanted_rows)), "the activations"),
-        low_rank_arena(as_size(low_rank_bytes(config, rank, rows)), "the adapters' activations"),
-        activations(rows, std::max(widest(config), rank)),
-        frequencies(rope_frequencies(config)) {
+        arena(device.arena(as_size(arena_bytes(config, rows, wanted_rows)), "the activations")),
+        low_rank_arena(device.arena(as_size(low_rank_bytes(config, rank, rows)), "the adapters' activations")),
+        frequency_arena(device.arena(as_size(config.head_width / 2) * sizeof(double), "the frequencies")),
+        activations(device, rows, std::max(widest(config), rank)),
+        input(device) {
     floats.each(config, rows, wanted_rows,
                 [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(as_size(count)).data(); });
     low_rank = take_low_rank(low_rank_arena, config, rank, rows);
-    positions.reserve(as_size(rows));
+    const std::vector<double> of_model = rope_frequencies(config);
+    frequencies = frequency_arena.take<double>(of_model.size());
+    device.copy_in(frequencies.data(), of_model.data(), frequencies.size_bytes());
+    if (device.gpu != nullptr) on_host = std::make_unique<HostCopies>(*device.gpu);
     sequences.reserve(as_size(rows));
     runs.reserve(as_size(wanted_rows));
     row_adapters.reserve(as_size(rows));
@@ -164,13 +176,19 @@ struct Llama::Buffers {
 
   std::int64_t max_rows, max_logit_rows, adapter_rank;  // T, R and r at most
   std::int64_t state_rows = 0;                          // of the last forward()
+  std::uint64_t number = next_number++;                 // of this network among all, in the keys of recorded steps
+  const std::byte* recorded_cache = nullptr;
   Arena arena;
   Floats floats;
   Arena low_rank_arena;
   LowRankBuffers low_rank;
-  ActivationBuffer activations;                              // of the widest input
-  std::vector<double> frequencies;                           // [E / 2]
-  std::vector<std::int32_t> positions;                       // [T]
+  Arena frequency_arena;
+  std::span<double> frequencies;  // [E / 2]
+  ActivationBuffer activations;   // of the widest input
+  StepInput input;
+  std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> adapters_on_device;
+  std::unique_ptr<HostCopies> on_host;                       // of logits and states, on a GPU
+  std::vector<std::int32_t> likeliest;                       // [<= R] of the last forward()
   std::vector<BatchSequence> sequences;                      // one per part of the batch
   std::vector<BatchSequence> runs;                           // of wanted rows, [<= R]
   std::vector<RowAdapters> row_adapters;                     // of the batch
@@ -182,16 +200,24 @@ Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::i
     : checkpoint_(std::move(checkpoint)), device_(device) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
-  buffers_ =
-      std::make_unique<Buffers>(config(), std::max(adapter_rank, largest_rank(checkpoint_->adapters)), max_rows, max_logit_rows);
+  buffers_ = std::make_unique<Buffers>(device_, config(), std::max(adapter_rank, largest_rank(checkpoint_->adapters)), max_rows,
+                                       max_logit_rows);
   const ModelWeights& weights = checkpoint_->weights;
   float* norm = buffers_->floats.norms;
-  const auto decode = [&](const Tensor& tensor) { decode_row(tensor, 0, std::exchange(norm, norm + config().width)); };
-  for (const LayerWeights& layer : weights.layers) decode(layer.attention_norm), decode(layer.feed_forward_norm);
-  decode(weights.output_norm);
+  const auto take = [&](const Tensor& tensor) {
+    float* const to = std::exchange(norm, norm + config().width);
+    if (device_.gpu == nullptr) return decode_row(tensor, 0, to);
+    device_.gpu->library().copy_within(device_.gpu->context(), to, tensor.bytes.data(), as_size(config().width) * sizeof(float));
+  };
+  for (const LayerWeights& layer : weights.layers) take(layer.attention_norm), take(layer.feed_forward_norm);
+  take(weights.output_norm);
 }
 
 Llama::~Llama() = default;
+
+void Llama::run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> on_device) {
+  buffers_->adapters_on_device[adapters] = std::move(on_device);
+}
 
 const ModelConfig& Llama::config() const { return checkpoint_->config; }
 
@@ -199,23 +225,56 @@ std::int64_t Llama::max_rows() const { return buffers_->max_rows; }
 
 std::int64_t Llama::max_logit_rows() const { return buffers_->max_logit_rows; }
 
-std::int64_t Llama::activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows) {
-  return arena_bytes(config, max_rows, max_logit_rows) + ActivationBuffer::bytes(max_rows, widest(config)) +
-         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) +
-         max_rows * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(BatchSequence)) +
+std::int64_t Llama::activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows, bool on_gpu) {
+  return arena_bytes(config, max_rows, max_logit_rows) + ActivationBuffer::bytes(max_rows, widest(config), on_gpu) +
+         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) + StepInput::bytes(max_rows) +
+         max_rows * static_cast<std::int64_t>(sizeof(BatchSequence)) +
          max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence));
 }
 
 std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   check(batch);
-  Growth growth(batch, cache, buffers_->sequences);
-  embed(batch.tokens);
-  run_blocks(batch, cache);
-  normalise_states(static_cast<std::int64_t>(batch.all_states ? batch.tokens.size() : batch.logit_rows.size()));
-  const std::span<const float> logits = logits_of_states(0, static_cast<std::int64_t>(batch.logit_rows.size()));
+  Buffers& buffers = *buffers_;
+  Growth growth(batch, cache, buffers.sequences);
+  find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
+  find_adapters(batch);
+  buffers.input.set(batch.tokens, batch.logit_rows, buffers.sequences, buffers.runs);
+  run(batch, cache);
+
+  const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
+  std::span<const float> logits{buffers.floats.logits, as_size(wanted * config().vocabulary)};
+  if (batch.likeliest_only) {
+    buffers.likeliest.resize(batch.logit_rows.size());
+    device_.copy_out(buffers.likeliest.data(), buffers.input.likeliest(), buffers.likeliest.size() * sizeof(std::int32_t));
+    logits = {};
+  } else if (buffers.on_host != nullptr) {
+    logits = buffers.on_host->logits(logits);
+  }
   growth.keep();
   return logits;
 }
+
+// Everything between the batch in its places and the logits. Steps in which every sequence writes its next token are recorded.
+void Llama::run(const Batch& batch, KvCache& cache) {
+  const auto compute = [&] {
+    run_blocks(batch, cache);
+    normalise_states(static_cast<std::int64_t>(batch.all_states ? batch.tokens.size() : batch.logit_rows.size()));
+    if (batch.logit_rows.empty()) return;
+    const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
+    multiply_states(0, wanted);
+    if (batch.likeliest_only)
+      arg_max_rows(device_, buffers_->floats.logits, wanted, config().vocabulary, buffers_->input.likeliest());
+  };
+  const bool one_token_each = batch.parts.size() == batch.tokens.size() && batch.logit_rows.size() == batch.tokens.size();
+  if (device_.gpu == nullptr || !one_token_each || !buffers_->row_adapters.empty()) return compute();
+  Buffers& buffers = *buffers_;
+  buffers.state_rows = static_cast<std::int64_t>(batch.tokens.size());
+  const std::byte* const keys = cache.layer(0).keys;
+  if (std::exchange(buffers.recorded_cache, keys) != keys) device_.gpu->forget_records();
+  device_.gpu->replay_or_record(buffers.number << 48 | buffers.input.shape() << 1 | (batch.likeliest_only ? 1 : 0), compute);
+}
+
+std::span<const std::int32_t> Llama::likeliest() const { return buffers_->likeliest; }
 
 void Llama::check(const Batch& batch) const {
   const auto rows = static_cast<std::int64_t>(batch.tokens.size()), wanted = static_cast<std::int64_t>(batch.logit_rows.size());
@@ -246,15 +305,6 @@ void Llama::check(const Batch& batch) const {
   }
 }
 
-// x [T, D]
-void Llama::embed(std::span<const Token> tokens) {
-  const Tensor& embedding = checkpoint_->weights.token_embedding;
-  float* const x = buffers_->floats.x;
-  device_.pool.split(static_cast<std::int64_t>(tokens.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) decode_row(embedding, id(tokens[as_size(t)]), x + t * config().width);
-  });
-}
-
 // Parts side by side that have the same adapters are one run of rows.
 void Llama::find_adapters(const Batch& batch) {
   std::vector<RowAdapters>& found = buffers_->row_adapters;
@@ -264,8 +314,10 @@ void Llama::find_adapters(const Batch& batch) {
     const std::int64_t first = std::exchange(row, row + part.rows), first_wanted = wanted;
     while (as_size(wanted) < batch.logit_rows.size() && batch.logit_rows[as_size(wanted)] < row) ++wanted;
     if (part.adapters == nullptr) continue;
-    const bool follows = !found.empty() && found.back().set == part.adapters && found.back().first + found.back().rows == first;
-    if (!follows) found.push_back({part.adapters, first, 0, first_wanted, 0});
+    const auto moved = buffers_->adapters_on_device.find(part.adapters);
+    const AdapterSet* const set = moved == buffers_->adapters_on_device.end() ? part.adapters : moved->second.get();
+    const bool follows = !found.empty() && found.back().set == set && found.back().first + found.back().rows == first;
+    if (!follows) found.push_back({set, first, 0, first_wanted, 0});
     found.back().rows += part.rows;
     found.back().wanted += wanted - first_wanted;
   }
@@ -274,14 +326,9 @@ void Llama::find_adapters(const Batch& batch) {
 // x [T, D] -> x [R, D], the rows whose logits are wanted; all of them where states are
 void Llama::run_blocks(const Batch& batch, KvCache& cache) {
   Buffers& buffers = *buffers_;
-  buffers.positions.clear();
-  for (const BatchSequence& sequence : buffers.sequences) {
-    for (std::int64_t r = 0; r < sequence.rows; ++r)
-      buffers.positions.push_back(static_cast<std::int32_t>(sequence.first_position + r));
-  }
-  rope_table(device_, buffers.frequencies, buffers.positions, buffers.floats.rope_table);
-  find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
-  find_adapters(batch);
+  const StepInput& input = buffers.input;
+  embed_forward(device_, checkpoint_->weights.token_embedding, input.tokens(), buffers.floats.x);
+  rope_table(device_, buffers.frequencies, input.positions(), buffers.floats.rope_table);
 
   const BlockRun run{device_, config(), buffers.activations};
   const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.floats.rope_table};
@@ -296,16 +343,20 @@ void Llama::run_blocks(const Batch& batch, KvCache& cache) {
     const BlockWeights weights{checkpoint_->weights.layers[as_size(l)], norms, norms + config().width,
                                checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[as_size(l)],
                                buffers.layer_adapters};
-    const PagedKv kv{cache.layer(l), buffers.sequences};
+    const PagedKv kv{cache.layer(l), input.batch()};
     if (l + 1 < config().layers || batch.all_states) {
       block_forward(run, weights, block_batch, kv, buffers.block());
     } else {
-      last_block_forward(run, weights, block_batch, kv, buffers.block(), {batch.logit_rows, buffers.runs, buffers.wanted_adapters});
+      last_block_forward(run, weights, block_batch, kv, buffers.block(),
+                         {input.wanted(), input.wanted_batch(), buffers.wanted_adapters});
     }
   }
 }
 
-std::span<const float> Llama::states() const { return {buffers_->floats.norm, as_size(buffers_->state_rows * config().width)}; }
+std::span<const float> Llama::states() const {
+  const std::span<const float> states{buffers_->floats.norm, as_size(buffers_->state_rows * config().width)};
+  return buffers_->on_host == nullptr ? states : buffers_->on_host->states(states);
+}
 
 // norm [R, D] of x [R, D]
 void Llama::normalise_states(std::int64_t rows) {
@@ -322,12 +373,18 @@ std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t 
              "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, buffers_->state_rows,
              max_logit_rows());
   if (rows == 0) return {};
+  multiply_states(first, rows);
+  const std::span<const float> logits{buffers_->floats.logits, as_size(rows * config().vocabulary)};
+  return buffers_->on_host == nullptr ? logits : buffers_->on_host->logits(logits);
+}
+
+// logits [R, V] of rows [first, first + R) of norm
+void Llama::multiply_states(std::int64_t first, std::int64_t rows) {
   const Floats& floats = buffers_->floats;
   const Tensor& output = checkpoint_->weights.output;
   Activations x = buffers_->activations.prepare(floats.norm + first * config().width, rows, config().width);
   const std::array<Product, 1> products{{{&output, floats.logits, config().vocabulary}}};
   matmul_forward(device_, x, products);
-  return {floats.logits, as_size(rows * config().vocabulary)};
 }
 
 }  // namespace puna

@@ -63,8 +63,9 @@ std::filesystem::path own_group(const std::filesystem::path& root) {
 std::string advice(const MemoryPlan& plan) {
   std::vector<std::string> ways;
   if (plan.largest_context >= kPagePositions) ways.push_back(fmt::format("--context {}", plan.largest_context));
-  const bool smaller = plan.kv_q8_0 > 0 && plan.kv_q8_0 < plan.kv;
-  if (smaller && plan.total() - plan.kv + plan.kv_q8_0 <= plan.available) ways.emplace_back("--kv q8_0");
+  const bool smaller = plan.kv_smaller > 0 && plan.kv_smaller < plan.kv;
+  if (smaller && plan.total() - plan.kv + plan.kv_smaller <= plan.available)
+    ways.push_back(fmt::format("--kv {}", info(plan.smaller_kv).name));
   if (ways.empty()) return "free memory, or quantize the weights to fewer bits (puna quantize), or take a smaller model";
   return fmt::format("use {}", fmt::join(ways, " or "));
 }
@@ -81,7 +82,8 @@ std::string MemoryPlan::text() const {
   row("activations", activations, "");
   row("logits", logits, "");
   row("total", total(), "");
-  row("available", available, fits() ? fmt::format("enough for {} positions", largest_context) : "not enough: " + advice(*this));
+  row(gpu.empty() ? "available" : "free on GPU", available,
+      fits() ? fmt::format("enough for {} positions", largest_context) : "not enough: " + advice(*this));
   return table;
 }
 
@@ -91,11 +93,14 @@ MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, con
   plan.kv_format = run.kv_format;
   plan.context = run.context;
   plan.kv = KvCache::bytes(config, run.kv_format, run.context);
-  if (config.head_width % info(Format::kQ8_0).block_values == 0) plan.kv_q8_0 = KvCache::bytes(config, Format::kQ8_0, run.context);
+  plan.smaller_kv = run.gpu == nullptr ? Format::kQ8_0 : Format::kF8E4M3;
+  if (config.head_width % info(plan.smaller_kv).block_values == 0)
+    plan.kv_smaller = KvCache::bytes(config, plan.smaller_kv, run.context);
   plan.logits = run.logit_rows * config.vocabulary * static_cast<std::int64_t>(sizeof(float));
-  plan.activations =
-      Llama::activation_bytes(config, run.rows, run.logit_rows) - plan.logits + low_rank_bytes(config, run.adapter_rank, run.rows);
-  plan.available = available_memory();
+  plan.activations = Llama::activation_bytes(config, run.rows, run.logit_rows, run.gpu != nullptr) - plan.logits +
+                     low_rank_bytes(config, run.adapter_rank, run.rows);
+  plan.available = run.gpu == nullptr ? available_memory() : run.gpu->free_memory();
+  if (run.gpu != nullptr) plan.gpu = run.gpu->info().name;
   const std::int64_t room = plan.available - (plan.total() - plan.kv), page = KvCache::bytes(config, run.kv_format, kPagePositions);
   plan.largest_context = room > 0 ? room / page * kPagePositions : 0;
   return plan;

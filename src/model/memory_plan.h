@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "kernels/gpu.h"
 #include "model/config.h"
 #include "tensor/format.h"
 
@@ -18,7 +19,9 @@ struct MemoryPlan {
   std::int64_t context = 0;                                       // positions planned
   std::int64_t largest_context = 0;                               // that would fit with the same formats, in whole pages
   Format kv_format = Format::kF16;
-  std::int64_t kv_q8_0 = 0;  // bytes of the same context in Q8_0; 0 where E does not allow it
+  Format smaller_kv = Format::kQ8_0;  // F8E4M3 on a GPU
+  std::int64_t kv_smaller = 0;        // bytes of the same context in it; 0 where E does not allow it
+  std::string gpu;                    // its name, or "": the machine's memory
   std::int64_t total() const { return weights + kv + activations + logits; }
   bool fits() const { return total() <= available; }
   std::string text() const;  // a small table
@@ -30,9 +33,11 @@ struct RunShape {
   std::int64_t rows = 512;        // rows of the largest batch (prefill chunk)
   std::int64_t logit_rows = 1;    // rows of logits kept at once
   std::int64_t adapter_rank = 0;  // the largest of adapters that requests choose; their own bytes count among the weights'
+  const Gpu* gpu = nullptr;       // whose memory everything takes
 };
 
-// weight_bytes: what the files hold. Mapped files count in full: a run that pages weights in and out is no run.
+// weight_bytes: what the files hold, or what load_on_gpu() takes. Mapped files count in full: a run that pages weights in and out
+// is no run.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run);
 // Throws kNoRoom with the figures and what would fit.
 void check_fits(const MemoryPlan& plan, const std::string& where);

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/rows.h"
+#include "model/gpu_checkpoint.h"
+#include "model/host_pieces.h"
 #include "model/weight_draw.h"
 
 namespace puna {
@@ -26,17 +28,22 @@ struct Entry {
   double spread = 0;  // of extra parameters
 };
 
-std::vector<Entry> weight_entries(const ModelConfig& config) {
-  std::vector<Entry> entries;
-  const auto add = [&](const WeightRoleInfo& row, std::int64_t layer) {
-    const Shape shape = weight_shape(config, row.role);
-    entries.push_back({EntryKind::kWeight, weight_name(row.role, &WeightRoleInfo::hugging_face, layer), shape, shape.rank() > 1,
-                       row.role, layer});
-  };
+// Tied embeddings are one matrix.
+template <typename Visit>
+void each_weight(const ModelConfig& config, Visit&& visit) {
   for (const WeightRoleInfo& row : weight_roles()) {
     if (row.role == WeightRole::kOutput && config.tied_embeddings) continue;
-    for (std::int64_t layer = 0; layer < (row.per_layer ? config.layers : 1); ++layer) add(row, layer);
+    for (std::int64_t layer = 0; layer < (row.per_layer ? config.layers : 1); ++layer) visit(row.role, layer);
   }
+}
+
+std::vector<Entry> weight_entries(const ModelConfig& config) {
+  std::vector<Entry> entries;
+  each_weight(config, [&](WeightRole role, std::int64_t layer) {
+    const Shape shape = weight_shape(config, role);
+    entries.push_back(
+        {EntryKind::kWeight, weight_name(role, &WeightRoleInfo::hugging_face, layer), shape, shape.rank() > 1, role, layer});
+  });
   return entries;
 }
 
@@ -102,6 +109,14 @@ Tensor f32_tensor(const std::string& name, const Shape& shape, std::span<const f
   return {.name = name, .format = Format::kF32, .shape = shape, .bytes = std::as_bytes(values), .row_scales = {}};
 }
 
+// The checkpoint where the device reads it. On a GPU nothing is read where all weights are trained.
+std::shared_ptr<const Checkpoint> frozen_weights(const std::shared_ptr<const Checkpoint>& checkpoint, const TrainChoice& choice,
+                                                 const Device& device) {
+  if (device.gpu == nullptr) return checkpoint;
+  if (choice.trained == Trained::kWeights) return nullptr;
+  return load_on_gpu(checkpoint, std::shared_ptr<Gpu>(std::shared_ptr<Gpu>(), device.gpu));  // the GPU outlives its devices
+}
+
 }  // namespace
 
 struct Parameters::Plan {
@@ -117,12 +132,14 @@ struct Parameters::Plan {
 };
 
 Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const TrainChoice& choice, Device device)
-    : checkpoint_(std::move(checkpoint)), weights_(checkpoint_->weights), compute_(choice.compute) {
+    : device_(device), checkpoint_(std::move(checkpoint)), compute_(choice.compute) {
   check_choice(config(), choice);
   const Plan plan(config(), choice);
-  values_ = Arena(plan.values, "the trained weights");
-  gradients_arena_ = Arena(plan.values, "the gradients");
-  copies_arena_ = Arena(plan.copies, "the rounded weights");
+  values_ = device_.arena(plan.values, "the trained weights");
+  gradients_arena_ = device_.arena(plan.values, "the gradients");
+  copies_arena_ = device_.arena(plan.copies, "the rounded weights");
+  frozen_ = frozen_weights(checkpoint_, choice, device_);
+  if (frozen_) weights_ = frozen_->weights;
   parameters_.resize(plan.entries.size());
   for (const bool decays : {true, false}) {
     for (std::size_t i = 0; i < plan.entries.size(); ++i) {
@@ -139,8 +156,8 @@ Parameters::Parameters(std::shared_ptr<const Checkpoint> checkpoint, const Train
   weights_.layers.resize(as_size(config().layers));
   gradients_.layers.resize(as_size(config().layers));
   place(plan, choice);
-  fill(plan, choice, device);
-  values_changed(device);
+  fill(plan, choice);
+  values_changed(device_);
 }
 
 // Points weights, adapters and gradients at the memory.
@@ -182,36 +199,31 @@ void Parameters::place(const Plan& plan, const TrainChoice& choice) {
   }
 }
 
-void Parameters::fill(const Plan& plan, const TrainChoice& choice, Device& device) {
+void Parameters::fill(const Plan& plan, const TrainChoice& choice) {
+  HostPieces pieces(device_);
   for (std::size_t i = 0; i < plan.entries.size(); ++i) {
     const Entry& entry = plan.entries[i];
-    const Parameter& parameter = parameters_[i];
-    const WeightDraw draw{choice.seed, i, device};
-    switch (entry.kind) {
-      case EntryKind::kWeight:
-        if (choice.new_weights) {
-          draw.weight(config(), entry.role, entry.layer, parameter.value);
-        } else {
-          const Tensor& tensor = checkpoint_->weights.at(entry.role, entry.layer);
-          device.pool.split(tensor.shape.rows(), 1, [&](std::int64_t begin, std::int64_t end, int) {
-            const std::int64_t length = tensor.shape.row_length();
-            for (std::int64_t n = begin; n < end; ++n) decode_row(tensor, n, parameter.value.data() + n * length);
-          });
-        }
-        break;
-      case EntryKind::kAdapterA:
-        draw.uniform(1 / std::sqrt(static_cast<double>(entry.shape[1])), parameter.value);
-        break;
-      case EntryKind::kAdapterB:  // the arena is zeroed: a new adapter changes nothing
-        break;
-      case EntryKind::kExtra:
-        if (parameter.name == kRewardHead && checkpoint_->reward_head) {
-          decode_row(checkpoint_->reward_head, 0, parameter.value.data());
-        } else {
-          draw.normal({.spread = entry.spread}, parameter.value);
-        }
-        break;
-    }
+    const std::int64_t length = entry.shape.row_length();
+    const auto decode = [&](const Tensor& tensor, std::size_t first, std::span<float> piece) {
+      const std::int64_t first_row = static_cast<std::int64_t>(first) / length,
+                         rows = static_cast<std::int64_t>(piece.size()) / length;
+      device_.pool.split(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t n = begin; n < end; ++n) decode_row(tensor, first_row + n, piece.data() + n * length);
+      });
+    };
+    if (entry.kind == EntryKind::kAdapterB) continue;  // the arena is zeroed: a new adapter changes nothing
+    pieces.fill(parameters_[i].value, as_size(length), [&](std::size_t first, std::span<float> piece) {
+      const WeightDraw draw{choice.seed, i, device_, first};
+      if (entry.kind == EntryKind::kAdapterA) {
+        draw.uniform(1 / std::sqrt(static_cast<double>(length)), piece);
+      } else if (entry.kind == EntryKind::kExtra) {
+        if (entry.name == kRewardHead && checkpoint_->reward_head) return decode(checkpoint_->reward_head, first, piece);
+        draw.normal({.spread = entry.spread}, piece);
+      } else {
+        if (!choice.new_weights) return decode(checkpoint_->weights.at(entry.role, entry.layer), first, piece);
+        draw.weight(config(), entry.role, entry.layer, piece);
+      }
+    });
   }
 }
 
@@ -227,19 +239,17 @@ std::int64_t Parameters::count() const {
   return count;
 }
 
-void Parameters::zero_gradients(Device& device) {
-  const std::span<float> all = gradient_arena_span_;
-  device.pool.split(static_cast<std::int64_t>(all.size()), 4096,
-                    [&](std::int64_t begin, std::int64_t end, int) { std::fill(all.begin() + begin, all.begin() + end, 0.0f); });
-}
+void Parameters::zero_gradients(Device& device) { device.zero(gradient_arena_span_.data(), gradient_arena_span_.size_bytes()); }
 
 void Parameters::values_changed(Device& device) {
-  const FormatInfo& format = info(compute_);
-  for (const Copy& copy : copies_) {
-    device.pool.split(static_cast<std::int64_t>(copy.value.size()), 1024, [&](std::int64_t begin, std::int64_t end, int) {
-      format.encode(copy.value.data() + begin, copy.bytes.data() + begin * format.block_bytes, end - begin);
-    });
-  }
+  for (const Copy& copy : copies_) round_values(device, copy.value, compute_, copy.bytes.data());
+}
+
+std::span<const float> Parameters::values_on_host(const Parameter& parameter, std::vector<float>& memory) const {
+  if (device_.gpu == nullptr) return parameter.value;
+  memory.resize(parameter.value.size());
+  device_.copy_out(memory.data(), parameter.value.data(), parameter.value.size_bytes());
+  return memory;
 }
 
 std::shared_ptr<Checkpoint> Parameters::view() const {
@@ -253,15 +263,39 @@ std::shared_ptr<Checkpoint> Parameters::view() const {
   view->where = checkpoint_->where;
   view->chat_template = checkpoint_->chat_template;
   view->prompt_format = checkpoint_->prompt_format;
-  for (const WeightRoleInfo& row : weight_roles()) {
-    if (row.role == WeightRole::kOutput && config().tied_embeddings) continue;
-    for (std::int64_t layer = 0; layer < (row.per_layer ? config().layers : 1); ++layer) {
-      const Tensor& tensor = weights_.at(row.role, layer);
-      view->weight_bytes += static_cast<std::int64_t>(tensor.bytes.size() + tensor.row_scales.size());
-    }
-  }
   view->owners.push_back(std::const_pointer_cast<Checkpoint>(checkpoint_));
+  if (device_.gpu != nullptr) copy_to_host(*view);
+  each_weight(config(), [&](WeightRole role, std::int64_t layer) {
+    const Tensor& tensor = view->weights.at(role, layer);
+    view->weight_bytes += static_cast<std::int64_t>(tensor.bytes.size() + tensor.row_scales.size());
+  });
   return view;
+}
+
+// What is trained is copied, what is frozen lies in the host's checkpoint already.
+void Parameters::copy_to_host(Checkpoint& view) const {
+  const auto each_trained = [&](auto&& visit) {
+    if (!frozen_) each_weight(config(), [&](WeightRole role, std::int64_t layer) { visit(view.weights.at(role, layer)); });
+    for (LayerAdapters& layer : view.adapters) {
+      for (LowRank& adapter : layer.matrices) {
+        if (!adapter) continue;
+        visit(adapter.a);
+        visit(adapter.b);
+      }
+    }
+    if (std::ranges::count(parameters_, kRewardHead, &Parameter::name) > 0) visit(view.reward_head);
+  };
+  if (frozen_) view.weights = checkpoint_->weights;
+  std::size_t bytes = 0;
+  each_trained([&](const Tensor& tensor) { bytes += Arena::padded(tensor.bytes.size()); });
+  const auto arena = std::make_shared<Arena>(bytes, "a copy of the trained weights");
+  each_trained([&](Tensor& tensor) {
+    const std::span<std::byte> copy = arena->take(tensor.bytes.size());
+    device_.copy_out(copy.data(), tensor.bytes.data(), copy.size());
+    tensor.bytes = copy;
+  });
+  if (config().tied_embeddings) view.weights.output = view.weights.token_embedding;
+  view.owners.push_back(arena);
 }
 
 std::vector<Shape> Parameters::shapes(const ModelConfig& config, const TrainChoice& choice) {
@@ -273,6 +307,13 @@ std::vector<Shape> Parameters::shapes(const ModelConfig& config, const TrainChoi
 std::int64_t Parameters::bytes(const ModelConfig& config, const TrainChoice& choice) {
   const Plan plan(config, choice);
   return static_cast<std::int64_t>(2 * plan.values + plan.copies);
+}
+
+std::int64_t Parameters::host_copy_bytes(const ModelConfig& config, const TrainChoice& choice) {
+  std::size_t bytes = 0;
+  for (const Entry& entry : entries_of(config, choice))
+    bytes += has_copy(entry, choice) ? copy_bytes(entry.shape, choice.compute) : float_bytes(entry.shape);
+  return static_cast<std::int64_t>(bytes);
 }
 
 float*& ModelGradients::at(WeightRole role, std::int64_t layer) {

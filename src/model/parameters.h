@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is trained: F32 values and gradients, each in one arena, over a checkpoint whose other weights stay as they lie in the file.
-// Names are Hugging Face's and PEFT's. Tied embeddings are one parameter. Values that decay lie side by side in the arena, so the
-// optimizer's work over all of them is one call. Row order of queries and keys is the checkpoint's own (config.rope_pairing).
+// What is trained: F32 values and gradients, each in one arena of the device, over a checkpoint whose other weights stay as they
+// lie in the file; where all of them are frozen, a GPU has them too (model/gpu_checkpoint.h), else none. Names are Hugging Face's
+// and PEFT's. Tied embeddings are one parameter. Values that decay lie side by side in the arena, so the optimizer's work over all
+// of them is one call. Row order of queries and keys is the checkpoint's own (config.rope_pairing).
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ namespace puna {
 struct Parameter {
   std::string name;  // "model.layers.0.self_attn.q_proj.weight", "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
   Shape shape;
-  std::span<float> value, gradient;
-  bool decays;  // weight decay is for matrices, not for norms
+  std::span<float> value, gradient;  // the device's memory
+  bool decays;                       // weight decay is for matrices, not for norms
 };
 
 enum class Trained { kNothing, kWeights, kAdapters };
@@ -76,7 +77,7 @@ class Parameters {
 
   const ModelConfig& config() const { return checkpoint_->config; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
-  // The checkpoint's, trained ones replaced by what is trained (F32, or its copy in BF16).
+  // Where the device reads them: the checkpoint's, trained ones replaced by what is trained (F32, or its copy in BF16).
   const ModelWeights& weights() const { return weights_; }
   std::span<const LayerAdapters> adapters() const { return adapters_; }  // [L], or none
   const ModelGradients& gradients() const { return gradients_; }
@@ -93,26 +94,34 @@ class Parameters {
   // Call when values have changed: rounds the copies that products read. AdamW::step() does.
   void values_changed(Device& device);
 
-  // What is trained as a checkpoint to run (Llama) or to write, without a tokenizer; it points into this and must not outlive it.
-  // Llama decodes norms when it is made: make a new one where norms have changed.
+  // A parameter's values for the host to read: where they lie, or on a GPU copied to `memory`.
+  std::span<const float> values_on_host(const Parameter& parameter, std::vector<float>& memory) const;
+  // What is trained as a checkpoint of the host's memory, to run (Llama) or to write, without a tokenizer. On the CPU it points
+  // into this and must not outlive it; Llama decodes norms when it is made: make a new one where norms have changed. On a GPU it is
+  // a copy of what is trained.
   std::shared_ptr<Checkpoint> view() const;
 
   // Of all parameters that such a choice would have, before anything is allocated.
   static std::vector<Shape> shapes(const ModelConfig& config, const TrainChoice& choice);
-  // Bytes the constructor allocates: values, gradients, rounded copies.
+  // Bytes the constructor allocates: values, gradients, rounded copies; without what of the checkpoint a GPU reads.
   static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice);
+  // Of the copy that view() makes of a GPU's.
+  static std::int64_t host_copy_bytes(const ModelConfig& config, const TrainChoice& choice);
 
  private:
   struct Plan;
   void place(const Plan& plan, const TrainChoice& choice);
-  void fill(const Plan& plan, const TrainChoice& choice, Device& device);
+  void fill(const Plan& plan, const TrainChoice& choice);
+  void copy_to_host(Checkpoint& view) const;
 
   struct Copy {  // a trained matrix and its rounded copy
     std::span<const float> value;
     std::span<std::byte> bytes;
   };
 
-  std::shared_ptr<const Checkpoint> checkpoint_;
+  Device device_;
+  std::shared_ptr<const Checkpoint> checkpoint_;  // the host's
+  std::shared_ptr<const Checkpoint> frozen_;      // where the device reads it: on a GPU nullptr where all weights are trained
   Arena values_, gradients_arena_, copies_arena_;
   std::span<float> gradient_arena_span_;
   ModelWeights weights_;

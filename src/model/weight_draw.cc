@@ -21,7 +21,7 @@ template <typename Value>
 void WeightDraw::fill(std::span<float> values, Value&& value) const {
   device.pool.split(static_cast<std::int64_t>(values.size()), 1024, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      values[static_cast<std::size_t>(i)] = static_cast<float>(value(static_cast<std::uint64_t>(i)));
+      values[static_cast<std::size_t>(i)] = static_cast<float>(value(first + static_cast<std::uint64_t>(i)));
     }
   });
 }

@@ -16,6 +16,7 @@ struct WeightDraw {
   std::uint64_t seed;
   std::uint64_t tensor;  // its number among what is drawn
   Device& device;
+  std::uint64_t first = 0;  // the values given are those of the tensor from here on
 
   // As model/parameters.h states for each role.
   void weight(const ModelConfig& config, WeightRole role, std::int64_t layer, std::span<float> values) const;

@@ -160,7 +160,7 @@ TEST(KvCache, RefusesWhatItCannotHold) {
   EXPECT_THAT(refusal(ErrorKind::kUnsupported, [&] { KvCache(config, Format::kQ8_0, 64); }),
               HasSubstr("[kv cache] heads of 80 values do not split into the blocks of 32 of q8_0: use f16"));
   EXPECT_THAT(refusal(ErrorKind::kUnsupported, [&] { KvCache(config, Format::kQ4_K, 64); }),
-              HasSubstr("cannot be kept in q4_k: use f32, f16 or q8_0"));
+              HasSubstr("cannot be kept in q4_k on the CPU: use f32, f16 or q8_0"));
   EXPECT_THAT(refusal(ErrorKind::kNoRoom, [&] { KvCache(config, Format::kF16, std::int64_t{1} << 52); }),
               HasSubstr("ask for fewer"));
 }

@@ -38,7 +38,7 @@ TEST(MemoryPlan, AddsUpWhatTheRunHolds) {
   const MemoryPlan plan = plan_memory(config, 5 * kGiB, run);
   EXPECT_EQ(plan.weights, 5 * kGiB);
   EXPECT_EQ(plan.kv, 16 * kGiB);  // 32 layers × 2 × 8 heads × 128 wide × 2 bytes × 131072 positions
-  EXPECT_EQ(plan.kv_q8_0, 16 * kGiB * 34 / 64);
+  EXPECT_EQ(plan.kv_smaller, 16 * kGiB * 34 / 64);
   EXPECT_EQ(plan.logits, 2 * 128256 * 4);
   EXPECT_EQ(plan.activations + plan.logits, Llama::activation_bytes(config, 256, 2));
   EXPECT_GT(plan.activations, 0);
@@ -67,7 +67,7 @@ MemoryPlan long_plan() {
   MemoryPlan plan;
   plan.weights = 5'000'000'000;
   plan.kv = 17'179'869'184;
-  plan.kv_q8_0 = 9'126'805'504;
+  plan.kv_smaller = 9'126'805'504;
   plan.activations = 300'000'000;
   plan.context = 131072;
   plan.largest_context = 40000;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `puna bench`: tokens per second of prefill and of decoding, as llama-bench counts them: random token ids, logits of the last
-// token only, decoding from an empty context. The median of the repeats after one that is not counted.
+// token only, decoding from an empty context or behind --filled positions, for one sequence or --batch of them at once. The median
+// of the repeats after one that is not counted.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 struct BenchFlags {
   std::string model, shape, type = "q8_0";
-  std::int64_t prompt = 512, decode = 64;
+  std::int64_t prompt = 512, decode = 64, batch = 1, filled = 0;
   int repeats = 3;
   bool json = false;
   EngineFlags engine;
@@ -78,14 +79,39 @@ double prefill_seconds(Engine& engine, const std::vector<Token>& tokens) {
   return seconds_since(start);
 }
 
-double decode_seconds(Engine& engine, const std::vector<Token>& tokens) {
-  const Sequence sequence(engine);
-  const std::span<const Token> all = tokens;
-  engine.append(sequence.id(), all.first(1));
-  const Clock::time_point start = Clock::now();
-  for (std::size_t t = 1; t < all.size(); ++t) engine.append(sequence.id(), all.subspan(t, 1));
-  return seconds_since(start);
-}
+// Sequences of `filled` positions each, and one more.
+class FilledSequences {
+ public:
+  FilledSequences(Engine& engine, const BenchFlags& flags, std::span<const Token> tokens) : engine_(engine) {
+    for (std::int64_t i = 0; i < flags.batch; ++i) {
+      sequences_.push_back(std::make_unique<Sequence>(engine));
+      engine.append(sequences_.back()->id(), tokens.first(static_cast<std::size_t>(flags.filled + 1)));
+      parts_.push_back({sequences_.back()->id(), 1});
+      rows_.push_back(static_cast<std::int32_t>(i));
+    }
+  }
+
+  // Every sequence's next token is the likeliest one, chosen where the logits are.
+  double decode_seconds(std::int64_t steps) {
+    std::vector<Token> next(parts_.size(), Token{1});
+    const Clock::time_point start = Clock::now();
+    for (std::int64_t step = 0; step < steps; ++step) {
+      engine_.model().forward({.tokens = next, .parts = parts_, .logit_rows = rows_, .likeliest_only = true}, engine_.cache());
+      const std::span<const std::int32_t> likeliest = engine_.model().likeliest();
+      std::ranges::transform(likeliest, next.begin(), [](std::int32_t token) { return static_cast<Token>(token); });
+    }
+    return seconds_since(start);
+  }
+  void cut(std::int64_t length) {
+    for (const Batch::Part& part : parts_) engine_.cache().truncate(part.sequence, length);
+  }
+
+ private:
+  Engine& engine_;
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::vector<Batch::Part> parts_;
+  std::vector<std::int32_t> rows_;
+};
 
 // Tokens per second of the median run. The first run is a warm-up: it reads the weights into memory.
 double median_rate(int repeats, std::int64_t tokens, ProgressBar& bar, const std::function<double()>& run) {
@@ -120,17 +146,22 @@ void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) 
                        {"weight_bytes", engine.checkpoint().weight_bytes},
                        {"prompt_tokens", flags.prompt},
                        {"decode_tokens", flags.decode},
+                       {"batch", flags.batch},
+                       {"filled", flags.filled},
+                       {"device", engine.gpu() == nullptr ? Json("cpu") : Json(engine.gpu()->info().name)},
                        {"repeats", flags.repeats},
                        {"threads", engine.threads()},
                        {"kv", flags.engine.kv},
                        {"instruction_set", instruction_set()}});
   }
-  std::string text =
-      fmt::format("{}, {} of weights, {} threads, {}\n", name,
-                  human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)), engine.threads(), instruction_set());
+  std::string text = fmt::format(
+      "{}, {} of weights, {}\n", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
+      engine.gpu() == nullptr ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.gpu()->info().name);
   if (speeds.prefill > 0) text += fmt::format("prefill  {:>9.2f} tokens/s  (a prompt of {})\n", speeds.prefill, flags.prompt);
   if (speeds.decode > 0)
-    text += fmt::format("decode   {:>9.2f} tokens/s  ({} from an empty context)\n", speeds.decode, flags.decode);
+    text += fmt::format("decode   {:>9.2f} tokens/s  ({} {}{})\n", speeds.decode, flags.decode,
+                        flags.filled == 0 ? "from an empty context" : fmt::format("behind {} positions", flags.filled),
+                        flags.batch == 1 ? "" : fmt::format(", {} sequences at once", flags.batch));
   text +=
       fmt::format("load     {:>9.1f} ms\nmemory   {:>9} at most\n", speeds.load_ms, human_bytes(static_cast<std::uint64_t>(rss)));
   write_text(text);
@@ -141,17 +172,26 @@ void bench(BenchFlags flags) {
   Speeds speeds;
   const Clock::time_point start = Clock::now();
   const std::shared_ptr<const Checkpoint> checkpoint = model_to_measure(flags);
-  if (flags.engine.context == 0) flags.engine.context = std::max(flags.prompt, flags.decode + 1);
-  Engine engine(checkpoint, engine_options(flags.engine));
+  const std::int64_t longest = std::max(flags.prompt, flags.filled + flags.decode + 1);
+  if (flags.engine.context == 0) flags.engine.context = longest;
+  EngineOptions options = engine_options(flags.engine);
+  options.sequences = static_cast<int>(flags.batch);
+  options.logit_rows = flags.batch;
+  Engine engine(checkpoint, options);
   speeds.load_ms = seconds_since(start) * 1000;
-  const std::vector<Token> tokens = random_tokens(std::max(flags.prompt, flags.decode + 1), checkpoint->config.vocabulary);
+  const std::vector<Token> tokens = random_tokens(longest, checkpoint->config.vocabulary);
   const std::vector<Token> prompt(tokens.begin(), tokens.begin() + flags.prompt);
-  const std::vector<Token> decoded(tokens.begin(), tokens.begin() + flags.decode + 1);
   const int parts = (flags.prompt > 0 ? 1 : 0) + (flags.decode > 0 ? 1 : 0);
   {
     ProgressBar bar("bench", static_cast<std::uint64_t>(parts) * static_cast<std::uint64_t>(flags.repeats + 1), "runs");
     speeds.prefill = median_rate(flags.repeats, flags.prompt, bar, [&] { return prefill_seconds(engine, prompt); });
-    speeds.decode = median_rate(flags.repeats, flags.decode, bar, [&] { return decode_seconds(engine, decoded); });
+    if (flags.decode > 0) {
+      FilledSequences sequences(engine, flags, tokens);
+      speeds.decode = median_rate(flags.repeats, flags.decode * flags.batch, bar, [&] {
+        sequences.cut(flags.filled + 1);
+        return sequences.decode_seconds(flags.decode);
+      });
+    }
   }
   print(flags, engine, speeds);
 }
@@ -167,6 +207,9 @@ VerbAction declare_bench(Command& command) {
   command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)");
   command.flag("-p,--prompt-tokens", "N", &flags->prompt, "tokens to prefill; 0: not measured (default 512)").range = {0, kMost};
   command.flag("-n,--decode-tokens", "N", &flags->decode, "tokens to decode; 0: not measured (default 64)").range = {0, kMost};
+  command.flag("-b,--batch", "N", &flags->batch, "sequences that are decoded at once (default 1)").range = {1, 4096};
+  command.flag("--filled", "N", &flags->filled, "positions that each sequence has before it is decoded (default 0)").range = {
+      0, kMost};
   command.flag("-r,--repeats", "N", &flags->repeats, "runs that count, after a warm-up (default 3)").range = {1, 1000};
   add_json(command, flags->json);
   add_engine_flags(command, flags->engine);

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// A checkpoint's weights in a GPU's memory, once, in the form its kernels read.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "kernels/gpu.h"
+#include "model/adapters.h"
+#include "model/checkpoint.h"
+
+namespace puna {
+
+// done and total in bytes of the GPU's memory.
+using LoadProgress = std::function<void(std::int64_t done, std::int64_t total)>;
+
+// Bytes that load_on_gpu() takes.
+std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu);
+std::int64_t gpu_adapter_bytes(const AdapterSet& adapters, const Gpu& gpu);
+
+// The same network: everything but the weights is shared with `checkpoint`, whose files may be let go. `gpu` must outlive it.
+// Throws kNoRoom with the figures.
+std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkpoint>& checkpoint, const std::shared_ptr<Gpu>& gpu,
+                                              const LoadProgress& progress = {});
+std::shared_ptr<const AdapterSet> load_on_gpu(const AdapterSet& adapters, const std::shared_ptr<Gpu>& gpu);
+
+}  // namespace puna
