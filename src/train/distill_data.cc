@@ -136,6 +136,8 @@ std::vector<Part> open_parts(const Recipe& recipe, const RunModels& models, cons
 DistillDataReport write_distill_data(const Recipe& recipe, const RunModels& models, ThreadPool& pool,
                                      const DistillDataOptions& options) {
   PUNA_CHECK(models.teacher != nullptr, "distill-data", "no teacher");
+  if (gpu_of_recipe(recipe))
+    fail(ErrorKind::kUnsupported, "device", "is '{}', but a teacher is asked on the CPU only: --set device=cpu", recipe.device);
   const std::int64_t vocabulary = models.teacher->config.vocabulary;
   if (options.top_k < 1 || options.top_k > vocabulary)
     fail(ErrorKind::kUsage, "--top-k", "is {}, expected 1 to the vocabulary's {}", options.top_k, vocabulary);

@@ -54,7 +54,7 @@ AdamW::AdamW(Parameters& parameters, const AdamwOptions& options, Device device)
     bytes += state_bytes(parameter.value.size(), options.eight_bit);
   }
   std::ranges::sort(order, {}, [](const Parameter* parameter) { return parameter->value.data(); });
-  arena_ = Arena(bytes, "the optimizer's state");
+  arena_ = device_.arena(bytes, "the optimizer's state");
   const auto named = [&](const char* kind, const Parameter& parameter, auto values) {
     states_.push_back({fmt::format("{}.{}", kind, parameter.name), std::as_writable_bytes(values)});
     return values;

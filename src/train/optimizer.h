@@ -38,7 +38,7 @@ class AdamW {
   // All of the state but the count of steps: "m.<parameter>", "v.<parameter>" and, in 8 bits, "m_scale.…" and "v_scale.…".
   struct State {
     std::string name;
-    std::span<std::byte> bytes;
+    std::span<std::byte> bytes;  // the device's memory
   };
   std::span<const State> state() const { return states_; }
 

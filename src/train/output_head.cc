@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "base/error.h"
+#include "kernels/rows.h"
 #include "train/data/teacher_shard.h"
 
 namespace puna {
@@ -14,9 +15,10 @@ namespace {
 
 std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-// As many rows as kLogitBytes hold, in whole panels where there are several.
-std::int64_t chunk_of(const ModelConfig& config, std::int64_t max_rows) {
-  const std::int64_t rows = OutputHead::kLogitBytes / (config.vocabulary * static_cast<std::int64_t>(sizeof(float)));
+// As many rows as the bytes of logits hold, in whole panels where there are several.
+std::int64_t chunk_of(const ModelConfig& config, std::int64_t max_rows, bool on_gpu) {
+  const std::int64_t bytes = on_gpu ? OutputHead::kGpuLogitBytes : OutputHead::kLogitBytes;
+  const std::int64_t rows = bytes / (config.vocabulary * static_cast<std::int64_t>(sizeof(float)));
   return std::clamp<std::int64_t>(rows >= kPanelWidth ? rows / kPanelWidth * kPanelWidth : rows, 1, max_rows);
 }
 
@@ -26,6 +28,12 @@ std::size_t input_bytes(const ModelConfig& config, std::int64_t chunk) {
 
 std::size_t logit_bytes(const ModelConfig& config, std::int64_t chunk) {
   return Arena::padded(size(chunk * config.vocabulary) * sizeof(float));
+}
+
+// Without the logits' gradient of distillation.
+std::size_t arena_bytes(const ModelConfig& config, std::int64_t chunk) {
+  static_assert(sizeof(std::int32_t) == sizeof(float));
+  return 2 * input_bytes(config, chunk) + logit_bytes(config, chunk) + 3 * Arena::padded(size(chunk) * sizeof(float));
 }
 
 // Calls step(first, count) for chunks of [0, total).
@@ -39,19 +47,22 @@ void each_chunk(std::size_t total, std::int64_t chunk, Step&& step) {
 OutputHead::OutputHead(Parameters& parameters, Device device, std::int64_t max_rows)
     : parameters_(parameters),
       device_(device),
-      chunk_rows_(chunk_of(parameters.config(), max_rows)),
-      arena_(2 * input_bytes(parameters.config(), chunk_rows_) + logit_bytes(parameters.config(), chunk_rows_), "the logits"),
-      activations_(chunk_rows_, parameters.config().width) {
+      chunk_rows_(chunk_of(parameters.config(), max_rows, device.gpu != nullptr)),
+      arena_(device.arena(arena_bytes(parameters.config(), chunk_rows_), "the logits")),
+      activations_(device, chunk_rows_, parameters.config().width) {
   const std::int64_t width = parameters.config().width;
   inputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
   dinputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
   logits_ = arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
+  rows_ = arena_.take<std::int32_t>(size(chunk_rows_));
+  targets_ = arena_.take<std::int32_t>(size(chunk_rows_));
+  row_weights_ = arena_.take<float>(size(chunk_rows_));
 }
 
-std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils) {
-  const std::int64_t chunk = chunk_of(config, max_rows);
-  return static_cast<std::int64_t>(2 * input_bytes(config, chunk) + (distils ? 2 : 1) * logit_bytes(config, chunk)) +
-         ActivationBuffer::bytes(chunk, config.width);
+std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils, bool on_gpu) {
+  const std::int64_t chunk = chunk_of(config, max_rows, on_gpu);
+  return static_cast<std::int64_t>(arena_bytes(config, chunk) + (distils ? logit_bytes(config, chunk) : 0)) +
+         ActivationBuffer::bytes(chunk, config.width, on_gpu);
 }
 
 void OutputHead::check(const TargetedRows& rows) const {
@@ -60,6 +71,7 @@ void OutputHead::check(const TargetedRows& rows) const {
   const auto count = static_cast<std::int64_t>(rows.hidden.size()) / parameters_.config().width;
   for (std::size_t i = 0; i < rows.rows.size(); ++i) {
     PUNA_CHECK(rows.rows[i] >= 0 && rows.rows[i] < count, "output head", "row {} of {}", rows.rows[i], count);
+    PUNA_CHECK(i == 0 || rows.rows[i - 1] < rows.rows[i], "output head", "row {} behind row {}", rows.rows[i], rows.rows[i - 1]);
     if (rows.targets[i] >= 0 && rows.targets[i] < vocabulary()) continue;
     fail(ErrorKind::kBadInput, "tokens", "target {} of row {} is outside the vocabulary: ids are 0 to {}", rows.targets[i],
          rows.rows[i], vocabulary() - 1);
@@ -68,34 +80,31 @@ void OutputHead::check(const TargetedRows& rows) const {
 
 void OutputHead::project(std::span<const float> hidden, std::span<const std::int32_t> rows) {
   const std::int64_t width = parameters_.config().width;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::copy_n(hidden.data() + rows[i] * width, width, inputs_ + static_cast<std::int64_t>(i) * width);
-  }
+  device_.copy_in(rows_.data(), rows.data(), rows.size_bytes());
+  gather_rows(device_, hidden.data(), rows_.first(rows.size()), width, inputs_);
   Activations x = activations_.prepare(inputs_, static_cast<std::int64_t>(rows.size()), width);
   const std::array<Product, 1> products{{{&parameters_.weights().output, logits_, vocabulary()}}};
   matmul_forward(device_, x, products);
 }
 
-void OutputHead::back_project(const float* dlogits, std::span<const std::int32_t> rows, std::span<float> dhidden) {
+TargetRows OutputHead::targets_of(std::span<const std::int32_t> targets) {
+  device_.copy_in(targets_.data(), targets.data(), targets.size_bytes());
+  return {targets_.data(), static_cast<std::int64_t>(targets.size()), vocabulary()};
+}
+
+void OutputHead::back_project(const float* dlogits, std::int64_t rows, std::span<float> dhidden) {
   const std::int64_t width = parameters_.config().width;
-  const auto count = static_cast<std::int64_t>(rows.size());
-  if (float* const dw = parameters_.gradients().output) {
-    matmul_backward_weight(device_, {dlogits, vocabulary(), inputs_, vocabulary(), width, dw}, count, Gradient::kAdd);
-  }
-  const std::array<OutputGradient, 1> products{{{&parameters_.weights().output, dlogits, vocabulary()}}};
-  matmul_backward_input(device_, products, count, dinputs_, Gradient::kReplace);
-  for (std::int64_t i = 0; i < count; ++i) {
-    float* const to = dhidden.data() + rows[size(i)] * width;
-    for (std::int64_t d = 0; d < width; ++d) to[d] += dinputs_[i * width + d];
-  }
+  const std::array<ProductGradient, 1> products{
+      {{&parameters_.weights().output, dlogits, vocabulary(), parameters_.gradients().output}}};
+  matmul_backward(device_, products, inputs_, rows, dinputs_);
+  scatter_add_rows(device_, dinputs_, rows_.first(size(rows)), width, dhidden.data());
 }
 
 void OutputHead::log_probs(const TargetedRows& rows, std::span<double> log_probs) {
   check(rows);
   each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
     project(rows.hidden, rows.rows.subspan(first, count));
-    const TargetRows targets{rows.targets.data() + first, static_cast<std::int64_t>(count), vocabulary()};
-    target_log_probs(device_, logits_, targets, log_probs.data() + first);
+    target_log_probs(device_, logits_, targets_of(rows.targets.subspan(first, count)), log_probs.data() + first);
   });
 }
 
@@ -104,15 +113,17 @@ void OutputHead::backward(const TargetedRows& rows, std::span<const float> weigh
   check(rows);
   each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
     project(rows.hidden, rows.rows.subspan(first, count));
-    const TargetRows targets{rows.targets.data() + first, static_cast<std::int64_t>(count), vocabulary()};
-    cross_entropy_backward(device_, logits_, targets, weights.data() + first, log_probs.data() + first);
-    back_project(logits_, rows.rows.subspan(first, count), dhidden);
+    device_.copy_in(row_weights_.data(), weights.data() + first, count * sizeof(float));
+    cross_entropy_backward(device_, logits_, targets_of(rows.targets.subspan(first, count)), row_weights_.data(),
+                           log_probs.data() + first);
+    back_project(logits_, static_cast<std::int64_t>(count), dhidden);
   });
 }
 
 template <typename Divergence>
 void OutputHead::distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights,
                                 std::span<float> dhidden, std::span<double> log_probs, const Divergence& divergence) {
+  PUNA_CHECK(device_.gpu == nullptr, "output head", "distillation on a GPU");
   check(rows);
   if (dlogits_ == nullptr) {
     distillation_arena_ = Arena(logit_bytes(parameters_.config(), chunk_rows_), "the logits' gradient");
@@ -132,7 +143,7 @@ void OutputHead::distill_chunks(const TargetedRows& rows, const Mixture& mixture
     cross_entropy_backward(device_, dlogits_, {rows.targets.data() + first, n, vocabulary()}, scaled(1 - mixture.ratio),
                            log_probs.data() + first);
     divergence(first, count, scaled(mixture.ratio));
-    if (!dhidden.empty()) back_project(dlogits_, chunk_rows, dhidden);
+    if (!dhidden.empty()) back_project(dlogits_, n, dhidden);
   });
 }
 
@@ -173,6 +184,7 @@ void OutputHead::distill(const TargetedRows& rows, const StoredTeacher& teacher,
 }
 
 void OutputHead::top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink) {
+  PUNA_CHECK(device_.gpu == nullptr, "output head", "the likeliest tokens on a GPU");
   auto& [begin, ids, log_probs, rest] = stored_;
   ids.resize(size(chunk_rows_ * k));
   log_probs.resize(size(chunk_rows_ * k));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The output product with the losses behind it, in chunks of rows: logits of a whole batch never exist, only 32 MB of them (64 MB
-// and the teacher's 32 MB in distillation).
+// and the teacher's 32 MB in distillation), on a GPU 1 GB.
 //   logits[i] = Wout hidden[rows[i]],   log_probs[i] = logits[i, targets[i]] - log sum_v exp(logits[i, v])
 // Rows that count for nothing are left out by the caller. Nothing is computed for an output matrix that is frozen.
+// hidden and dhidden are the device's memory; rows, targets, weights and results the host's. Distillation runs on the CPU only.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +24,13 @@ namespace puna {
 // N of the rows of a batch and the token each should predict.
 struct TargetedRows {
   std::span<const float> hidden;          // [T, D]
-  std::span<const std::int32_t> rows;     // [N] ascending
+  std::span<const std::int32_t> rows;     // [N] ascending, none twice
   std::span<const std::int32_t> targets;  // [N]
 };
 
 class OutputHead {
  public:
-  static constexpr std::int64_t kLogitBytes = std::int64_t{32} << 20;
+  static constexpr std::int64_t kLogitBytes = std::int64_t{32} << 20, kGpuLogitBytes = std::int64_t{1} << 30;
 
   // `parameters` must outlive it. max_rows: no chunk is larger.
   OutputHead(Parameters& parameters, Device device, std::int64_t max_rows);
@@ -69,7 +70,7 @@ class OutputHead {
 
   std::int64_t vocabulary() const { return parameters_.config().vocabulary; }
   // Bytes the constructor allocates, and with `distils` what the first distill() adds.
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false);
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false, bool on_gpu = false);
 
  private:
   struct Mixture {  // of a chunk's two losses
@@ -83,8 +84,10 @@ class OutputHead {
 
   // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V].
   void project(std::span<const float> hidden, std::span<const std::int32_t> rows);
+  // The chunk's targets [rows] on the device.
+  TargetRows targets_of(std::span<const std::int32_t> targets);
   // dlogits [rows, V] of the chunk project() has seen last, on to dhidden and the output matrix.
-  void back_project(const float* dlogits, std::span<const std::int32_t> rows, std::span<float> dhidden);
+  void back_project(const float* dlogits, std::int64_t rows, std::span<float> dhidden);
   void check(const TargetedRows& rows) const;
 
   Parameters& parameters_;
@@ -92,10 +95,12 @@ class OutputHead {
   std::int64_t chunk_rows_;  // C
   Arena arena_;
   Arena distillation_arena_;
-  float* inputs_;             // [C, D]
-  float* dinputs_;            // [C, D]
-  float* logits_;             // [C, V]
-  float* dlogits_ = nullptr;  // [C, V]; nullptr before the first distill()
+  float* inputs_;                           // [C, D]
+  float* dinputs_;                          // [C, D]
+  float* logits_;                           // [C, V]
+  float* dlogits_ = nullptr;                // [C, V]; nullptr before the first distill()
+  std::span<std::int32_t> rows_, targets_;  // [C]
+  std::span<float> row_weights_;            // [C]
   ActivationBuffer activations_;
   std::vector<float> weights_;  // [C] of one of the losses of distillation
   struct Stored {               // of a chunk, as kernels/top_k.h takes it

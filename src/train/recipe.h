@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,7 @@ struct Recipe {
   std::string model, tokenizer, objective = "next_token", out;
   std::int64_t seed = 1;
   int threads = 0;
+  std::string device = "cpu";
 
   struct NewModel {
     std::string shape;  // "1b", …
@@ -123,6 +125,9 @@ std::string recipe_text(const Recipe& recipe);
 
 // What can be known before anything starts: impossible figures and combinations. Throws kUsage naming the field.
 void check_recipe(const Recipe& recipe);
+
+// The GPU that a recipe's `device` names: "cuda" -> 0, "cuda:1" -> 1, "cpu" -> none. Throws kUsage for another name.
+std::optional<int> gpu_of_recipe(const Recipe& recipe);
 
 // The recipes inside the program: recipes/*.yaml at build time.
 struct ShippedRecipe {

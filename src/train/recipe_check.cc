@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "kernels/gpu.h"
 #include "train/data/data_options.h"
 #include "train/recipe.h"
 
@@ -108,7 +109,10 @@ void check_objective(const Recipe& r) {
 
 }  // namespace
 
+std::optional<int> gpu_of_recipe(const Recipe& recipe) { return gpu_number(recipe.device, "device"); }
+
 void check_recipe(const Recipe& recipe) {
+  gpu_of_recipe(recipe);
   check_sizes(recipe);
   check_stages(recipe);
   check_data(recipe);

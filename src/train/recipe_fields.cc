@@ -13,6 +13,7 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"out", "the folder of the run; must not hold another run", &r.out, ""},
       {"seed", "of everything random: order of data, new weights, adapters", &r.seed, ""},
       {"threads", "0: one per processor", &r.threads, ""},
+      {"device", "where the run computes: cpu, cuda, or cuda:N for GPU N", &r.device, ""},
 
       {"new_model.shape", "a known shape: 1b, 3b, 8b, 70b, 405b", &r.new_model.shape, ""},
       {"new_model.depth", "one number for the whole shape: layers; width is 64 times as many", &r.new_model.depth, ""},
@@ -62,7 +63,9 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"lora.rank", "0 trains all weights; otherwise adapters of this rank, over weights of any format", &r.lora.rank, ""},
       {"lora.alpha", "adapters are scaled by alpha / rank", &r.lora.alpha, ""},
       {"lora.targets", "the projections with adapters", &r.lora.targets, ""},
-      {"weights", "storage of the trained weights in the products; masters are F32", &r.weights, "f32|bf16"},
+      {"weights",
+       "storage of the trained weights in the products; masters are F32. On a GPU also the precision of gradients' products",
+       &r.weights, "f32|bf16"},
       {"recompute", "keep only each block's input and compute the rest again", &r.recompute, "none|blocks"},
 
       {"reward.rows", "answers see the prompt alone, or in one row also those before them, as in the Llama 3 paper", &r.reward.rows,

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "model/gpu_checkpoint.h"
 #include "model/memory_plan.h"
 #include "train/optimizer.h"
 
@@ -22,6 +23,14 @@ std::int64_t steps_of(double figure, std::int64_t all) {
 }
 
 std::string human(std::int64_t bytes) { return human_bytes(static_cast<std::uint64_t>(bytes)); }
+
+// Only what there is.
+TrainMemory empty_plan(const Gpu* gpu) {
+  TrainMemory memory;
+  memory.available = gpu == nullptr ? available_memory() : gpu->free_memory();
+  if (gpu != nullptr) memory.gpu = gpu->info().name;
+  return memory;
+}
 
 }  // namespace
 
@@ -88,48 +97,58 @@ std::string TrainMemory::text() const {
   for (const auto& [name, bytes] : parts) line(name, bytes);
   line("together", total());
   if (before > 0) line("before: the reference alone", before);
-  line("there is", available);
+  line(gpu.empty() ? "there is" : fmt::format("free on {}", gpu), available);
+  if (host_copy > 0) line("of the host, while it saves", host_copy);
   return text;
 }
 
-TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows) {
-  TrainMemory memory;
-  memory.parts = {{"model files, mapped", reader.weight_bytes},
-                  {"activations", GradientPass::bytes(reader.config, rows, Keep::kNothing, 0)},
-                  {"logits of a chunk", OutputHead::bytes(reader.config, rows)}};
-  memory.available = available_memory();
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, const Gpu* gpu) {
+  const bool on_gpu = gpu != nullptr;
+  TrainMemory memory = empty_plan(gpu);
+  memory.parts = {on_gpu ? std::pair<std::string, std::int64_t>("weights", gpu_weight_bytes(reader, *gpu))
+                         : std::pair<std::string, std::int64_t>("model files, mapped", reader.weight_bytes),
+                  {"activations", GradientPass::bytes(reader.config, rows, Keep::kNothing, 0, on_gpu)},
+                  {"logits of a chunk", OutputHead::bytes(reader.config, rows, false, on_gpu)}};
   return memory;
 }
 
-TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
+TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective, const Gpu* gpu) {
   const ModelConfig& config = models.start->config;
   const TrainChoice choice = train_choice(recipe, config, objective);
   const std::int64_t rows = recipe.batch_tokens;
-  TrainMemory memory;
+  const bool on_gpu = gpu != nullptr;
+  TrainMemory memory = empty_plan(gpu);
   const auto add = [&](std::string name, std::int64_t bytes) {
     if (bytes > 0) memory.parts.emplace_back(std::move(name), bytes);
   };
-  add("model files, mapped", models.start->weight_bytes);
+  if (!on_gpu)
+    add("model files, mapped", models.start->weight_bytes);
+  else if (choice.trained != Trained::kWeights)
+    add("frozen weights", gpu_weight_bytes(*models.start, *gpu));
   add("trained values and gradients", Parameters::bytes(config, choice));
   add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
-  add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank));
-  add("logits of a chunk", OutputHead::bytes(config, rows, objective.needs_teacher));
+  add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank, on_gpu));
+  add("logits of a chunk", OutputHead::bytes(config, rows, objective.needs_teacher, on_gpu));
   const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
     if (!reader) return;
-    const bool own_files = reader != models.start;
-    add(name, plan_reader_memory(*reader, rows).total() - (own_files ? 0 : reader->weight_bytes));
+    const bool maps_own = on_gpu || reader != models.start;  // a GPU has its own copy of all that it reads
+    add(name, plan_reader_memory(*reader, rows, gpu).total() - (maps_own ? 0 : reader->weight_bytes));
   };
   add_reader("teacher", models.teacher);
   if (models.reference && recipe.dpo.precompute_reference)
-    memory.before = plan_reader_memory(*models.reference, rows).total();
+    memory.before = plan_reader_memory(*models.reference, rows, gpu).total();
   else if (recipe.lora.rank == 0 || models.reference != models.start)
     add_reader("reference", models.reference);
   std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });
-  memory.available = available_memory();
+  if (on_gpu) memory.host_copy = Parameters::host_copy_bytes(config, choice);
   return memory;
 }
 
 void check_train_memory(const TrainMemory& memory, const Recipe& recipe) {
+  if (const std::int64_t room = available_memory(); memory.host_copy > room) {
+    fail(ErrorKind::kNoRoom, "train", "a checkpoint is written from a copy of {} in the machine's memory, there are {}",
+         human(memory.host_copy), human(room));
+  }
   if (memory.peak() <= memory.available) return;
   std::string advice;
   if (recipe.recompute == "none") advice += " --recompute=blocks,";

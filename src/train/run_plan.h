@@ -43,18 +43,21 @@ class RunPlan {
   Schedule schedule_;
 };
 
-// Bytes by part, largest first, against what the machine has.
+// Bytes by part, largest first, against what the machine has, or the GPU.
 struct TrainMemory {
   std::vector<std::pair<std::string, std::int64_t>> parts;
   std::int64_t before = 0;  // instead of them before the first step: the reference, where it is asked once
   std::int64_t available = 0;
+  std::string gpu;             // whose memory it is, or "": the machine's
+  std::int64_t host_copy = 0;  // with a GPU, of the machine's memory while a checkpoint is written or sampled from
   std::int64_t total() const;  // of the parts
   std::int64_t peak() const;   // of the parts and of what is held before them
   std::string text() const;
 };
-TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective);
+TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective,
+                              const Gpu* gpu = nullptr);
 // Of a network that is only read, in batches of so many rows: a teacher by itself.
-TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows);
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, const Gpu* gpu = nullptr);
 // Throws kNoRoom with the figures and what would make it smaller.
 void check_train_memory(const TrainMemory& memory, const Recipe& recipe);
 

@@ -102,6 +102,22 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve) {
   return models;
 }
 
+std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe) {
+  const std::optional<int> number = gpu_of_recipe(recipe);
+  if (!number) return nullptr;
+  if (!find_objective(recipe.objective).on_gpu) {
+    std::vector<std::string_view> names;
+    for (const ObjectiveInfo& each : objectives()) {
+      if (each.on_gpu) names.push_back(each.name);
+    }
+    fail(ErrorKind::kUnsupported, "device", "{} runs on the CPU only, give --device=cpu; on a GPU run {}", recipe.objective,
+         fmt::join(names, ", "));
+  }
+  auto gpu = std::make_unique<Gpu>(*number);
+  gpu->library().set_gradient_format(gpu->context(), recipe.weights == "bf16" ? Format::kBF16 : Format::kF32);
+  return gpu;
+}
+
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective) {
   TrainChoice choice;
   choice.trained = recipe.lora.rank > 0 ? Trained::kAdapters : Trained::kWeights;
@@ -120,6 +136,11 @@ TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const 
     choice.lora.roles.push_back(*role);
   }
   return choice;
+}
+
+AdamwOptions optimizer_options(const Recipe& recipe) {
+  const Recipe::Optimizer& o = recipe.optimizer;
+  return {.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .decay = o.weight_decay, .clip = o.clip, .eight_bit = o.eight_bit};
 }
 
 ObjectiveOptions objective_options(const Recipe& recipe) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a run begins with: the models its recipe names, opened, and what of them is trained.
+// What a run begins with: the models its recipe names, opened, what of them is trained, and where.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,12 @@
 #include <memory>
 #include <string>
 
+#include "kernels/gpu.h"
 #include "model/checkpoint.h"
 #include "model/parameters.h"
 #include "train/data/loader.h"
 #include "train/objectives/objective.h"
+#include "train/optimizer.h"
 #include "train/recipe.h"
 
 namespace puna {
@@ -32,7 +34,12 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve);
 //   feed_forward 8/3 of the width rounded up to a multiple of 32 (Touvron et al., 2023, section 2.2)
 ModelConfig new_model_config(const Recipe& recipe, std::int64_t vocabulary);
 
+// The GPU that the recipe names, which computes in the precision of its `weights`; nullptr: the CPU. Throws kUnsupported for an
+// objective that no GPU computes, and where there is no such GPU.
+std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe);
+
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective);
+AdamwOptions optimizer_options(const Recipe& recipe);
 ObjectiveOptions objective_options(const Recipe& recipe);
 // Of data, or of validation: that is read once and in order.
 DataOptions data_options(const Recipe& recipe, const RunModels& models, bool validation);

@@ -24,6 +24,7 @@
 #include "train/optimizer.h"
 #include "train/reference_log_probs.h"
 #include "train/spike_watch.h"
+#include "train/stage_average.h"
 #include "train/training_state.h"
 
 namespace puna {
@@ -89,14 +90,14 @@ struct Trainer::Parts {
   void restore(const fs::path& folder, bool keep_data_position);
   std::vector<NamedBytes> states();
   std::string where_of(const StepBatches& step) const;
-  void accumulate_average();
   std::uint64_t data_seed() const { return static_cast<std::uint64_t>(recipe.seed); }
 
   const Recipe recipe;
   const ObjectiveInfo& objective_info;
   RunModels models;
   ThreadPool& pool;
-  Device device{pool};
+  std::unique_ptr<Gpu> gpu;
+  Device device{pool, gpu.get()};
   TrainObserver& observer;
   TrainMemory memory;
   TrainChoice choice;
@@ -108,6 +109,7 @@ struct Trainer::Parts {
   std::optional<Network> reference, teacher;
   std::unique_ptr<Objective> objective;
   AdamW optimizer;
+  StageAverage average;
   SpikeWatch spikes;
   CheckpointStore store;
   std::optional<MetricsLog> metrics;
@@ -117,8 +119,6 @@ struct Trainer::Parts {
   std::optional<std::size_t> stage_;  // that has been entered
   std::size_t finished_stages_ = 0;   // with their averages taken and their gates passed
   std::optional<double> held_out_, stage_start_loss_;
-  std::vector<float> average_;  // over the stage's steps so far, like the parameters one after the other
-  std::int64_t averaged_ = 0;
   int roll_backs_ = 0;
   fs::path last_checkpoint_;
 };
@@ -126,8 +126,8 @@ struct Trainer::Parts {
 namespace {
 
 // Refuses before anything large is allocated.
-TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective) {
-  TrainMemory memory = plan_train_memory(recipe, models, objective);
+TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective, const Gpu* gpu) {
+  TrainMemory memory = plan_train_memory(recipe, models, objective, gpu);
   check_train_memory(memory, recipe);
   return memory;
 }
@@ -148,21 +148,16 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       objective_info(find_objective(recipe.objective)),
       models(std::move(models_in)),
       pool(pool_in),
+      gpu(open_run_gpu(recipe)),
       observer(observer_in),
-      memory(checked_memory(recipe, models, objective_info)),
+      memory(checked_memory(recipe, models, objective_info, gpu.get())),
       choice(train_choice(recipe, models.start->config, objective_info)),
       loader(open_loader(data_options(recipe, models, false), models)),
       plan(recipe, steps_of_epochs(recipe, *loader)),
       reference_log_probs(precompute_reference(resume, interrupted)),
       student(models.start, choice, device, recipe.batch_tokens, kept_activations(recipe)),
-      optimizer(student.parameters,
-                {.beta1 = recipe.optimizer.beta1,
-                 .beta2 = recipe.optimizer.beta2,
-                 .eps = recipe.optimizer.eps,
-                 .decay = recipe.optimizer.weight_decay,
-                 .clip = recipe.optimizer.clip,
-                 .eight_bit = recipe.optimizer.eight_bit},
-                device),
+      optimizer(student.parameters, optimizer_options(recipe), device),
+      average(student.parameters, device),
       spikes(recipe.watch.spike),
       store(fs::path(recipe.out) / "checkpoints", recipe.watch.keep, recipe.watch.keep_best) {
   if (!recipe.validation.empty()) validation = open_loader(data_options(recipe, models, true), models);
@@ -267,8 +262,7 @@ void Trainer::Parts::enter_stage(const StepPlan& now) {
     evaluate();
     stage_start_loss_ = held_out_;
   }
-  if (plan.first_step(now.stage) == step_) averaged_ = 0;
-  if (stage.average) average_.resize(static_cast<std::size_t>(student.parameters.count()));
+  if (plan.first_step(now.stage) == step_) average.forget();
   stage_ = now.stage;
 }
 
@@ -345,7 +339,7 @@ bool Trainer::Parts::accept(const StepReport& report, const StepBatches& step) {
 
 void Trainer::Parts::after_step(const StepReport& report) {
   const Recipe::Watch& watch = recipe.watch;
-  if (plan.stage(*stage_).average) accumulate_average();
+  if (plan.stage(*stage_).average) average.add();
   if (report.step % watch.log_every == 0) {
     Figures figures{{"loss", report.loss},
                     {"gradient_norm", report.gradient_norm},
@@ -363,16 +357,6 @@ void Trainer::Parts::after_step(const StepReport& report) {
   if (due(watch.checkpoint_every)) save();
 }
 
-// average = mean of the weights after each of the stage's steps so far.
-void Trainer::Parts::accumulate_average() {
-  ++averaged_;
-  const float share = 1 / static_cast<float>(averaged_);
-  float* mean = average_.data();
-  for (const Parameter& parameter : student.parameters.all()) {
-    for (const float value : parameter.value) *mean += (value - *mean) * share, ++mean;
-  }
-}
-
 // Asked before every step, so that neither a skipped last step nor a run that ended between it and the stage's end gets past a
 // gate.
 void Trainer::Parts::finish_stage_if_due() {
@@ -386,15 +370,9 @@ void Trainer::Parts::finish_stage_if_due() {
 
 void Trainer::Parts::finish_stage(const StepPlan& now) {
   const StageRecipe& stage = plan.stage(now.stage);
-  const bool averages = stage.average && averaged_ > 0;
+  const bool averages = stage.average && average.steps() > 0;
   if (averages) {
-    const float* mean = average_.data();
-    for (Parameter& parameter : student.parameters.all()) {
-      std::copy_n(mean, parameter.value.size(), parameter.value.begin());
-      mean += parameter.value.size();
-    }
-    student.parameters.values_changed(device);
-    averaged_ = 0;
+    average.take();
     evaluated_step_ = -1;
   }
   const bool unsaved = averages || saved_step_ != step_;
@@ -427,6 +405,7 @@ void Trainer::Parts::evaluate() {
   observer.evaluated(step_, held_out.loss, held_out.figures);
 }
 
+// On the CPU, also beside a GPU, whose memory the training may fill.
 void Trainer::Parts::sample() {
   const std::shared_ptr<Checkpoint> view = student.parameters.view();
   view->tokenizer = models.start->tokenizer;
@@ -447,8 +426,8 @@ void Trainer::Parts::sample() {
 std::vector<NamedBytes> Trainer::Parts::states() {
   std::vector<NamedBytes> states;
   for (Parameter& parameter : student.parameters.all())
-    states.push_back({"value." + parameter.name, std::as_writable_bytes(parameter.value)});
-  for (const AdamW::State& state : optimizer.state()) states.push_back({state.name, state.bytes});
+    states.push_back({"value." + parameter.name, std::as_writable_bytes(parameter.value), &device});
+  for (const AdamW::State& state : optimizer.state()) states.push_back({state.name, state.bytes, &device});
   return states;
 }
 
@@ -457,7 +436,7 @@ void Trainer::Parts::save() {
   const Json place = {{"step", step_},
                       {"optimizer_steps", optimizer.steps()},
                       {"tokens_seen", tokens_seen_},
-                      {"averaged", averaged_},
+                      {"averaged", average.steps()},
                       {"held_out_loss", optional(held_out_)},
                       {"evaluated_step", evaluated_step_},
                       {"stage_start_loss", optional(stage_start_loss_)},
@@ -470,7 +449,7 @@ void Trainer::Parts::save() {
     else
       write_trained_model(folder, pool, student.parameters, *models.start);
     std::vector<NamedBytes> all = states();
-    if (averaged_ > 0) all.push_back({"average", std::as_writable_bytes(std::span(average_))});
+    if (average.steps() > 0) all.push_back({"average", average.state()});
     write_training_state(folder, all, place);
   });
   saved_step_ = step_;
@@ -487,11 +466,8 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   };
   step_ = json_at<std::int64_t>(place, "step", where);
   tokens_seen_ = json_at<std::int64_t>(place, "tokens_seen", where);
-  averaged_ = json_at<std::int64_t>(place, "averaged", where);
-  if (averaged_ > 0) {
-    average_.resize(static_cast<std::size_t>(student.parameters.count()));
-    read_training_state(folder, {{"average", std::as_writable_bytes(std::span(average_))}});
-  }
+  average.restore(json_at<std::int64_t>(place, "averaged", where));
+  if (average.steps() > 0) read_training_state(folder, {{"average", average.state()}});
   optimizer.set_steps(json_at<std::int64_t>(place, "optimizer_steps", where));
   held_out_ = optional("held_out_loss");
   evaluated_step_ = json_at<std::int64_t>(place, "evaluated_step", where);

@@ -5,10 +5,12 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "model/host_pieces.h"
 #include "tensor/atomic_file.h"
 
 namespace puna {
@@ -38,7 +40,15 @@ void write_training_state(const fs::path& folder, const std::vector<NamedBytes>&
   file.write(kStateMagic);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(text);
-  for (const NamedBytes& state : states) file.write(state.bytes);
+  std::optional<HostPieces> pieces;
+  for (const NamedBytes& state : states) {
+    if (state.device == nullptr) {
+      file.write(state.bytes);
+      continue;
+    }
+    if (!pieces) pieces.emplace(*state.device);
+    pieces->read(state.bytes, [&](std::span<const std::byte> piece) { file.write(piece); });
+  }
   file.commit();
   AtomicFile json(place_path(folder));
   json.write(dump_json(place) + "\n");
@@ -68,7 +78,11 @@ Json read_training_state(const fs::path& folder, const std::vector<NamedBytes>& 
            state.bytes.size());
     if (offset > data.size() || count > data.size() - offset)
       fail(ErrorKind::kBadInput, where, "'{}' ends past the end of the file", state.name);
-    std::ranges::copy(data.subspan(offset, count), state.bytes.begin());
+    if (state.device == nullptr) {
+      std::ranges::copy(data.subspan(offset, count), state.bytes.begin());
+    } else {
+      state.device->copy_in(state.bytes.data(), data.data() + offset, count);
+    }
     file.release(kFixed + length + offset, count);
   }
   const MappedFile place(place_path(folder));

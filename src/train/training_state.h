@@ -11,12 +11,14 @@
 #include <vector>
 
 #include "base/json.h"
+#include "kernels/device.h"
 
 namespace puna {
 
 struct NamedBytes {
   std::string name;
   std::span<std::byte> bytes;
+  const Device* device = nullptr;  // whose memory it is; nullptr: the host's
 };
 
 void write_training_state(const std::filesystem::path& folder, const std::vector<NamedBytes>& states, const Json& place);

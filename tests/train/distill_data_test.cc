@@ -158,6 +158,13 @@ TEST_F(DistillData, SaysWhatIsMissing) {
                [&] { run(student("run", overrides), watcher); });
 }
 
+TEST_F(DistillData, RefusesAGpu) {
+  const Recipe asking = student("unused", {"distillation.teacher=" + teacher_, "device=cuda"});
+  expect_error(ErrorKind::kUnsupported, "[device] is 'cuda', but a teacher is asked on the CPU only",
+               [&] { write_distill_data(asking, models(asking), pool_, {.top_k = 4, .out = path("stored")}); });
+  EXPECT_FALSE(fs::exists(path("stored")));
+}
+
 TEST_F(DistillData, AnInterruptLeavesNoHalfFile) {
   const Recipe asking = student("unused", {"distillation.teacher=" + teacher_});
   std::atomic<bool> stop{false};

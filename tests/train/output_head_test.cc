@@ -119,10 +119,17 @@ TEST(OutputHead, GivesAFrozenMatrixNoGradient) {
 TEST(OutputHead, HoldsThirtyTwoMegabytesOfLogits) {
   ModelConfig config = tiny_config();
   config.vocabulary = 128256;  // 65 rows in 32 MB, 64 in whole panels
-  const std::int64_t logits = 64 * 128256 * 4, buffers = 2 * 64 * 256 * 4 + ActivationBuffer::bytes(64, 256);
+  const std::int64_t logits = 64 * 128256 * 4, buffers = (2 * 256 + 3) * 64 * 4 + ActivationBuffer::bytes(64, 256);
   EXPECT_EQ(OutputHead::bytes(config, 4096), logits + buffers);
   EXPECT_EQ(OutputHead::bytes(config, 4096, true), 2 * logits + buffers);
   EXPECT_LT(OutputHead::bytes(config, 8), OutputHead::bytes(config, 4096) / 7);
+}
+
+TEST(OutputHead, RefusesRowsThatDoNotAscend) {
+  HeadRig rig;
+  std::vector<double> log_probs(rig.rows.size());
+  rig.rows[3] = rig.rows[2];
+  expect_error(ErrorKind::kInternal, "row 5 behind row 5", [&] { rig.head.log_probs(rig.targeted(), log_probs); });
 }
 
 TEST(OutputHead, RefusesTargetsOutsideTheVocabulary) {

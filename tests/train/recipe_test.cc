@@ -156,6 +156,18 @@ TEST(Recipe, ImpossibleFiguresAreRefused) {
   EXPECT_THAT(refused({"data=[a, b]", "data.0.weight=2"}), HasSubstr("'b' has no weight: give one to every entry or to none"));
   EXPECT_THAT(refused({"data.0.kind=mesages"}), HasSubstr("did you mean messages?"));
   EXPECT_THAT(refused({"out="}), HasSubstr("[out] names no folder"));
+  EXPECT_EQ(refused({"device=cuda:3"}), "no error");
+  EXPECT_THAT(refused({"device=gpu"}), HasSubstr("[device] 'gpu' is no device, expected cpu, cuda or cuda:N"));
+  EXPECT_THAT(refused({"device=cuda:1x"}), HasSubstr("[device] 'cuda:1x' is no device"));
+}
+
+TEST(Recipe, NamesTheGpuOfARun) {
+  Recipe recipe;
+  EXPECT_EQ(gpu_of_recipe(recipe), std::nullopt);
+  recipe.device = "cuda";
+  EXPECT_EQ(gpu_of_recipe(recipe), 0);
+  recipe.device = "cuda:12";
+  EXPECT_EQ(gpu_of_recipe(recipe), 12);
 }
 
 TEST(Recipe, FieldsHaveUniqueNames) {

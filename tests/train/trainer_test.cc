@@ -41,6 +41,25 @@ TEST_F(TrainerTest, LearnsAndWritesAModelThatLoads) {
                 "run", {"watch.evaluate_every=15", "watch.samples=[the cat]", "watch.sample_every=30", "watch.sample_tokens=8"})));
 }
 
+TEST_F(TrainerTest, SaysWhyItDoesNotRunOnAGpu) {
+  const auto refusal = [&](const std::vector<std::string>& overrides) -> std::string {
+    Watcher watcher;
+    try {
+      run(recipe("run", overrides), watcher);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(refusal({"device=cuda", "objective=distillation"}),
+              HasSubstr("distillation runs on the CPU only, give --device=cpu; on a GPU run next_token, sft, reward, dpo"));
+  if (find_gpus().gpus.empty()) {
+    EXPECT_THAT(refusal({"device=cuda"}), HasSubstr("no GPU can be used"));
+  }
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
 TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
   for (const std::string extra : {"optimizer.eight_bit=false", "optimizer.eight_bit=true", "weights=bf16"}) {
     Watcher whole, first, second;

@@ -76,13 +76,16 @@ void train(const TrainFlags& flags) {
   if (flags.inspect > 0) return inspect_data(recipe, flags.inspect);
   RunModels models = open_run_models(recipe, resolve);
   if (flags.plan) {
-    const TrainMemory memory = plan_train_memory(recipe, models, find_objective(recipe.objective));
+    const std::unique_ptr<Gpu> gpu = open_run_gpu(recipe);
+    const TrainMemory memory = plan_train_memory(recipe, models, find_objective(recipe.objective), gpu.get());
     if (flags.json) {
       Json parts = Json::object();
       for (const auto& [name, bytes] : memory.parts) parts[name] = bytes;
       return write_json({{"parts", parts},
                          {"total_bytes", memory.total()},
                          {"before_bytes", memory.before},
+                         {"device", memory.gpu.empty() ? "cpu" : memory.gpu},
+                         {"host_copy_bytes", memory.host_copy},
                          {"available_bytes", memory.available}});
     }
     write_text(recipe_text(recipe) + "\nmemory:\n" + memory.text());

@@ -41,8 +41,8 @@ class Objective {
  public:
   virtual ~Objective() = default;
 
-  // hidden [T, D] of the batch -> its loss. The gradient is added to dhidden [T, D] and to the parameters the objective uses (the
-  // output matrix, a reward head). `step` holds this batch among others and is what losses are divided by.
+  // hidden [T, D] of the batch, on the device -> its loss. The gradient is added to dhidden [T, D] there and to the parameters the
+  // objective uses (the output matrix, a reward head). `step` holds this batch among others and is what losses are divided by.
   virtual LossReport gradient(const PackedBatch& batch, const StepBatches& step, std::span<const float> hidden,
                               std::span<float> dhidden) = 0;
   // The same figures without gradients.
@@ -75,6 +75,7 @@ struct ObjectiveInfo {
   bool one_row_answers;  // answers of a prompt may see those before them (reward.rows)
   bool needs_reference;  // Answer::reference_log_prob (answer_log_probs() of objectives/answers.h under the reference)
   bool needs_teacher;    // in the context or in PackedBatch::teacher
+  bool on_gpu;           // all that it computes runs there too
   std::vector<ExtraParameter> (*extra)(const ModelConfig& config);  // for TrainChoice::extra
   std::unique_ptr<Objective> (*make)(const ObjectiveContext& context);
 };

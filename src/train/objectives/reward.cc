@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// All of it is computed by the host, for which the few states that count are brought from the device.
 #include "train/objectives/reward.h"
 
 #include <cmath>
@@ -12,7 +13,8 @@ namespace {
 
 class Reward : public Objective {
  public:
-  explicit Reward(Parameters& parameters) : head_(parameters.find(kRewardHead)), width_(parameters.config().width) {}
+  explicit Reward(const ObjectiveContext& context)
+      : device_(context.device), head_(context.parameters.find(kRewardHead)), width_(context.parameters.config().width) {}
 
   LossReport gradient(const PackedBatch& batch, const StepBatches& step, std::span<const float> hidden,
                       std::span<float> dhidden) override {
@@ -23,22 +25,27 @@ class Reward : public Objective {
       slopes_[pair.better] += slope;
       slopes_[pair.worse] -= slope;
     }
+    fetch(head_.gradient, dvalue_);
     for (std::size_t a = 0; a < slopes_.size(); ++a) {
       const auto slope = static_cast<float>(slopes_[a]);
-      const std::int64_t offset = batch.answers[a].end_row * width_;
-      for (std::int64_t d = 0; d < width_; ++d) {
-        const auto column = static_cast<std::size_t>(d), at = static_cast<std::size_t>(offset + d);
-        head_.gradient[column] += slope * hidden[at];
-        dhidden[at] += slope * head_.value[column];
+      const std::span<float> dstate_on_device = row(dhidden, batch.answers[a]);
+      fetch(dstate_on_device, dstate_);
+      for (std::size_t d = 0; d < dstate_.size(); ++d) {
+        dvalue_[d] += slope * states_[a * dstate_.size() + d];
+        dstate_[d] += slope * value_[d];
       }
+      device_.copy_in(dstate_on_device.data(), dstate_.data(), dstate_on_device.size_bytes());
     }
+    device_.copy_in(head_.gradient.data(), dvalue_.data(), head_.gradient.size_bytes());
     return report;
   }
 
   LossReport evaluate(const PackedBatch& batch, const StepBatches& step, std::span<const float> hidden) override {
     collect_pairs(batch, step.groups, pairs_);
     rewards_.clear();
-    for (const Answer& answer : batch.answers) rewards_.push_back(reward(answer, hidden));
+    fetch(head_.value, value_);
+    states_.resize(batch.answers.size() * value_.size());
+    for (std::size_t a = 0; a < batch.answers.size(); ++a) rewards_.push_back(reward(row(hidden, batch.answers[a]), a));
     LossReport report;
     for (const AnswerPair& pair : pairs_) {
       const double better = rewards_[pair.better], worse = rewards_[pair.worse];
@@ -53,22 +60,36 @@ class Reward : public Objective {
   }
 
  private:
-  double reward(const Answer& answer, std::span<const float> hidden) const {
+  // The state [D] of an answer's last token, on the device.
+  template <typename T>
+  std::span<T> row(std::span<T> hidden, const Answer& answer) const {
     const auto rows = static_cast<std::int64_t>(hidden.size()) / width_;
     PUNA_CHECK(answer.end_row >= 0 && answer.end_row < rows, "reward", "the last row of an answer is {} of {}", answer.end_row,
                rows);
+    return hidden.subspan(static_cast<std::size_t>(answer.end_row * width_), static_cast<std::size_t>(width_));
+  }
+
+  void fetch(std::span<const float> on_device, std::vector<float>& to) const {
+    to.resize(on_device.size());
+    device_.copy_out(to.data(), on_device.data(), on_device.size_bytes());
+  }
+
+  // Of answer `a`, whose state is kept for the gradient.
+  double reward(std::span<const float> on_device, std::size_t a) {
+    float* const state = states_.data() + a * value_.size();
+    device_.copy_out(state, on_device.data(), on_device.size_bytes());
     double sum = 0;
-    for (std::int64_t d = 0; d < width_; ++d) {
-      sum += static_cast<double>(head_.value[static_cast<std::size_t>(d)]) *
-             static_cast<double>(hidden[static_cast<std::size_t>(answer.end_row * width_ + d)]);
-    }
+    for (std::size_t d = 0; d < value_.size(); ++d) sum += static_cast<double>(value_[d]) * static_cast<double>(state[d]);
     return sum;
   }
 
+  Device device_;
   Parameter& head_;  // [1, D]
   std::int64_t width_;
   std::vector<AnswerPair> pairs_;
-  std::vector<double> rewards_, slopes_;  // of the batch's answers; slopes are of the loss over each reward
+  std::vector<double> rewards_, slopes_;        // of the batch's answers; slopes are of the loss over each reward
+  std::vector<float> value_, dvalue_, dstate_;  // [D] the head, its gradient, and that of one state
+  std::vector<float> states_;                   // [answers, D]
 };
 
 }  // namespace
@@ -77,6 +98,6 @@ std::vector<ExtraParameter> reward_head(const ModelConfig& config) {
   return {{kRewardHead, Shape{1, config.width}, 1 / std::sqrt(static_cast<double>(config.width) + 1), false}};
 }
 
-std::unique_ptr<Objective> make_reward(const ObjectiveContext& context) { return std::make_unique<Reward>(context.parameters); }
+std::unique_ptr<Objective> make_reward(const ObjectiveContext& context) { return std::make_unique<Reward>(context); }
 
 }  // namespace puna
