@@ -14,6 +14,7 @@
 #include "model/adapters.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "tensor/gguf.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -50,6 +51,9 @@ class Checkpoint {
 // it and says what runs).
 std::shared_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
 CheckpointKind recognise_checkpoint(const std::filesystem::path& path);
+
+// The file that a checkpoint of kind kGguf was read from, the first of a split set, opened again.
+GgufFile gguf_file_of(const Checkpoint& checkpoint);
 
 // Only what `tokenize` and `prompt-format` need: also takes a bare tokenizer file.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path);

@@ -118,4 +118,9 @@ std::shared_ptr<Checkpoint> open_built_in_checkpoint() {
   return checkpoint;
 }
 
+GgufFile gguf_file_of(const Checkpoint& checkpoint) {
+  if (checkpoint.files.empty()) return GgufFile(built_in_gguf(), kBuiltInName);  // as open_built_in_checkpoint() made it
+  return GgufFile(checkpoint.files.front());
+}
+
 }  // namespace puna

@@ -80,7 +80,7 @@ void note_losses(const Checkpoint& in, std::span<const WeightPlan> plan, Checkpo
 // general.file_type: the source's own, else that of the format most matrices have.
 int file_type_of(const Checkpoint& in, std::span<const WeightPlan> plan) {
   if (in.kind == CheckpointKind::kGguf) {
-    if (const auto own = GgufFile(in.files.front()).find_integer("general.file_type")) return static_cast<int>(*own);
+    if (const auto own = gguf_file_of(in).find_integer("general.file_type")) return static_cast<int>(*own);
   }
   std::map<Format, std::int64_t> values;
   for (const WeightPlan& weight : plan) {

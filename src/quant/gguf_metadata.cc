@@ -135,7 +135,7 @@ void add_vocabulary(const Checkpoint& in, GgufMetadata& metadata) {
 GgufMetadata gguf_metadata(const Checkpoint& in, int file_type) {
   GgufMetadata metadata;
   if (in.kind == CheckpointKind::kGguf) {
-    add_from_file(GgufFile(in.files.front()), metadata);
+    add_from_file(gguf_file_of(in), metadata);
   } else {
     add_config(in.config, metadata);
     add_vocabulary(in, metadata);

@@ -5,12 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 
 #include "base/error.h"
 #include "base/interrupted.h"
 #include "base/json.h"
+#include "model/built_in.h"
 #include "model/tiny_checkpoint.h"
 #include "quant/hugging_face_export.h"
 #include "quant/meta_export.h"
@@ -173,6 +175,22 @@ TEST(Convert, ConfigHasTheFiguresThatTransformersReads) {
   EXPECT_EQ(config["rope_scaling"]["rope_type"], "llama3");
   EXPECT_EQ(config["rope_scaling"]["original_max_position_embeddings"], 8192);
   EXPECT_EQ(config["num_key_value_heads"], 2);
+}
+
+// It lies in no file, so there is none to take its metadata from.
+TEST(Convert, TheModelInsideTheProgramSurvives) {
+  const TempFolder folder;
+  ThreadPool pool(2);
+  const auto source = open_checkpoint(kBuiltInPath);
+  EXPECT_TRUE(convert_checkpoint(pool, *source, folder / "nano.gguf", kGguf, false).lossless);
+  const auto copy = open_checkpoint(folder / "nano.gguf");
+  EXPECT_EQ(copy->chat_template, source->chat_template);
+  EXPECT_EQ(copy->need_tokenizer().encode("What is the capital of France?"),
+            source->need_tokenizer().encode("What is the capital of France?"));
+  EXPECT_TRUE(std::ranges::equal(copy->weights.output_norm.bytes, source->weights.output_norm.bytes));
+  EXPECT_TRUE(std::ranges::equal(copy->weights.layers[0].query.bytes, source->weights.layers[0].query.bytes));
+  convert_checkpoint(pool, *source, folder / "hf", kHf, false);
+  EXPECT_EQ(open_checkpoint(folder / "hf")->config.layers, source->config.layers);
 }
 
 TEST(Convert, AnInterruptLeavesNothing) {
