@@ -75,7 +75,7 @@ TEST(Verbs, FlagsSayWhatTheyTake) {
     ADD_FAILURE() << name;
     return Flag();
   };
-  EXPECT_EQ(flag("--kv").choices(), (std::vector<std::string>{"f32", "f16", "q8_0"}));
+  EXPECT_EQ(flag("--kv").choices(), (std::vector<std::string>{"f32", "f16", "bf16", "q8_0", "f8_e4m3"}));
   EXPECT_FALSE(flag("--raw").takes_value());
   EXPECT_TRUE(flag("--tools").takes_file());
   EXPECT_TRUE(flag("MODEL").positional && !flag("MODEL").required && flag("MODEL").takes_file());

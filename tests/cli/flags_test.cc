@@ -45,7 +45,8 @@ TEST(SamplerFlags, LogitBiasAndSeed) {
 
 TEST(KvFormat, Names) {
   EXPECT_EQ(kv_format("q8_0"), Format::kQ8_0);
-  expect_error(ErrorKind::kUsage, "[--kv] 'fp16' is not a format of the cache, expected f32, f16 or q8_0: did you mean f16?",
+  expect_error(ErrorKind::kUsage,
+               "[--kv] 'fp16' is not a format of the cache, expected f32, f16, bf16, q8_0, f8_e4m3: did you mean",
                [] { kv_format("fp16"); });
 }
 

@@ -96,6 +96,19 @@ class CommandLine(CliTest):
         self.assert_fails(2, "show", TINY, "extra", says="unexpected argument 'extra'")
         self.assert_fails(2, says="give a verb")
 
+    def test_a_gpu_that_is_not_there(self):
+        without = {"PUNA_CUDA_LIBRARY": "/nowhere/libpuna_cuda.so"}
+        asked = subprocess.run([PUNA, "run", "nano", "-p", "Hello", "--device", "cuda"], capture_output=True, text=True, env={**os.environ, **without})
+        self.assertEqual((asked.returncode, asked.stdout), (7, ""))
+        self.assertIn("no GPU can be used", asked.stderr)
+        self.assertIn("/nowhere/libpuna_cuda.so", asked.stderr)
+        wished = subprocess.run([PUNA, "run", "nano", "-p", "Hello", "--temp", "0", "--device", "auto"], capture_output=True, text=True,
+                                env={**os.environ, **without})
+        self.assertEqual(wished.returncode, 0, wished.stderr)
+        self.assertIn("on the CPU", wished.stderr)
+        self.assertTrue(wished.stdout.strip())
+        self.assert_fails(2, "run", "nano", "-p", "Hello", "--device", "gpu", says="expected cpu, cuda or cuda:N")
+
     def test_wrong_values(self):
         self.assert_fails(2, "score", says="MODEL is required")
         self.assert_fails(2, "run", TINY, "-n", "many", says=["--max-tokens", "many", "not a number"])
@@ -104,7 +117,7 @@ class CommandLine(CliTest):
         self.assert_fails(2, "run", TINY, "--raw", "--system", "y", says="[--system] is for a chat")
         self.assert_fails(2, "run", TINY, "--raw", "--logprobs", "3", says="give --json too")
         self.assert_fails(2, "show", TINY, "--kv", "f61", says=["[--kv]", "did you mean f16?"])
-        self.assert_fails(2, "score", TINY, "--tokens", "-", "--kv", "q9", stdin="[1]", says="expected f32, f16 or q8_0")
+        self.assert_fails(2, "score", TINY, "--tokens", "-", "--kv", "q9", stdin="[1]", says="expected f32, f16, bf16, q8_0, f8_e4m3")
         self.assert_fails(2, "quantize", TINY, "o.gguf", "--type", "q4_k_n", says=["q4_k_n", "q4_k_m"])
         self.assert_fails(2, "convert", TINY, "out", "--to", "gguf", says="let the name end in .gguf")
         self.assert_fails(2, "bench", says="give a MODEL, or --shape")
@@ -149,7 +162,7 @@ class CommandLine(CliTest):
             return result.stdout.split()
         self.assertEqual(complete("tok"), ["tokenize"])
         self.assertEqual(complete("run", "--tem"), ["--temp"])
-        self.assertEqual(complete("run", "x", "--kv", "f"), ["f32", "f16"])
+        self.assertEqual(complete("run", "x", "--kv", "f"), ["f32", "f16", "f8_e4m3"])
         self.assertEqual(complete("completion", "z"), ["zsh"])
         self.path("model.gguf", "x")
         self.assertEqual(complete("show", "mod"), ["model.gguf"])

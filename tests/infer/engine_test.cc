@@ -72,7 +72,7 @@ TEST(Engine, TheSizeOfChunksDoesNotShowInTheLogits) {
 TEST(Engine, MakesRoomForSeveralContexts) {
   Engine engine(tiny_checkpoint(tiny_config(), Format::kF32), {.context = 100, .sequences = 3});
   EXPECT_EQ(engine.context(), 100);
-  EXPECT_EQ(engine.cache().capacity(), 320) << "300 in whole pages";
+  EXPECT_EQ(engine.cache().capacity(), 3 * 128) << "each in whole pages: sequences share none that they write";
 }
 
 TEST(Engine, RefusesWhatMemoryCannotHold) {

@@ -50,6 +50,9 @@ int count_gpus() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaErrorNoDevice) return 0;
+  if (status == cudaErrorInsufficientDriver) {
+    throw std::runtime_error("there is no NVIDIA driver here, or it is too old for CUDA " + std::to_string(CUDART_VERSION / 1000));
+  }
   check(status, "CUDA's driver");
   return count;
 }
