@@ -131,8 +131,11 @@ test('a full server: 429, and the client that tries again', async () => {
 });
 
 test('a client that stops listening', async () => {
-  const stream = client.messages.stream(ask('Tell me a story.', { max_tokens: 900, temperature: 1 }));
-  stream.on('text', () => stream.abort());
+  const story = ask('Tell me a story.', { max_tokens: 900, temperature: 1 });
+  for await (const _ of await client.messages.create({ ...story, stream: true })) break;
+  // Before anything is read: an answer that is there whole when it is given up would leave finalMessage() without an end.
+  const stream = client.messages.stream(story);
+  stream.on('connect', () => stream.abort());
   await assert.rejects(stream.finalMessage(), Anthropic.APIUserAbortError);
   await idle(server.url);
 });
