@@ -23,19 +23,22 @@ using cpu::Depth;
 using cpu::Gemm;
 using cpu::GemmOperand;
 
-// Sums of a tile, two vectors for each row, stay in registers: 32 of them on AVX-512 and NEON, 16 on AVX2 and SSE4.
+// Sums of a tile, two vectors for each row, stay in registers: 32 of them on AVX-512 and NEON, 16 on AVX2 and SSE4, whose processors
+// have half the second cache too.
+// Products are summed from zero over a run of k before they join the sum over all K: rounding grows with the length of a run.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
 constexpr int kTileRows = 6;
+constexpr std::int64_t kRun = 256;       // a panel of B takes 16 KiB
+constexpr std::int64_t kBlockRows = 96;  // 96 KiB of A
 #else
 constexpr int kTileRows = 12;
+constexpr std::int64_t kRun = 512;
+constexpr std::int64_t kBlockRows = 240;  // 480 KiB of A
 #endif
 constexpr std::int64_t kLanes = hn::MaxLanes(F32());
 constexpr std::int64_t kTileColumns = 2 * kLanes;
 
-// Products are summed from zero over a run of k before they join the sum over all K: rounding grows with the length of a run.
-constexpr std::int64_t kRun = 512;
-constexpr std::int64_t kBlockRows = 240;      // 480 KiB of A
-constexpr std::int64_t kBlockColumns = 1024;  // 2 MiB of B
+constexpr std::int64_t kBlockColumns = 1024;  // 1 or 2 MiB of B
 static_assert(kBlockRows % kTileRows == 0 && kBlockColumns % kTileColumns == 0);
 
 // Quantized formats are decoded from whole blocks: spans begin at multiples of this.
@@ -108,6 +111,18 @@ void pack_along_rows(const GemmOperand& operand, const PackBlock& block, float* 
   }
 }
 
+// Values [k, k + count) of rows [first, first + rows) are asked for: their rows lie so far apart that the processor does not guess
+// what comes next.
+inline void ask_for(const GemmOperand& operand, std::int64_t first, std::int64_t rows, std::int64_t k, std::int64_t count) {
+  const Format format = operand.weight != nullptr ? operand.weight->format : Format::kF32;
+  const std::int64_t begin = format_bytes(format, k), end = format_bytes(format, k + count);
+  for (std::int64_t r = first; r < first + rows; ++r) {
+    const std::byte* const row =
+        operand.weight != nullptr ? operand.weight->row(r) : reinterpret_cast<const std::byte*>(operand.values + r * operand.stride);
+    for (std::int64_t line = begin; line < end; line += 64) __builtin_prefetch(row + line, 0, 3);
+  }
+}
+
 // Rows of the operand are rows or columns of C: they are turned, piece by piece, so that what is read and the lines that are
 // written stay in the first cache until all rows have been there.
 template <std::int64_t kPanel>
@@ -118,7 +133,12 @@ void pack_within_rows(const GemmOperand& operand, const PackBlock& block, float*
     const std::int64_t rows = std::min(kPanel, block.count - i), first = block.first + i;
     if (rows < kPanel) std::fill_n(to, block.depth * kPanel, 0.0f);
     for (std::int64_t k = 0; k < block.depth; k += piece) {
-      const std::int64_t count = std::min(piece, block.depth - k);
+      const std::int64_t count = std::min(piece, block.depth - k), after = k + count;
+      if (after < block.depth) {
+        ask_for(operand, first, rows, block.k + after, std::min(piece, block.depth - after));
+      } else {
+        ask_for(operand, first + rows, std::min(kPanel, block.count - i - rows), block.k, std::min(piece, block.depth));
+      }
       float* const place = to + k * kPanel;
       if (operand.values != nullptr) {
         transpose(operand.values + first * operand.stride + block.k + k, operand.stride, rows, count, place, kPanel);
