@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of one row (decode: bytes of weights per second, against the memory's) and of 512 rows (prefill: operations per second)
-// with matrices of Llama's 1B shape, on two threads. `matmul_bench --benchmark_filter=prefill/q4_k`.
+// Products of one row (decode: bytes of weights per second, against the memory's), of eight (batch) and of 512 (prefill: operations
+// per second) with matrices of Llama's 1B shape, on two threads. `matmul_bench --benchmark_filter=prefill/q4_k`.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
       })->UseRealTime();
     };
     add("decode", 1);
+    add("batch", 8);
     add("prefill", 512);
   }
   benchmark::Initialize(&argc, argv);
