@@ -148,15 +148,19 @@ void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) 
                        {"decode_tokens", flags.decode},
                        {"batch", flags.batch},
                        {"filled", flags.filled},
-                       {"device", engine.gpu() == nullptr ? Json("cpu") : Json(engine.gpu()->info().name)},
+                       {"device", engine.device()},
+                       {"ranks", engine.ranks()},
                        {"repeats", flags.repeats},
                        {"threads", engine.threads()},
                        {"kv", flags.engine.kv},
                        {"instruction_set", instruction_set()}});
   }
-  std::string text = fmt::format(
-      "{}, {} of weights, {}\n", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
-      engine.gpu() == nullptr ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.gpu()->info().name);
+  const bool on_cpu = engine.device() == "cpu";
+  std::string text =
+      fmt::format("{}, {} of weights, {}", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
+                  on_cpu ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.device());
+  if (engine.ranks() > 1) text += fmt::format(", {} ranks that sum over {}", engine.ranks(), engine.sums());
+  text += "\n";
   if (speeds.prefill > 0) text += fmt::format("prefill  {:>9.2f} tokens/s  (a prompt of {})\n", speeds.prefill, flags.prompt);
   if (speeds.decode > 0)
     text += fmt::format("decode   {:>9.2f} tokens/s  ({} {}{})\n", speeds.decode, flags.decode,
