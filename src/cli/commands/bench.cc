@@ -43,10 +43,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 std::shared_ptr<Checkpoint> model_to_measure(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "bench", "give a MODEL, or --shape with --type");
   if (!flags.model.empty()) return open_model(flags.model);
-  const auto config = known_shape(flags.shape);
-  if (!config) fail(ErrorKind::kUsage, "--shape", "'{}' is not a shape, expected 1b, 3b, 8b, 70b or 405b", flags.shape);
+  const ModelConfig config = shape_of_flag(flags.shape);
   ThreadPool pool(flags.engine.threads);
-  return random_model(*config, flags.type, pool);
+  return random_model(config, flags.type, pool);
 }
 
 // A sequence of the engine's cache, given back at the end.
