@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <csignal>
 #include <exception>
 #include <fstream>
@@ -18,22 +17,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/waiting_room.h"
 
 namespace puna {
 namespace {
-
-// Waiting threads spin this long before they sleep: longer than the gap between two operations of a decode step, short beside
-// the step. Where threads outnumber processors they sleep at once, because a spinning thread keeps the working one from running.
-constexpr std::chrono::microseconds kSpinTime{100};
-constexpr int kPausesPerLook = 64;  // a pause is 10 to 140 cycles, a look at the clock about 60
-
-inline void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // Processors granted by the control group's quota (cgroup v2), or a large number where there is none.
 int quota_processors() {
@@ -43,41 +30,6 @@ int quota_processors() {
   if (!(file >> quota >> period) || period <= 0) return 1 << 20;  // "max 100000": no quota
   return static_cast<int>(std::clamp(quota / period, 1.0, 1048576.0));
 }
-
-// Where threads wait for a condition on atomic variables: spinning for a while, then asleep.
-class WaitingRoom {
- public:
-  template <typename Condition>
-  void wait(std::chrono::microseconds spin_time, Condition condition) {
-    if (condition()) return;
-    if (spin_time.count() > 0) {
-      const auto end = std::chrono::steady_clock::now() + spin_time;
-      do {
-        for (int pause = 0; pause < kPausesPerLook; ++pause) {
-          if (condition()) return;
-          pause_cpu();
-        }
-      } while (std::chrono::steady_clock::now() < end);
-    }
-    std::unique_lock lock(mutex_);
-    sleepers_.fetch_add(1);
-    wake_.wait(lock, condition);
-    sleepers_.fetch_sub(1);
-  }
-
-  // Call after the change that a condition waits for. The change, `sleepers_` and the condition's loads are all sequentially
-  // consistent: either this sees the sleeper, or the sleeper's look at its condition sees the change.
-  void notify() {
-    if (sleepers_.load() == 0) return;
-    { std::lock_guard lock(mutex_); }  // whoever has counted itself is asleep now
-    wake_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::atomic<int> sleepers_{0};
-};
 
 }  // namespace
 
@@ -90,6 +42,10 @@ int available_processors() {
   return std::max(1, std::min(count, quota_processors()));
 }
 
+std::chrono::microseconds spin_time_for(int threads) {
+  return std::chrono::microseconds(threads <= available_processors() ? 100 : 0);
+}
+
 struct ThreadPool::State {
   // On their own cache lines: workers watch the first while others count down the second.
   alignas(64) std::atomic<std::uint64_t> generation{0};  // counts jobs; workers wait for it to move
@@ -98,7 +54,7 @@ struct ThreadPool::State {
   Call call = nullptr;
   void* context = nullptr;
   std::atomic<bool> stop{false};
-  std::chrono::microseconds spin_time{0};
+  std::chrono::microseconds spin_time;
   WaitingRoom for_job, for_workers;
   std::mutex error_mutex;
   std::exception_ptr error;
@@ -142,7 +98,7 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : size_(threads > 0 ? threads : available_processors()), state_(std::make_unique<State>()) {
   State* state = state_.get();
-  if (size_ <= available_processors()) state->spin_time = kSpinTime;
+  state->spin_time = spin_time_for(size_);
   try {
     for (int thread = 1; thread < size_; ++thread) {
       state->workers.emplace_back([state, thread] { state->work(thread); });

@@ -19,8 +19,6 @@
 namespace puna {
 namespace {
 
-constexpr std::int64_t kGpuChunkRows = 4096;  // enough for its matrix units
-
 // The whole of `text` as a number of type T.
 template <typename T>
 T parse_number(std::string_view text, const std::string& flag) {
@@ -72,7 +70,9 @@ void add_engine_flags(Command& command, EngineFlags& flags) {
   command.flag("--kv", "f32|f16|bf16|q8_0|f8_e4m3", &flags.kv,
                "format of cached keys and values (default " + flags.kv + "); q8_0 on the CPU, bf16 and f8_e4m3 on a GPU only");
   command.flag("--device", "cpu|cuda|auto", &flags.device,
-               "where the model runs: cuda:N is GPU N, auto the first GPU or else the CPU (default " + flags.device + ")");
+               "where the model runs: cuda:N is GPU N, auto the first GPU or else the CPU; cuda:0,1, cuda:0-3, cuda:all and cpu:N "
+               "split it over several devices (default " +
+                   flags.device + ")");
 }
 
 EngineOptions engine_options(const EngineFlags& flags) {
@@ -80,8 +80,8 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.threads = flags.threads;
   options.context = flags.context;
   options.kv_format = kv_format(flags.kv);
-  options.gpu = gpu_of_flag(flags.device);
-  if (options.gpu != kNoGpu) {
+  options.devices = devices_of_flag(flags.device);
+  if (!options.devices.gpus.empty()) {
     options.chunk_rows = kGpuChunkRows;
     options.load_progress = show_load_progress();
   }
@@ -96,12 +96,12 @@ EngineOptions scoring_options(const EngineFlags& flags, const ModelConfig& confi
   return options;
 }
 
-int gpu_of_flag(std::string_view device) {
-  if (device != "auto") return gpu_number(device, "--device").value_or(kNoGpu);
+DeviceChoice devices_of_flag(std::string_view device) {
+  if (device != "auto") return device_choice(device, "--device");
   const GpuSearch search = find_gpus();
-  if (!search.gpus.empty()) return 0;
+  if (!search.gpus.empty()) return {.gpus = {0}};
   write_note(fmt::format("puna: on the CPU: {}", search.why_none));
-  return kNoGpu;
+  return {};
 }
 
 Format kv_format(std::string_view name) {

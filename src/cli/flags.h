@@ -22,6 +22,8 @@ namespace puna {
 void add_model(Command& command, std::string& model);
 void add_json(Command& command, bool& json);
 
+inline constexpr std::int64_t kGpuChunkRows = 4096;  // of a prompt at once: enough for its matrix units
+
 struct EngineFlags {
   int threads = 0;
   std::int64_t context = 0;
@@ -32,8 +34,8 @@ void add_threads(Command& command, int& threads);
 // --threads, --context, --kv and --device; the fields hold the defaults.
 void add_engine_flags(Command& command, EngineFlags& flags);
 EngineOptions engine_options(const EngineFlags& flags);
-// The GPU that --device names, or kNoGpu; "auto": the first, or a note why there is none. Throws kUsage.
-int gpu_of_flag(std::string_view device);
+// What --device names (device_choice()); "auto": the first GPU, or the CPU and a note why there is none. Throws kUsage.
+DeviceChoice devices_of_flag(std::string_view device);
 // "f16" and its like, for --kv. Throws kUsage naming the nearest.
 Format kv_format(std::string_view name);
 

@@ -49,7 +49,41 @@ void give_format(Checkpoint& checkpoint, WeightRole role, std::int64_t layer, Fo
   checkpoint.weight_bytes += static_cast<std::int64_t>(tensor.bytes.size());
 }
 
+Format format_of(std::string_view type, const ModelConfig& config, WeightRole role, std::int64_t layer) {
+  if (const auto format = format_from_name(type)) return is_norm(role) ? Format::kF32 : *format;
+  return mixed_format(quant_type(type), config, role, layer);
+}
+
 }  // namespace
+
+ModelConfig shape_of_flag(std::string_view name) {
+  if (const auto config = known_shape(name)) return *config;
+  fail(ErrorKind::kUsage, "--shape", "'{}' is not a shape, expected 1b, 3b, 8b, 70b or 405b", name);
+}
+
+std::shared_ptr<Checkpoint> outline_model(const ModelConfig& config, std::string_view type) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->config = config;
+  checkpoint->where = config.name;
+  checkpoint->weights.layers.resize(static_cast<std::size_t>(config.layers));
+  const auto scales =
+      std::make_shared<std::vector<float>>(static_cast<std::size_t>(std::max(config.feed_forward, config.vocabulary)));
+  checkpoint->owners.push_back(scales);
+  for (const WeightRoleInfo& row : weight_roles()) {
+    for (std::int64_t layer = 0; layer < (row.per_layer ? config.layers : 1); ++layer) {
+      Tensor& tensor = checkpoint->weights.at(row.role, layer);
+      tensor.name = weight_name(row.role, &WeightRoleInfo::gguf, layer);
+      tensor.format = format_of(type, config, row.role, layer);
+      tensor.shape = weight_shape(config, row.role);
+      if (tensor.format == Format::kF8E4M3)
+        tensor.row_scales = std::as_bytes(std::span(*scales)).first(static_cast<std::size_t>(tensor.shape[0]) * sizeof(float));
+      if (row.role == WeightRole::kOutput && config.tied_embeddings) continue;
+      checkpoint->weight_bytes +=
+          format_bytes(tensor.format, tensor.shape.count()) + static_cast<std::int64_t>(tensor.row_scales.size());
+    }
+  }
+  return checkpoint;
+}
 
 std::shared_ptr<Checkpoint> random_model(const ModelConfig& config, std::string_view type, ThreadPool& pool) {
   if (const auto format = format_from_name(type)) return random_checkpoint(config, *format, kSeed, &pool);

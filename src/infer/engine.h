@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model ready to answer: checkpoint, threads, cache and network together, after the memory plan said it fits.
+// A model ready to answer: checkpoint, threads, cache and network together, after the memory plan said it fits. The network runs on
+// the CPU, on a GPU, or split over the ranks of a team (model/rank_share.h), one on each GPU.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/collective.h"
+#include "kernels/gpu.h"
 #include "model/adapters.h"
 #include "model/checkpoint.h"
 #include "model/gpu_checkpoint.h"
@@ -18,8 +22,6 @@
 
 namespace puna {
 
-inline constexpr int kNoGpu = -1;
-
 struct EngineOptions {
   int threads = 0;  // 0: all processors
   Format kv_format = Format::kF16;
@@ -28,7 +30,7 @@ struct EngineOptions {
   std::int64_t chunk_rows = 512;  // rows of one prefill step
   std::int64_t logit_rows = 1;    // rows of logits one step may ask for
   std::vector<std::shared_ptr<const AdapterSet>> adapters = {};  // that requests may choose, made for this checkpoint
-  int gpu = kNoGpu;                                              // where the network runs: a GPU's number, or the CPU
+  DeviceChoice devices = {};                                     // where the network runs
   LoadProgress load_progress = {};                               // of the weights on their way to the GPU
 };
 
@@ -37,15 +39,18 @@ using PrefillProgress = std::function<bool(std::int64_t done, std::int64_t total
 
 class Engine {
  public:
-  // Throws kNoRoom with the memory plan when it does not fit, kUsage for an option out of range.
+  // Throws kNoRoom with the memory plan when it does not fit, kUsage for an option out of range, kUnsupported for a network that
+  // does not split over the devices.
   Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options);
 
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const ModelConfig& config() const { return checkpoint_->config; }
   const MemoryPlan& plan() const { return plan_; }
   std::int64_t context() const { return context_; }  // positions of one sequence; all together: cache().capacity()
-  int threads() const { return pool_.size(); }
-  const Gpu* gpu() const { return gpu_.get(); }
+  int threads() const;                               // of all ranks
+  int ranks() const { return run_.ranks; }
+  std::string device() const;  // "cpu" or the GPU's name
+  std::string sums() const;    // where several ranks make theirs, for people; "" for one
   KvCache& cache() { return cache_; }
   Llama& model() { return model_; }
   // 0 without adapters, else their place among those of the options, from 1. Throws kUsage for others.
@@ -66,11 +71,12 @@ class Engine {
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;  // on the host
   std::vector<std::shared_ptr<const AdapterSet>> adapters_;
-  std::shared_ptr<Gpu> gpu_;  // its own stream on it; nullptr: the CPU
+  std::vector<std::shared_ptr<Gpu>> gpus_;  // one for each rank, its own stream on it; none: the CPU
   std::int64_t context_;
   RunShape run_;
   MemoryPlan plan_;
-  ThreadPool pool_;
+  std::vector<std::unique_ptr<ThreadPool>> pools_;  // one for each rank
+  std::unique_ptr<Team> team_;                      // of several ranks
   KvCache cache_;
   Llama model_;
 };

@@ -13,11 +13,14 @@
 namespace puna {
 
 class Gpu;
+class Team;
 struct KernelTable;
 
 struct Device {
   ThreadPool& pool;
-  Gpu* gpu = nullptr;  // nullptr: the CPU
+  Gpu* gpu = nullptr;    // nullptr: the CPU
+  Team* team = nullptr;  // of several devices that compute one network (kernels/collective.h); nullptr: alone
+  int rank = 0;          // in the team
 
   const KernelTable& kernels() const;
   // Memory that the operations work on.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <optional>
 
 #include "base/environment.h"
 #include "base/error.h"
@@ -62,6 +63,47 @@ const Loaded& loaded() {
   return library;
 }
 
+constexpr int kMostDevices = 255;  // that a name can count
+
+std::optional<int> whole_number(std::string_view text) {
+  int number = 0;
+  const auto [last, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || last != text.data() + text.size() || number < 0 || number > kMostDevices) return std::nullopt;
+  return number;
+}
+
+std::vector<int> all_gpus() {
+  const GpuSearch search = find_gpus();
+  if (search.gpus.empty()) fail(ErrorKind::kUnsupported, "cuda", "no GPU can be used: {}", search.why_none);
+  std::vector<int> numbers;
+  for (const GpuInfo& gpu : search.gpus) numbers.push_back(gpu.index);
+  return numbers;
+}
+
+// "0,2" and "0-3", also mixed; `device` is the whole, for messages.
+std::vector<int> listed_gpus(std::string_view device, std::string_view list, const std::string& where) {
+  std::vector<int> numbers;
+  for (bool more = true; more;) {
+    const std::size_t comma = list.find(',');
+    const std::string_view item = list.substr(0, comma);
+    const std::size_t dash = item.find('-');
+    const auto first = whole_number(item.substr(0, dash));
+    const auto last = dash == std::string_view::npos ? first : whole_number(item.substr(dash + 1));
+    if (!first || !last || *last < *first) {
+      fail(ErrorKind::kUsage, where, "'{}': expected numbers of GPUs behind cuda:, as in cuda:1, cuda:0,2 or cuda:0-3, or cuda:all",
+           device);
+    }
+    for (int number = *first; number <= *last; ++number) {
+      if (std::ranges::find(numbers, number) != numbers.end())
+        fail(ErrorKind::kUsage, where, "'{}' names GPU {} twice: each holds one share of the model", device, number);
+      numbers.push_back(number);
+    }
+    more = comma != std::string_view::npos;
+    if (more) list.remove_prefix(comma + 1);
+  }
+  return numbers;
+}
+
 }  // namespace
 
 const KernelTable& Device::kernels() const { return gpu == nullptr ? cpu_kernels() : *gpu->library().kernels; }
@@ -89,15 +131,15 @@ void Device::zero(void* memory, std::size_t bytes) const {
   });
 }
 
-std::optional<int> gpu_number(std::string_view device, const std::string& where) {
-  constexpr std::string_view kNumbered = "cuda:";
-  if (device == "cpu") return std::nullopt;
-  if (device == "cuda") return 0;
-  if (device.starts_with(kNumbered)) {
-    unsigned short number = 0;
-    const char* const end = device.data() + device.size();
-    const auto [last, error] = std::from_chars(device.data() + kNumbered.size(), end, number);
-    if (error == std::errc() && last == end) return number;
+DeviceChoice device_choice(std::string_view device, const std::string& where) {
+  constexpr std::string_view kGpus = "cuda:", kRanks = "cpu:";
+  if (device == "cpu") return {};
+  if (device == "cuda") return {.gpus = {0}};
+  if (device == "cuda:all") return {.gpus = all_gpus()};
+  if (device.starts_with(kGpus)) return {.gpus = listed_gpus(device, device.substr(kGpus.size()), where)};
+  if (device.starts_with(kRanks)) {
+    if (const auto ranks = whole_number(device.substr(kRanks.size())); ranks && *ranks >= 1) return {.cpu_ranks = *ranks};
+    fail(ErrorKind::kUsage, where, "'{}': expected a number of ranks behind cpu:, from 1 to {}", device, kMostDevices);
   }
   const std::vector<std::string> names{"cpu", "cuda"};
   fail(ErrorKind::kUsage, where, "'{}' is no device, expected cpu, cuda or cuda:N{}", device, did_you_mean(device, names));

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -56,13 +56,23 @@ struct GpuLibrary {
   void (*end_record)(GpuContext*, std::uint64_t key);
   void (*drop_record)(GpuContext*);  // ends recording after a failure
   void (*forget_records)(GpuContext*);
+  // Makes the GPUs ranks 0, 1, … of one team over NCCL and returns "", or returns why that cannot be.
+  std::string (*join)(std::span<GpuContext* const> ranks);
+  void (*sum_over_ranks)(GpuContext*, float* x, std::size_t count);  // queued and recorded like an operation
+  void (*leave)(GpuContext*);  // the team; a GPU that waits in a sum goes on without its result. From any thread
   // kF32, or kBF16: the products and the attention of training round what they read.
   void (*set_gradient_format)(GpuContext*, Format);
 };
-inline constexpr int kGpuLibraryVersion = 2;  // to be raised where GpuLibrary or KernelTable change
+inline constexpr int kGpuLibraryVersion = 3;  // to be raised where GpuLibrary or KernelTable change
 
-// "cpu" -> none, "cuda" -> 0, "cuda:1" -> 1. Throws kUsage naming `where` for another name.
-std::optional<int> gpu_number(std::string_view device, const std::string& where);
+// Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several.
+struct DeviceChoice {
+  std::vector<int> gpus = {};  // their numbers; none: the CPU
+  int cpu_ranks = 1;
+};
+// "cpu", "cpu:2" (ranks), "cuda" (GPU 0), "cuda:1", "cuda:0,2", "cuda:0-3", "cuda:all". Throws kUsage naming `where` for another
+// name, kUnsupported for "cuda:all" where there is no GPU.
+DeviceChoice device_choice(std::string_view device, const std::string& where);
 
 // All GPUs of this machine; none, with the reason, where the library cannot be used.
 struct GpuSearch {

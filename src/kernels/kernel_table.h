@@ -48,7 +48,7 @@ struct KernelTable {
   void (*scatter_add_rows)(Device&, const float* y, std::span<const std::int32_t> rows, std::int64_t width, float* x) = nullptr;
   void (*add_strided)(Device&, float* y, std::int64_t stride, const float* delta, std::int64_t rows, std::int64_t width) = nullptr;
   void (*scale_values)(Device&, float* x, std::int64_t count, float scale) = nullptr;
-  void (*arg_max_rows)(Device&, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places) = nullptr;
+  void (*arg_max_rows)(Device&, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest) = nullptr;
   void (*round_values)(Device&, std::span<const float> values, Format format, std::byte* rounded) = nullptr;
 
   // kernels/kv_pages.h, kernels/attention.h, kernels/packed_attention.h

@@ -156,9 +156,9 @@ void scale_values(Device& device, float* x, std::int64_t count, float scale) {
   if (scale != 1) device.kernels().scale_values(device, x, count, scale);
 }
 
-void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places) {
+void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest) {
   PUNA_CHECK(width > 0, "arg_max", "rows of {} numbers", width);
-  device.kernels().arg_max_rows(device, x, rows, width, places);
+  device.kernels().arg_max_rows(device, x, rows, width, largest);
 }
 
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded) {

@@ -25,8 +25,12 @@ void scatter_add_rows(Device& device, const float* y, std::span<const std::int32
 void add_strided(Device& device, float* y, std::int64_t stride, const float* delta, std::int64_t rows, std::int64_t width);
 // x [count] *= scale
 void scale_values(Device& device, float* x, std::int64_t count, float scale);
-// places [R]: where the largest number of each row of x [R, width] is, the first of equal ones; NaN is never the largest.
-void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places);
+// The largest number of each row of x [R, width] and where it is, the first of equal ones; NaN only where there is nothing else.
+struct ArgMax {
+  std::int32_t* places;  // [R]
+  float* values;         // [R]
+};
+void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest);
 // rounded [count] = values in a float format, nearest, ties to even.
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded);
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 
+#include "kernels/collective.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
@@ -129,16 +130,21 @@ void attend(const BlockRun& run, const PackedKv& kv, const BlockBuffers& buffers
   packed_attention_forward(run.device, packed_rows(run.config, buffers.qkv), kv.segments, buffers.attention, kv.log_sum_exp);
 }
 
-// y [rows, D] = residual + X W^T, the sums of the residual stream.
+// y [rows, D] = residual + X W^T, the sums of the residual stream. Ranks of a team have columns of X and W each: rank 0 brings the
+// residual, and y is summed over them.
 void multiply_onto(const BlockRun& run, const BlockWeights& weights, const BlockBuffers& buffers, const float* x, std::int64_t rows,
                    std::int64_t width, const RoleProduct& matrix, const float* residual) {
+  const bool first = run.device.rank == 0;
   if (has_adapters(weights)) {
     multiply(run, weights, buffers, x, rows, width, {&matrix, 1});
-    return add_forward(run.device, matrix.y, residual, rows, run.config.width);
+    if (first) add_forward(run.device, matrix.y, residual, rows, run.config.width);
+  } else {
+    const std::array<Product, 1> products{
+        {{&weights.matrices.at(matrix.role), matrix.y, matrix.stride, first ? residual : nullptr}}};
+    Activations activations = run.activations.prepare(x, rows, width);
+    matmul_forward(run.device, activations, products);
   }
-  const std::array<Product, 1> products{{{&weights.matrices.at(matrix.role), matrix.y, matrix.stride, residual}}};
-  Activations activations = run.activations.prepare(x, rows, width);
-  matmul_forward(run.device, activations, products);
+  sum_over_ranks(run.device, matrix.y, rows * run.config.width);
 }
 
 // The output product of attention and the feed-forward network up to its last product.

@@ -4,6 +4,8 @@
 // else differs between the two. The block from behind is in model/block_backward.h.
 //   x += Wo attention(rope(Wq n), rope(Wk n), Wv n),  n = rms_norm(x)
 //   x += Wdown (silu(Wgate m) * Wup m),               m = rms_norm(x)
+// Where the device is one of a team, weights and config are its rank's share (model/rank_share.h), and both x are sums over the
+// ranks.
 #pragma once
 
 #include <cstdint>

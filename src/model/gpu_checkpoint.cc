@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// One walk over the tensors, which counts them, and one which loads them into one arena, in the same order.
+// One walk over the tensors, which counts them, and one which loads them, in the same order: each GPU's into one arena.
 #include "model/gpu_checkpoint.h"
 
+#include <algorithm>
 #include <utility>
-#include <vector>
 
 #include "base/as_size.h"
+#include "model/rank_share.h"
 
 namespace puna {
 namespace {
 
 // Layer by layer, so that matrices of the same input lie side by side. Tied embeddings are one matrix.
 template <typename Visit>
-void each_weight(const Checkpoint& checkpoint, Visit&& visit) {
+void each_weight(bool tied, std::int64_t layers, Visit&& visit) {
   for (const WeightRoleInfo& row : weight_roles()) {
-    if (row.per_layer || (row.role == WeightRole::kOutput && checkpoint.config.tied_embeddings)) continue;
+    if (row.per_layer || (row.role == WeightRole::kOutput && tied)) continue;
     visit(row.role, 0);
   }
-  for (std::int64_t layer = 0; layer < checkpoint.config.layers; ++layer) {
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
     for (const WeightRoleInfo& row : weight_roles()) {
       if (row.per_layer) visit(row.role, layer);
     }
@@ -37,7 +38,7 @@ void each_adapter(Layers& layers, Visit&& visit) {
 
 std::size_t padded_bytes(const Gpu& gpu, const Tensor& tensor) { return Arena::padded(gpu.library().weight_bytes(tensor)); }
 
-Tensor load(const Gpu& gpu, const Tensor& tensor, Arena& arena) {
+Tensor load_tensor(const Gpu& gpu, const Tensor& tensor, Arena& arena) {
   return gpu.library().load_weight(gpu.context(), tensor, arena.take(gpu.library().weight_bytes(tensor)).data());
 }
 
@@ -47,14 +48,44 @@ struct Owner {
   Arena arena;
 };
 
+std::int64_t share_bytes(const Checkpoint& share, const Gpu& gpu) {
+  std::size_t bytes = 0;
+  each_weight(share.config.tied_embeddings, share.config.layers,
+              [&](WeightRole role, std::int64_t layer) { bytes += padded_bytes(gpu, share.weights.at(role, layer)); });
+  each_adapter(share.adapters, [&](const Tensor& tensor) { bytes += padded_bytes(gpu, tensor); });
+  return static_cast<std::int64_t>(bytes);
+}
+
+// A rank's share on its way to a GPU.
+struct GpuShare {
+  GpuShare(const std::shared_ptr<const Checkpoint>& whole, const Share& of_rank, const std::shared_ptr<Gpu>& gpu)
+      : share(of_rank), checkpoint(checkpoint_of_share(*whole, of_rank)) {
+    owner = std::make_shared<Owner>(gpu, Arena(as_size(share_bytes(*checkpoint, *gpu)), "the weights", gpu->memory()));
+    checkpoint->owners = {owner};
+  }
+
+  // `columns` is room for those of one tensor.
+  void load(const Tensor& whole, WeightRole role, std::int64_t layer, std::vector<std::byte>& columns) {
+    Tensor& tensor = checkpoint->weights.at(role, layer);
+    if (splits_columns(role, share)) {
+      columns.resize(as_size(format_bytes(tensor.format, tensor.shape.count())));
+      tensor = copy_columns(whole, role, share, columns);
+    }
+    tensor = load_tensor(*owner->gpu, tensor, owner->arena);
+  }
+
+  Share share;
+  std::shared_ptr<Checkpoint> checkpoint;
+  std::shared_ptr<Owner> owner;
+};
+
 }  // namespace
 
-std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu) {
-  std::size_t bytes = 0;
-  each_weight(checkpoint,
-              [&](WeightRole role, std::int64_t layer) { bytes += padded_bytes(gpu, checkpoint.weights.at(role, layer)); });
-  each_adapter(checkpoint.adapters, [&](const Tensor& tensor) { bytes += padded_bytes(gpu, tensor); });
-  return static_cast<std::int64_t>(bytes);
+std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu, int ranks) {
+  std::int64_t most = 0;
+  for (int rank = 0; rank < ranks; ++rank)
+    most = std::max(most, share_bytes(*checkpoint_of_share(checkpoint, share_of_rank(checkpoint, rank, ranks)), gpu));
+  return most;
 }
 
 std::int64_t gpu_adapter_bytes(const AdapterSet& adapters, const Gpu& gpu) {
@@ -65,19 +96,37 @@ std::int64_t gpu_adapter_bytes(const AdapterSet& adapters, const Gpu& gpu) {
 
 std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkpoint>& checkpoint, const std::shared_ptr<Gpu>& gpu,
                                               const LoadProgress& progress) {
-  const std::int64_t total = gpu_weight_bytes(*checkpoint, *gpu);
-  const auto owner = std::make_shared<Owner>(gpu, Arena(as_size(total), "the weights", gpu->memory()));
-  auto loaded = std::make_shared<Checkpoint>(*checkpoint);
-  loaded->owners = {owner};
+  return load_on_gpus(checkpoint, {&gpu, 1}, progress).front();
+}
+
+std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_ptr<const Checkpoint>& checkpoint,
+                                                            std::span<const std::shared_ptr<Gpu>> gpus,
+                                                            const LoadProgress& progress) {
+  std::vector<GpuShare> shares;
+  std::int64_t total = 0;
+  for (const auto& gpu : gpus) {
+    shares.emplace_back(checkpoint, share_of_rank(*checkpoint, static_cast<int>(shares.size()), static_cast<int>(gpus.size())),
+                        gpu);
+    total += static_cast<std::int64_t>(shares.back().owner->arena.capacity());
+  }
   const auto say = [&] {
-    if (progress) progress(static_cast<std::int64_t>(owner->arena.used()), total);
+    std::int64_t done = 0;
+    for (const GpuShare& share : shares) done += static_cast<std::int64_t>(share.owner->arena.used());
+    if (progress) progress(done, total);
   };
-  each_weight(*checkpoint, [&](WeightRole role, std::int64_t layer) {
-    loaded->weights.at(role, layer) = load(*gpu, checkpoint->weights.at(role, layer), owner->arena);
-    say();
-  });
-  if (checkpoint->config.tied_embeddings) loaded->weights.output = loaded->weights.token_embedding;
-  each_adapter(loaded->adapters, [&](Tensor& tensor) { tensor = load(*gpu, tensor, owner->arena); });
+  std::vector<std::byte> columns;
+  each_weight(shares.front().checkpoint->config.tied_embeddings, checkpoint->config.layers,
+              [&](WeightRole role, std::int64_t layer) {
+                for (GpuShare& share : shares) share.load(checkpoint->weights.at(role, layer), role, layer, columns);
+                say();
+              });
+  std::vector<std::shared_ptr<const Checkpoint>> loaded;
+  for (GpuShare& share : shares) {
+    if (share.checkpoint->config.tied_embeddings) share.checkpoint->weights.output = share.checkpoint->weights.token_embedding;
+    each_adapter(share.checkpoint->adapters,
+                 [&](Tensor& tensor) { tensor = load_tensor(*share.owner->gpu, tensor, share.owner->arena); });
+    loaded.push_back(share.checkpoint);
+  }
   say();
   return loaded;
 }
@@ -85,7 +134,7 @@ std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkp
 std::shared_ptr<const AdapterSet> load_on_gpu(const AdapterSet& adapters, const std::shared_ptr<Gpu>& gpu) {
   const auto owner = std::make_shared<Owner>(gpu, Arena(as_size(gpu_adapter_bytes(adapters, *gpu)), "the adapters", gpu->memory()));
   auto loaded = std::make_shared<AdapterSet>(adapters);
-  each_adapter(loaded->layers, [&](Tensor& tensor) { tensor = load(*gpu, tensor, owner->arena); });
+  each_adapter(loaded->layers, [&](Tensor& tensor) { tensor = load_tensor(*gpu, tensor, owner->arena); });
   loaded->owner = owner;
   return loaded;
 }

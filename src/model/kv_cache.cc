@@ -46,12 +46,15 @@ std::int64_t KvCache::bytes(const ModelConfig& config, Format format, std::int64
 }
 
 KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu)
+    : KvCache(config, format, positions, std::array{gpu}) {}
+
+KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Gpu* const> ranks)
     : format_(format),
       layers_(config.layers),
       kv_heads_(config.kv_heads),
       head_width_(config.head_width),
       pages_total_(pages_of(positions)) {
-  check_format(config, format, gpu != nullptr);
+  for (const Gpu* const gpu : ranks) check_format(config, format, gpu != nullptr);
   const std::int64_t total = bytes(config, format, positions);
   PUNA_CHECK(positions > 0, kWhere, "{} positions", positions);
   if (pages_total_ > std::numeric_limits<std::int32_t>::max()) {
@@ -59,8 +62,11 @@ KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t position
   }
   pool_bytes_ = total / (2 * layers_);
   const auto arena_bytes = static_cast<std::size_t>(total);
-  arena_ = gpu == nullptr ? Arena(arena_bytes, "the KV cache") : Arena(arena_bytes, "the KV cache", gpu->memory());
-  data_ = arena_.take(static_cast<std::size_t>(total)).data();
+  for (const Gpu* const gpu : ranks) {
+    Arena arena = gpu == nullptr ? Arena(arena_bytes, "the KV cache") : Arena(arena_bytes, "the KV cache", gpu->memory());
+    std::byte* const data = arena.take(arena_bytes).data();
+    ranks_.push_back({std::move(arena), data});
+  }
   free_pages_.resize(static_cast<std::size_t>(pages_total_));
   std::iota(free_pages_.begin(), free_pages_.end(), 0);  // ascending numbers are a heap already
   owners_.resize(static_cast<std::size_t>(pages_total_));
@@ -142,9 +148,10 @@ std::int64_t KvCache::pages_to_grow(int sequence, std::int64_t length) const {
   return std::max<std::int64_t>(0, pages_of(length) - static_cast<std::int64_t>(at(sequence).pages.size()));
 }
 
-KvLayer KvCache::layer(std::int64_t index) const {
+KvLayer KvCache::layer(std::int64_t index, int rank) const {
   PUNA_CHECK(index >= 0 && index < layers_, kWhere, "layer {} of {}", index, layers_);
-  std::byte* const keys = data_ + 2 * index * pool_bytes_;
+  PUNA_CHECK(rank >= 0 && static_cast<std::size_t>(rank) < ranks_.size(), kWhere, "rank {} of {}", rank, ranks_.size());
+  std::byte* const keys = ranks_[static_cast<std::size_t>(rank)].data + 2 * index * pool_bytes_;
   return {format_, kv_heads_, head_width_, keys, keys + pool_bytes_};
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys and values of all sequences, in pages of kPagePositions positions drawn from one pool, so that a sequence takes what it uses
 // and nothing is moved when it grows. All layers share one page table per sequence. A page may have several owners: sequences that
-// begin alike, and who keeps it for later ones (infer/prefix_cache.h); it is free again when the last one lets go.
+// begin alike, and who keeps it for later ones (infer/prefix_cache.h); it is free again when the last one lets go. Where the
+// network is split over ranks, each has a pool with its heads in the memory of its device, and the pages of all are one book.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +24,8 @@ class KvCache {
   // F32, F16, BF16 or F8E4M3. Throws kUnsupported for another format, and for Q8_0 where E is not a multiple of 32; kNoRoom when
   // the memory is not there.
   KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu = nullptr);
+  // The same for the ranks of a team, on these devices (nullptr: the CPU); `config` is that of a rank's share.
+  KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Gpu* const> ranks);
 
   // A new, empty sequence; numbers of removed ones are used again.
   int add_sequence();
@@ -45,7 +48,7 @@ class KvCache {
   std::int64_t length(int sequence) const { return at(sequence).length; }
   // Of the positions [0, length), valid until the sequence is removed.
   std::span<const std::int32_t> pages(int sequence) const { return at(sequence).pages; }
-  KvLayer layer(std::int64_t index) const;
+  KvLayer layer(std::int64_t index, int rank = 0) const;
   std::int64_t capacity() const { return pages_total_ * kPagePositions; }  // positions
   Format format() const { return format_; }
 
@@ -66,8 +69,11 @@ class KvCache {
   Format format_;
   std::int64_t layers_, kv_heads_, head_width_, pages_total_;
   std::int64_t pool_bytes_;  // one layer's keys, or values
-  Arena arena_;
-  std::byte* data_;                       // [L, 2, pages, G, ...]: a pool of keys and one of values for each layer (KvLayer)
+  struct Memory {
+    Arena arena;
+    std::byte* data;  // [L, 2, pages, G, ...]: a pool of keys and one of values for each layer (KvLayer)
+  };
+  std::vector<Memory> ranks_;
   std::vector<std::int32_t> free_pages_;  // a heap: the lowest comes first
   std::vector<int> owners_;               // [pages]
   std::vector<Sequence> sequences_;

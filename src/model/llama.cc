@@ -1,71 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The network from top to bottom: embed, blocks, logits. The block itself is in model/block.cc. The cache grows before anything is
-// computed and shrinks back when anything throws, so a failed batch leaves no trace. On a GPU all that differs between two steps of
-// the same size lies in one small array (model/step_input.h), so a decode step is recorded once and replayed.
+// The batch put in its places, given to the ranks, and their results put together. What a rank computes is in model/llama_rank.cc.
+// The cache grows before anything is computed and shrinks back when anything throws, so a failed batch leaves no trace.
 #include "model/llama.h"
-#include "base/as_size.h"
 
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <cmath>
 #include <cstddef>
-#include <map>
+#include <exception>
 #include <utility>
 
+#include "base/as_size.h"
 #include "base/error.h"
-#include "kernels/gpu.h"
-#include "kernels/matmul.h"
-#include "kernels/rms_norm.h"
-#include "kernels/rope.h"
-#include "kernels/rows.h"
-#include "model/block.h"
-#include "model/step_input.h"
-#include "tensor/arena.h"
+#include "kernels/collective.h"
+#include "model/rank_share.h"
 
 namespace puna {
 namespace {
-
-// The largest K of any product.
-std::int64_t widest(const ModelConfig& config) {
-  return std::max({config.width, config.heads * config.head_width, config.feed_forward});
-}
-
-// Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
-struct Floats {
-  float* norms = nullptr;       // [2 L + 1, D] attention and feed-forward norm of each layer, then the output's; decoded to F32
-  float* x = nullptr;           // [T, D]
-  float* norm = nullptr;        // [T, D]
-  float* qkv = nullptr;         // [T, (H + 2 G) E]
-  float* attention = nullptr;   // [T, H, E]
-  float* x_middle = nullptr;    // [T, D]
-  float* gate = nullptr;        // [T, F]
-  float* up = nullptr;          // [T, F]
-  float* rope_table = nullptr;  // [T, E / 2, 2]
-  float* logits = nullptr;      // [R, V]
-
-  template <typename Visit>
-  void each(const ModelConfig& config, std::int64_t rows, std::int64_t logit_rows, Visit&& visit) {
-    const std::int64_t query_width = config.heads * config.head_width, kv_width = config.kv_heads * config.head_width;
-    visit(norms, (2 * config.layers + 1) * config.width);
-    visit(x, rows * config.width);
-    visit(norm, rows * config.width);
-    visit(qkv, rows * (query_width + 2 * kv_width));
-    visit(attention, rows * query_width);
-    visit(x_middle, rows * config.width);
-    visit(gate, rows * config.feed_forward);
-    visit(up, rows * config.feed_forward);
-    visit(rope_table, rows * config.head_width);
-    visit(logits, logit_rows * config.vocabulary);
-  }
-};
-
-std::int64_t arena_bytes(const ModelConfig& config, std::int64_t rows, std::int64_t logit_rows) {
-  std::int64_t bytes = 0;
-  Floats{}.each(config, rows, logit_rows, [&](float*, std::int64_t count) {
-    bytes += static_cast<std::int64_t>(Arena::padded(as_size(count) * sizeof(float)));
-  });
-  return bytes;
-}
 
 // Makes room in the cache for a batch, and gives it back unless keep() was called.
 class Growth {
@@ -110,12 +61,6 @@ class Growth {
   bool kept_ = false;
 };
 
-// Adapters of all layers and the rows that have them: of the batch, and among the wanted rows.
-struct RowAdapters {
-  const AdapterSet* set;
-  std::int64_t first, rows, first_wanted, wanted;
-};
-
 // The wanted rows as runs of following positions of one sequence, at most one run per row.
 void find_runs(std::span<const BatchSequence> sequences, std::span<const std::int32_t> rows, std::vector<BatchSequence>& runs) {
   runs.clear();
@@ -134,147 +79,124 @@ void find_runs(std::span<const BatchSequence> sequences, std::span<const std::in
 
 }  // namespace
 
-struct Llama::Buffers {
-  static inline std::atomic<std::uint64_t> next_number = 0;
-
-  Buffers(const Device& device, const ModelConfig& config, std::int64_t rank, std::int64_t rows, std::int64_t wanted_rows)
-      : max_rows(rows),
-        max_logit_rows(wanted_rows),
-        adapter_rank(rank),
-        arena(device.arena(as_size(arena_bytes(config, rows, wanted_rows)), "the activations")),
-        low_rank_arena(device.arena(as_size(low_rank_bytes(config, rank, rows)), "the adapters' activations")),
-        frequency_arena(device.arena(as_size(config.head_width / 2) * sizeof(double), "the frequencies")),
-        activations(device, rows, std::max(widest(config), rank)),
-        input(device) {
-    floats.each(config, rows, wanted_rows,
-                [&](float*& pointer, std::int64_t count) { pointer = arena.take<float>(as_size(count)).data(); });
-    low_rank = take_low_rank(low_rank_arena, config, rank, rows);
-    const std::vector<double> of_model = rope_frequencies(config);
-    frequencies = frequency_arena.take<double>(of_model.size());
-    device.copy_in(frequencies.data(), of_model.data(), frequencies.size_bytes());
-    if (device.gpu != nullptr) on_host = std::make_unique<HostCopies>(*device.gpu);
-    sequences.reserve(as_size(rows));
-    runs.reserve(as_size(wanted_rows));
-    row_adapters.reserve(as_size(rows));
-    layer_adapters.reserve(as_size(rows));
-    wanted_adapters.reserve(as_size(rows));
-  }
-
-  BlockBuffers block() const {
-    return {.x = floats.x,
-            .attention_norm = floats.norm,
-            .qkv = floats.qkv,
-            .attention = floats.attention,
-            .x_middle = floats.x_middle,
-            .feed_forward_norm = floats.norm,
-            .gate = floats.gate,
-            .up = floats.up,
-            .activated = floats.gate,
-            .x_out = floats.x,
-            .low_rank = low_rank};
-  }
-
-  std::int64_t max_rows, max_logit_rows, adapter_rank;  // T, R and r at most
-  std::int64_t state_rows = 0;                          // of the last forward()
-  std::uint64_t number = next_number++;                 // of this network among all, in the keys of recorded steps
-  const std::byte* recorded_cache = nullptr;
-  Arena arena;
-  Floats floats;
-  Arena low_rank_arena;
-  LowRankBuffers low_rank;
-  Arena frequency_arena;
-  std::span<double> frequencies;  // [E / 2]
-  ActivationBuffer activations;   // of the widest input
-  StepInput input;
-  std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> adapters_on_device;
-  std::unique_ptr<HostCopies> on_host;                       // of logits and states, on a GPU
-  std::vector<std::int32_t> likeliest;                       // [<= R] of the last forward()
-  std::vector<BatchSequence> sequences;                      // one per part of the batch
-  std::vector<BatchSequence> runs;                           // of wanted rows, [<= R]
-  std::vector<RowAdapters> row_adapters;                     // of the batch
-  std::vector<AdaptedRows> layer_adapters, wanted_adapters;  // the same in the layer that is run
-};
-
 Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
              std::int64_t adapter_rank)
-    : checkpoint_(std::move(checkpoint)), device_(device) {
+    : Llama(std::array<RankPlace, 1>{{{std::move(checkpoint), device}}}, max_rows, max_logit_rows, adapter_rank) {}
+
+Llama::Llama(std::span<const RankPlace> ranks, std::int64_t max_rows, std::int64_t max_logit_rows, std::int64_t adapter_rank)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
-  buffers_ = std::make_unique<Buffers>(device_, config(), std::max(adapter_rank, largest_rank(checkpoint_->adapters)), max_rows,
-                                       max_logit_rows);
-  const ModelWeights& weights = checkpoint_->weights;
-  float* norm = buffers_->floats.norms;
-  const auto take = [&](const Tensor& tensor) {
-    float* const to = std::exchange(norm, norm + config().width);
-    if (device_.gpu == nullptr) return decode_row(tensor, 0, to);
-    device_.gpu->library().copy_within(device_.gpu->context(), to, tensor.bytes.data(), as_size(config().width) * sizeof(float));
-  };
-  for (const LayerWeights& layer : weights.layers) take(layer.attention_norm), take(layer.feed_forward_norm);
-  take(weights.output_norm);
+  for (const RankPlace& place : ranks) {
+    const Team* const team = place.device.team;
+    PUNA_CHECK(ranks.size() == 1 ? team == nullptr : team != nullptr && team->ranks() == static_cast<int>(ranks.size()), "llama",
+               "{} ranks are not those of the team", ranks.size());
+    PUNA_CHECK(place.device.rank == static_cast<int>(ranks_.size()), "llama", "rank {} at place {}", place.device.rank,
+               ranks_.size());
+    ranks_.push_back(std::make_unique<LlamaRank>(place.share, place.device, max_rows, max_logit_rows,
+                                                 std::max(adapter_rank, largest_rank(place.share->adapters))));
+  }
+  sequences_.reserve(as_size(max_rows));
+  runs_.reserve(as_size(max_logit_rows));
+  row_adapters_.reserve(as_size(max_rows));
+  if (ranks.size() == 1) return;
+  threads_ = std::make_unique<ThreadPool>(static_cast<int>(ranks.size()));
+  logits_.resize(as_size(max_logit_rows * config().vocabulary));
 }
 
 Llama::~Llama() = default;
 
 void Llama::run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> on_device) {
-  buffers_->adapters_on_device[adapters] = std::move(on_device);
+  adapters_on_device_[adapters] = std::move(on_device);
 }
 
-const ModelConfig& Llama::config() const { return checkpoint_->config; }
+// job(rank, r) for every rank, in its thread. One that throws breaks the team, so that the others end too, with the same error.
+template <typename Job>
+void Llama::each_rank(Job&& job) {
+  if (threads_ == nullptr) return job(*ranks_.front(), 0);
+  Team& team = *ranks_.front()->device().team;
+  team.mend();
+  threads_->run([&](int rank) {
+    try {
+      job(*ranks_[static_cast<std::size_t>(rank)], rank);
+    } catch (...) {
+      team.break_with(std::current_exception());
+      throw;
+    }
+  });
+}
 
-std::int64_t Llama::max_rows() const { return buffers_->max_rows; }
-
-std::int64_t Llama::max_logit_rows() const { return buffers_->max_logit_rows; }
-
-std::int64_t Llama::activation_bytes(const ModelConfig& config, std::int64_t max_rows, std::int64_t max_logit_rows, bool on_gpu) {
-  return arena_bytes(config, max_rows, max_logit_rows) + ActivationBuffer::bytes(max_rows, widest(config), on_gpu) +
-         config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) + StepInput::bytes(max_rows) +
-         max_rows * static_cast<std::int64_t>(sizeof(BatchSequence)) +
-         max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence));
+// Logits [rows, V] of what `compute` leaves in every rank, whose columns are put side by side.
+template <typename Compute>
+std::span<const float> Llama::logits_of(std::int64_t rows, Compute&& compute) {
+  std::span<const float> logits;
+  each_rank([&](LlamaRank& rank, int r) {
+    compute(rank);
+    const std::span<const float> own = rank.logits(rows);
+    if (threads_ == nullptr) {
+      logits = own;
+      return;
+    }
+    const std::int64_t first = first_logit(config(), r, static_cast<int>(ranks_.size())), count = rank.logit_count();
+    for (std::int64_t row = 0; row < rows; ++row)
+      std::ranges::copy(own.subspan(as_size(row * count), as_size(count)), logits_.begin() + row * config().vocabulary + first);
+  });
+  return threads_ == nullptr ? logits : std::span<const float>(logits_).first(as_size(rows * config().vocabulary));
 }
 
 std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   check(batch);
-  Buffers& buffers = *buffers_;
-  Growth growth(batch, cache, buffers.sequences);
-  find_runs(buffers.sequences, batch.logit_rows, buffers.runs);
+  Growth growth(batch, cache, sequences_);
+  find_runs(sequences_, batch.logit_rows, runs_);
   find_adapters(batch);
-  buffers.input.set(batch.tokens, batch.logit_rows, buffers.sequences, buffers.runs);
-  run(batch, cache);
-
-  const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
-  std::span<const float> logits{buffers.floats.logits, as_size(wanted * config().vocabulary)};
+  const PlacedBatch placed{batch, sequences_, runs_, row_adapters_};
+  std::span<const float> logits;
   if (batch.likeliest_only) {
-    buffers.likeliest.resize(batch.logit_rows.size());
-    device_.copy_out(buffers.likeliest.data(), buffers.input.likeliest(), buffers.likeliest.size() * sizeof(std::int32_t));
-    logits = {};
-  } else if (buffers.on_host != nullptr) {
-    logits = buffers.on_host->logits(logits);
+    find_likeliest(placed, cache);
+  } else {
+    logits = logits_of(static_cast<std::int64_t>(batch.logit_rows.size()), [&](LlamaRank& rank) { rank.run(placed, cache); });
   }
   growth.keep();
   return logits;
 }
 
-// Everything between the batch in its places and the logits. Steps in which every sequence writes its next token are recorded.
-void Llama::run(const Batch& batch, KvCache& cache) {
-  const auto compute = [&] {
-    run_blocks(batch, cache);
-    normalise_states(static_cast<std::int64_t>(batch.all_states ? batch.tokens.size() : batch.logit_rows.size()));
-    if (batch.logit_rows.empty()) return;
-    const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
-    multiply_states(0, wanted);
-    if (batch.likeliest_only)
-      arg_max_rows(device_, buffers_->floats.logits, wanted, config().vocabulary, buffers_->input.likeliest());
-  };
-  const bool one_token_each = batch.parts.size() == batch.tokens.size() && batch.logit_rows.size() == batch.tokens.size();
-  if (device_.gpu == nullptr || !one_token_each || !buffers_->row_adapters.empty()) return compute();
-  Buffers& buffers = *buffers_;
-  buffers.state_rows = static_cast<std::int64_t>(batch.tokens.size());
-  const std::byte* const keys = cache.layer(0).keys;
-  if (std::exchange(buffers.recorded_cache, keys) != keys) device_.gpu->forget_records();
-  device_.gpu->replay_or_record(buffers.number << 48 | buffers.input.shape() << 1 | (batch.likeliest_only ? 1 : 0), compute);
+// The best of each rank's best; lower ranks have the lower tokens.
+void Llama::find_likeliest(const PlacedBatch& placed, const KvCache& cache) {
+  const std::size_t wanted = placed.batch.logit_rows.size();
+  likeliest_.resize(wanted);
+  if (threads_ == nullptr) {
+    ranks_.front()->run(placed, cache);
+    return ranks_.front()->read_likeliest(likeliest_, {});
+  }
+  places_.resize(ranks_.size() * wanted);
+  values_.resize(ranks_.size() * wanted);
+  each_rank([&](LlamaRank& rank, int r) {
+    rank.run(placed, cache);
+    const std::size_t first = static_cast<std::size_t>(r) * wanted;
+    rank.read_likeliest(std::span(places_).subspan(first, wanted), std::span(values_).subspan(first, wanted));
+  });
+  for (std::size_t row = 0; row < wanted; ++row) {
+    std::size_t best = 0;
+    for (std::size_t r = 1; r < ranks_.size(); ++r) {
+      const float value = values_[r * wanted + row], most = values_[best * wanted + row];
+      if (value > most || (std::isnan(most) && !std::isnan(value))) best = r;
+    }
+    const std::int64_t first = first_logit(config(), static_cast<int>(best), static_cast<int>(ranks_.size()));
+    likeliest_[row] = static_cast<std::int32_t>(first) + places_[best * wanted + row];
+  }
 }
 
-std::span<const std::int32_t> Llama::likeliest() const { return buffers_->likeliest; }
+std::span<const std::int32_t> Llama::likeliest() const { return likeliest_; }
+
+std::span<const float> Llama::states() const { return ranks_.front()->states(); }
+
+std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t rows) {
+  const std::int64_t states = ranks_.front()->state_rows();
+  PUNA_CHECK(first >= 0 && rows >= 0 && first + rows <= states && rows <= max_logit_rows(), "llama",
+             "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, states, max_logit_rows());
+  if (rows == 0) return {};
+  return logits_of(rows, [&](LlamaRank& rank) { rank.multiply_states(first, rows); });
+}
 
 void Llama::check(const Batch& batch) const {
   const auto rows = static_cast<std::int64_t>(batch.tokens.size()), wanted = static_cast<std::int64_t>(batch.logit_rows.size());
@@ -288,9 +210,11 @@ void Llama::check(const Batch& batch) const {
     PUNA_CHECK(std::ranges::count_if(batch.parts, same) == 1, "llama", "sequence {} is twice in the batch", part.sequence);
     sum += part.rows;
     if (part.adapters == nullptr) continue;
-    PUNA_CHECK(checkpoint_->adapters.empty(), "llama", "sequence {} has adapters beside the checkpoint's own", part.sequence);
-    PUNA_CHECK(part.adapters->rank <= buffers_->adapter_rank, "llama", "sequence {} has adapters of rank {}, planned for {}",
-               part.sequence, part.adapters->rank, buffers_->adapter_rank);
+    PUNA_CHECK(ranks_.front()->checkpoint().adapters.empty(), "llama", "sequence {} has adapters beside the checkpoint's own",
+               part.sequence);
+    PUNA_CHECK(part.adapters->rank <= ranks_.front()->adapter_rank(), "llama",
+               "sequence {} has adapters of rank {}, planned for {}", part.sequence, part.adapters->rank,
+               ranks_.front()->adapter_rank());
   }
   PUNA_CHECK(sum == rows, "llama", "the parts have {} rows, the batch has {} tokens", sum, rows);
   std::int64_t last = -1;
@@ -307,84 +231,20 @@ void Llama::check(const Batch& batch) const {
 
 // Parts side by side that have the same adapters are one run of rows.
 void Llama::find_adapters(const Batch& batch) {
-  std::vector<RowAdapters>& found = buffers_->row_adapters;
+  std::vector<RowAdapters>& found = row_adapters_;
   found.clear();
   std::int64_t row = 0, wanted = 0;
   for (const Batch::Part& part : batch.parts) {
     const std::int64_t first = std::exchange(row, row + part.rows), first_wanted = wanted;
     while (as_size(wanted) < batch.logit_rows.size() && batch.logit_rows[as_size(wanted)] < row) ++wanted;
     if (part.adapters == nullptr) continue;
-    const auto moved = buffers_->adapters_on_device.find(part.adapters);
-    const AdapterSet* const set = moved == buffers_->adapters_on_device.end() ? part.adapters : moved->second.get();
+    const auto moved = adapters_on_device_.find(part.adapters);
+    const AdapterSet* const set = moved == adapters_on_device_.end() ? part.adapters : moved->second.get();
     const bool follows = !found.empty() && found.back().set == set && found.back().first + found.back().rows == first;
     if (!follows) found.push_back({set, first, 0, first_wanted, 0});
     found.back().rows += part.rows;
     found.back().wanted += wanted - first_wanted;
   }
-}
-
-// x [T, D] -> x [R, D], the rows whose logits are wanted; all of them where states are
-void Llama::run_blocks(const Batch& batch, KvCache& cache) {
-  Buffers& buffers = *buffers_;
-  const StepInput& input = buffers.input;
-  embed_forward(device_, checkpoint_->weights.token_embedding, input.tokens(), buffers.floats.x);
-  rope_table(device_, buffers.frequencies, input.positions(), buffers.floats.rope_table);
-
-  const BlockRun run{device_, config(), buffers.activations};
-  const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), buffers.floats.rope_table};
-  for (std::int64_t l = 0; l < config().layers; ++l) {
-    const float* const norms = buffers.floats.norms + 2 * l * config().width;
-    buffers.layer_adapters.clear();
-    buffers.wanted_adapters.clear();
-    for (const RowAdapters& rows : buffers.row_adapters) {
-      buffers.layer_adapters.push_back({rows.first, rows.rows, &rows.set->layers[as_size(l)]});
-      if (rows.wanted > 0) buffers.wanted_adapters.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[as_size(l)]});
-    }
-    const BlockWeights weights{checkpoint_->weights.layers[as_size(l)], norms, norms + config().width,
-                               checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[as_size(l)],
-                               buffers.layer_adapters};
-    const PagedKv kv{cache.layer(l), input.batch()};
-    if (l + 1 < config().layers || batch.all_states) {
-      block_forward(run, weights, block_batch, kv, buffers.block());
-    } else {
-      last_block_forward(run, weights, block_batch, kv, buffers.block(),
-                         {input.wanted(), input.wanted_batch(), buffers.wanted_adapters});
-    }
-  }
-}
-
-std::span<const float> Llama::states() const {
-  const std::span<const float> states{buffers_->floats.norm, as_size(buffers_->state_rows * config().width)};
-  return buffers_->on_host == nullptr ? states : buffers_->on_host->states(states);
-}
-
-// norm [R, D] of x [R, D]
-void Llama::normalise_states(std::int64_t rows) {
-  buffers_->state_rows = rows;
-  if (rows == 0) return;
-  const Floats& floats = buffers_->floats;
-  const std::int64_t width = config().width;
-  rms_norm_forward(device_, floats.x, floats.norms + 2 * config().layers * width, static_cast<float>(config().norm_eps), rows,
-                   width, floats.norm);
-}
-
-std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t rows) {
-  PUNA_CHECK(first >= 0 && rows >= 0 && first + rows <= buffers_->state_rows && rows <= max_logit_rows(), "llama",
-             "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, buffers_->state_rows,
-             max_logit_rows());
-  if (rows == 0) return {};
-  multiply_states(first, rows);
-  const std::span<const float> logits{buffers_->floats.logits, as_size(rows * config().vocabulary)};
-  return buffers_->on_host == nullptr ? logits : buffers_->on_host->logits(logits);
-}
-
-// logits [R, V] of rows [first, first + R) of norm
-void Llama::multiply_states(std::int64_t first, std::int64_t rows) {
-  const Floats& floats = buffers_->floats;
-  const Tensor& output = checkpoint_->weights.output;
-  Activations x = buffers_->activations.prepare(floats.norm + first * config().width, rows, config().width);
-  const std::array<Product, 1> products{{{&output, floats.logits, config().vocabulary}}};
-  matmul_forward(device_, x, products);
 }
 
 }  // namespace puna

@@ -13,10 +13,13 @@
 #include "base/progress.h"
 #include "model/adapters.h"
 #include "model/kv_cache.h"
-#include "model/llama.h"
+#include "model/llama_rank.h"
+#include "model/rank_share.h"
 
 namespace puna {
 namespace {
+
+constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
 
 std::string bytes_text(std::int64_t bytes) { return human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(bytes, 0))); }
 
@@ -66,8 +69,23 @@ std::string advice(const MemoryPlan& plan) {
   const bool smaller = plan.kv_smaller > 0 && plan.kv_smaller < plan.kv;
   if (smaller && plan.total() - plan.kv + plan.kv_smaller <= plan.available)
     ways.push_back(fmt::format("--kv {}", info(plan.smaller_kv).name));
-  if (ways.empty()) return "free memory, or quantize the weights to fewer bits (puna quantize), or take a smaller model";
+  if (ways.empty()) {
+    return fmt::format("free memory, or quantize the weights to fewer bits (puna quantize), or take {}a smaller model",
+                       plan.gpus > 0 ? "more GPUs (--device cuda:0-3), or " : "");
+  }
   return fmt::format("use {}", fmt::join(ways, " or "));
+}
+
+// What a run finds free: of several GPUs the least. Ranks on one GPU share what it has.
+std::int64_t free_for(const RunShape& run) {
+  if (run.gpu_memory > 0) return run.gpu_memory;
+  if (run.gpus.empty()) return available_memory();
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const Gpu* const gpu : run.gpus) {
+    const auto on_it = std::ranges::count_if(run.gpus, [&](const Gpu* other) { return other->info().index == gpu->info().index; });
+    least = std::min(least, gpu->free_memory() / on_it);
+  }
+  return least;
 }
 
 }  // namespace
@@ -81,27 +99,34 @@ std::string MemoryPlan::text() const {
   row("KV cache", kv, fmt::format("{} positions in {}", context, info(kv_format).name));
   row("activations", activations, "");
   row("logits", logits, "");
-  row("total", total(), "");
-  row(gpu.empty() ? "available" : "free on GPU", available,
-      fits() ? fmt::format("enough for {} positions", largest_context) : "not enough: " + advice(*this));
+  row("total", total(), gpus > 1 ? fmt::format("on each of {} GPUs", gpus) : "");
+  row(gpus == 0  ? "available"
+      : gpus > 1 ? "free there"
+                 : "free on GPU",
+      available, fits() ? fmt::format("enough for {} positions", largest_context) : "not enough: " + advice(*this));
   return table;
 }
 
+// GPUs hold a share each, the machine those of all ranks, and their logits once more side by side.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run) {
+  const std::int64_t here = run.on_gpu() ? 1 : run.ranks;  // shares in one memory
+  const ModelConfig share = config_of_largest_share(config, run.ranks);
+  const auto kv_bytes = [&](Format format, std::int64_t positions) { return here * KvCache::bytes(share, format, positions); };
   MemoryPlan plan;
   plan.weights = weight_bytes;
   plan.kv_format = run.kv_format;
   plan.context = run.context;
-  plan.kv = KvCache::bytes(config, run.kv_format, run.context);
-  plan.smaller_kv = run.gpu == nullptr ? Format::kQ8_0 : Format::kF8E4M3;
-  if (config.head_width % info(plan.smaller_kv).block_values == 0)
-    plan.kv_smaller = KvCache::bytes(config, plan.smaller_kv, run.context);
-  plan.logits = run.logit_rows * config.vocabulary * static_cast<std::int64_t>(sizeof(float));
-  plan.activations = Llama::activation_bytes(config, run.rows, run.logit_rows, run.gpu != nullptr) - plan.logits +
-                     low_rank_bytes(config, run.adapter_rank, run.rows);
-  plan.available = run.gpu == nullptr ? available_memory() : run.gpu->free_memory();
-  if (run.gpu != nullptr) plan.gpu = run.gpu->info().name;
-  const std::int64_t room = plan.available - (plan.total() - plan.kv), page = KvCache::bytes(config, run.kv_format, kPagePositions);
+  plan.kv = kv_bytes(run.kv_format, run.context);
+  plan.smaller_kv = run.on_gpu() ? Format::kF8E4M3 : Format::kQ8_0;
+  if (config.head_width % info(plan.smaller_kv).block_values == 0) plan.kv_smaller = kv_bytes(plan.smaller_kv, run.context);
+  const std::int64_t share_logits = run.logit_rows * ((config.vocabulary + run.ranks - 1) / run.ranks) * kFloatBytes;
+  plan.logits = here * share_logits + (here > 1 ? run.logit_rows * config.vocabulary * kFloatBytes : 0);
+  plan.activations =
+      here * (LlamaRank::activation_bytes(config, run.ranks, run.rows, run.logit_rows, run.on_gpu()) - share_logits) +
+      low_rank_bytes(config, run.adapter_rank, run.rows);
+  plan.available = free_for(run);
+  plan.gpus = run.on_gpu() ? run.ranks : 0;
+  const std::int64_t room = plan.available - (plan.total() - plan.kv), page = kv_bytes(run.kv_format, kPagePositions);
   plan.largest_context = room > 0 ? room / page * kPagePositions : 0;
   return plan;
 }
@@ -109,10 +134,11 @@ MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, con
 void check_fits(const MemoryPlan& plan, const std::string& where) {
   if (plan.fits()) return;
   fail(ErrorKind::kNoRoom, where,
-       "this run needs {}: {} of weights, {} for keys and values of {} positions in {}, {} of activations and logits; "
+       "this run needs {}{}: {} of weights, {} for keys and values of {} positions in {}, {} of activations and logits; "
        "{} are available: {}",
-       bytes_text(plan.total()), bytes_text(plan.weights), bytes_text(plan.kv), plan.context, info(plan.kv_format).name,
-       bytes_text(plan.activations + plan.logits), bytes_text(plan.available), advice(plan));
+       bytes_text(plan.total()), plan.gpus > 1 ? fmt::format(" on each of {} GPUs", plan.gpus) : "", bytes_text(plan.weights),
+       bytes_text(plan.kv), plan.context, info(plan.kv_format).name, bytes_text(plan.activations + plan.logits),
+       bytes_text(plan.available), advice(plan));
 }
 
 std::int64_t available_memory(const std::filesystem::path& root) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "kernels/gpu.h"
 #include "model/config.h"
@@ -21,7 +22,7 @@ struct MemoryPlan {
   Format kv_format = Format::kF16;
   Format smaller_kv = Format::kQ8_0;  // F8E4M3 on a GPU
   std::int64_t kv_smaller = 0;        // bytes of the same context in it; 0 where E does not allow it
-  std::string gpu;                    // its name, or "": the machine's memory
+  int gpus = 0;                       // all figures are those of the fullest of so many; 0: the machine's memory
   std::int64_t total() const { return weights + kv + activations + logits; }
   bool fits() const { return total() <= available; }
   std::string text() const;  // a small table
@@ -29,15 +30,18 @@ struct MemoryPlan {
 
 struct RunShape {
   Format kv_format = Format::kF16;
-  std::int64_t context = 0;       // positions of KV over all sequences
-  std::int64_t rows = 512;        // rows of the largest batch (prefill chunk)
-  std::int64_t logit_rows = 1;    // rows of logits kept at once
-  std::int64_t adapter_rank = 0;  // the largest of adapters that requests choose; their own bytes count among the weights'
-  const Gpu* gpu = nullptr;       // whose memory everything takes
+  std::int64_t context = 0;           // positions of KV over all sequences
+  std::int64_t rows = 512;            // rows of the largest batch (prefill chunk)
+  std::int64_t logit_rows = 1;        // rows of logits kept at once
+  std::int64_t adapter_rank = 0;      // the largest of adapters that requests choose; their own bytes count among the weights'
+  int ranks = 1;                      // that the network is split over (model/rank_share.h)
+  std::vector<const Gpu*> gpus = {};  // whose memory everything takes, one for each rank; none: the machine's
+  std::int64_t gpu_memory = 0;        // instead: bytes that are free on each of `ranks` GPUs, which need not be here
+  bool on_gpu() const { return !gpus.empty() || gpu_memory > 0; }
 };
 
-// weight_bytes: what the files hold, or what load_on_gpu() takes. Mapped files count in full: a run that pages weights in and out
-// is no run.
+// weight_bytes: what the files hold and copied columns take, or what load_on_gpus() takes of the GPU that gets most. Mapped files
+// count in full: a run that pages weights in and out is no run.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run);
 // Throws kNoRoom with the figures and what would fit.
 void check_fits(const MemoryPlan& plan, const std::string& where);

@@ -48,6 +48,7 @@ void StepInput::set(std::span<const Token> tokens, std::span<const std::int32_t>
   wanted_ = put(wanted.size());
   std::ranges::copy(wanted, host_.begin() + static_cast<std::ptrdiff_t>(wanted_.first));
   likeliest_ = put(wanted.size());
+  likeliest_values_ = put(wanted.size());
   batch_ = {.sequences = sequences, .rows = static_cast<std::int64_t>(tokens.size())};
   wanted_batch_ = {.sequences = runs, .rows = batch_.rows};
   if (device_.gpu != nullptr) {
@@ -114,7 +115,7 @@ std::uint64_t StepInput::shape() const {
   return static_cast<std::uint64_t>(batch_.rows) << 24 | static_cast<std::uint64_t>(batch_.page_stride);
 }
 
-std::int64_t StepInput::bytes(std::int64_t max_rows) { return 5 * max_rows * static_cast<std::int64_t>(sizeof(std::int32_t)); }
+std::int64_t StepInput::bytes(std::int64_t max_rows) { return 6 * max_rows * static_cast<std::int64_t>(sizeof(std::int32_t)); }
 
 std::span<const float> HostCopies::Pinned::copy(const Gpu& gpu, std::span<const float> on_gpu) {
   if (on_gpu.size() > room) {

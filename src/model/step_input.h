@@ -12,6 +12,7 @@
 #include "kernels/device.h"
 #include "kernels/gpu.h"
 #include "kernels/kv_pages.h"
+#include "kernels/rows.h"
 #include "tensor/arena.h"
 #include "text/token.h"
 
@@ -30,7 +31,9 @@ class StepInput {
   std::span<const std::int32_t> tokens() const { return at(tokens_); }
   std::span<const std::int32_t> positions() const { return at(positions_); }
   std::span<const std::int32_t> wanted() const { return at(wanted_); }
-  std::int32_t* likeliest() const { return memory_ + likeliest_.first; }  // [R]
+  ArgMax likeliest() const {  // [R] room for what arg_max_rows() finds
+    return {memory_ + likeliest_.first, reinterpret_cast<float*>(memory_ + likeliest_values_.first)};
+  }
   const KvBatch& batch() const { return batch_; }
   const KvBatch& wanted_batch() const { return wanted_batch_; }
   // Of 47 bits; equal for batches of one-row parts that have everything in the same places, and for no others.
@@ -57,7 +60,7 @@ class StepInput {
   std::vector<std::int32_t> host_;  // the array, filled here first; on the CPU it is the array
   std::int32_t* memory_ = nullptr;
   std::size_t room_ = 0;
-  Piece tokens_, positions_, row_sequence_, wanted_, likeliest_;
+  Piece tokens_, positions_, row_sequence_, wanted_, likeliest_, likeliest_values_;
   Places places_, wanted_places_;
   KvBatch batch_, wanted_batch_;
 };

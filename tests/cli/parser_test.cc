@@ -38,7 +38,7 @@ TEST(Parser, NamesWhatDoesNotFit) {
 }
 
 TEST(Parser, ChecksValues) {
-  expect_usage("[show] MODEL is required", {"show"});
+  expect_usage("[score] MODEL is required", {"score"});
   expect_usage("[quantize] --type is required", {"quantize", "m", "o.gguf"});
   expect_usage("[run] --threads: Value 1025 not in range 0 to 1024", {"run", "m", "-t", "1025"});
   expect_usage("[run] --max-tokens = many: this is not a number that it can take", {"run", "m", "-n", "many"});

@@ -109,6 +109,27 @@ class CommandLine(CliTest):
         self.assertTrue(wished.stdout.strip())
         self.assert_fails(2, "run", "nano", "-p", "Hello", "--device", "gpu", says="expected cpu, cuda or cuda:N")
 
+    def test_several_devices(self):
+        ask = ["run", "nano", "-p", "What is the capital of Japan?", "--temp", "0", "--date", "26 Jul 2024"]
+        self.assertEqual(self.output(*ask, "--device", "cpu:2"), self.output(*ask))
+        self.assertIn("Tokyo", self.output(*ask, "--device", "cpu:2", "-t", "3"))
+        self.assert_fails(7, *ask, "--device", "cpu:3", says=["do not split over 3 devices: use 1 or 2", "2 key/value heads"])
+        self.assert_fails(2, *ask, "--device", "cpu:0", says="expected a number of ranks behind cpu:, from 1 to 255")
+        self.assert_fails(2, *ask, "--device", "cuda:0,0", says="names GPU 0 twice")
+        self.assert_fails(2, *ask, "--device", "cuda:0-", says="as in cuda:1, cuda:0,2 or cuda:0-3, or cuda:all")
+        measured = self.json("bench", "nano", "-p", "16", "-n", "4", "-r", "1", "--device", "cpu:2", "--json")
+        self.assertEqual((measured["device"], measured["ranks"]), ("cpu", 2))
+        self.assert_fails(7, "train", "pretrain-tiny", "--device=cuda:0-1", says="training runs on one")
+
+    def test_what_fits_on_gpus_that_are_elsewhere(self):
+        shown = self.json("show", "--shape", "70b", "--type", "fp8", "--gpus", "1,2", "--gpu-memory", "80GB", "--json")
+        self.assertEqual([row["gpus"] for row in shown["gpus"]], [1, 2])
+        self.assertLess(shown["gpus"][1]["memory"]["weights"], shown["gpus"][0]["memory"]["weights"])
+        self.assertIn("use 1 or 2", self.output("show", "nano", "--gpus", "1,2,4"))
+        self.assert_fails(2, "show", "--shape", "70b", "--gpus", "two", says="expected numbers of GPUs")
+        self.assert_fails(2, "show", "--shape", "70b", "--gpu-memory", "80", says="as in 80GB")
+        self.assert_fails(2, "show", says="give a MODEL, or --shape")
+
     def test_wrong_values(self):
         self.assert_fails(2, "score", says="MODEL is required")
         self.assert_fails(2, "run", TINY, "-n", "many", says=["--max-tokens", "many", "not a number"])

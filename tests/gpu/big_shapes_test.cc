@@ -232,7 +232,8 @@ TEST_F(GpuBigShapes, RowsOfTheWholeVocabulary) {
   const auto last = normal_values(vocabulary, 1, 4);
   device.copy_in(logits + (rows - 1) * vocabulary, last.data(), last.size() * sizeof(float));
   const GpuArray<std::int32_t> places(device, as_size(rows));
-  arg_max_rows(device, logits, rows, vocabulary, places.data());
+  const GpuArray<float> values(device, as_size(rows));
+  arg_max_rows(device, logits, rows, vocabulary, {places.data(), values.data()});
   EXPECT_EQ(places.read().front(), 0);
   EXPECT_EQ(places.read().back(), std::ranges::max_element(last) - last.begin());
 

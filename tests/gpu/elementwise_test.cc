@@ -254,11 +254,18 @@ TEST_F(GpuElementwise, TheLargestIsFoundWithTiesAndNaN) {
     row(7).back() = -1e30f;
     row(8)[as_size(width / 2)] = 100, row(8).back() = 100;
     std::vector<std::int32_t> want(as_size(count));
-    arg_max_rows(cpu, x.data(), count, width, want.data());
+    std::vector<float> want_values(as_size(count));
+    arg_max_rows(cpu, x.data(), count, width, {want.data(), want_values.data()});
     const GpuArray<float> x_on_gpu(device, x);
     const GpuArray<std::int32_t> places(device, as_size(count));
-    arg_max_rows(device, x_on_gpu.data(), count, width, places.data());
+    const GpuArray<float> values(device, as_size(count));
+    arg_max_rows(device, x_on_gpu.data(), count, width, {places.data(), values.data()});
     EXPECT_EQ(places.read(), want) << width;
+    const std::vector<float> got_values = values.read();
+    for (std::size_t r = 0; r < got_values.size(); ++r) {
+      EXPECT_TRUE(got_values[r] == want_values[r] || (std::isnan(got_values[r]) && std::isnan(want_values[r])))
+          << width << " " << r;
+    }
   }
 }
 

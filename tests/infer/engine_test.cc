@@ -127,5 +127,37 @@ TEST(Engine, NamesBothFiguresWhereTokensDoNotFit) {
   EXPECT_EQ(engine.cache().length(sequence), 15);
 }
 
+TEST(Engine, RunsOverRanksOfTheCpu) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
+  const std::vector<Token> tokens = random_tokens(100, 96);
+  Engine one(checkpoint, {.threads = 2, .kv_format = Format::kF32, .chunk_rows = 32});
+  Engine two(checkpoint, {.threads = 5, .kv_format = Format::kF32, .chunk_rows = 32, .devices = {.cpu_ranks = 2}});
+  EXPECT_EQ(one.ranks(), 1);
+  EXPECT_EQ(one.sums(), "");
+  EXPECT_EQ(two.ranks(), 2);
+  EXPECT_EQ(two.threads(), 4) << "as many for each";
+  EXPECT_EQ(two.device(), "cpu");
+  EXPECT_EQ(two.sums(), "the host's memory");
+  EXPECT_EQ(two.cache().capacity(), one.cache().capacity());
+  EXPECT_EQ(two.plan().kv, one.plan().kv) << "each rank has half";
+  EXPECT_EQ(two.plan().weights - one.plan().weights, 2 * 4 * 256 * (256 + 512)) << "columns are copied";
+  EXPECT_GT(two.plan().activations, one.plan().activations);
+
+  const std::span<const float> expected = one.append(one.cache().add_sequence(), tokens);
+  const std::span<const float> found = two.append(two.cache().add_sequence(), tokens);
+  ASSERT_EQ(found.size(), expected.size());
+  double largest = 0;
+  for (const float logit : expected) largest = std::max(largest, std::fabs(static_cast<double>(logit)));
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * largest);
+}
+
+TEST(Engine, WhatDoesNotRunOverRanksIsRefused) {
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported, {.devices = {.cpu_ranks = 4}}),
+              testing::HasSubstr("do not split over 4 devices: use 1 or 2"));
+  const auto adapters = std::make_shared<AdapterSet>();
+  EXPECT_EQ(message_of(ErrorKind::kUnsupported, {.adapters = {adapters}, .devices = {.cpu_ranks = 2}}),
+            "[adapters] they do not run over several devices: merge them into the weights first (puna merge), or give one device");
+}
+
 }  // namespace
 }  // namespace puna

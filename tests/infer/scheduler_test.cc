@@ -51,6 +51,11 @@ std::shared_ptr<const Checkpoint> scheduled_model(Format format) {
   return format == Format::kF32 ? f32 : q8_0;
 }
 
+EngineOptions over_ranks(EngineOptions options, int ranks) {
+  options.devices.cpu_ranks = ranks;
+  return options;
+}
+
 EngineOptions room(int sequences, std::int64_t context = 512, std::int64_t chunk = 64) {
   return {.threads = 2, .context = context, .sequences = sequences, .chunk_rows = chunk, .logit_rows = kMost};
 }
@@ -92,8 +97,8 @@ struct Desk {
   std::vector<std::size_t> order;
 };
 
-Generation alone(const std::vector<Token>& prompt, const GenerateOptions& options, Format format) {
-  Engine engine(scheduled_model(format), room(1));
+Generation alone(const std::vector<Token>& prompt, const GenerateOptions& options, Format format, int ranks = 1) {
+  Engine engine(scheduled_model(format), over_ranks(room(1), ranks));
   return Session(engine).generate(prompt, options);
 }
 
@@ -110,6 +115,21 @@ TEST_P(SchedulerOf, AnswersAreTheSameInAnyCompany) {
     SCOPED_TRACE(i);
     expect_same_answer(desk.done.at(i), alone(tokens_of(i, lengths[i]), sampled(20 + static_cast<std::int64_t>(i), i), GetParam()));
     EXPECT_EQ(desk.done.at(i).prompt_tokens, lengths[i]);
+  }
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+TEST_P(SchedulerOf, AlsoOverTwoRanks) {
+  Desk desk(over_ranks(room(kMost), 2), GetParam());
+  const std::vector<Token> beginning = tokens_of(1, 130);
+  std::vector<std::vector<Token>> prompts;
+  for (const std::int64_t length : {1, 8, 65, 200}) prompts.push_back(tokens_of(static_cast<std::uint64_t>(length), length));
+  for (const std::int64_t length : {3, 70}) prompts.push_back(joined(beginning, tokens_of(7, length)));
+  for (std::size_t i = 0; i < prompts.size(); ++i) desk.ask(prompts[i], sampled(20, i));
+  desk.run();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_same_answer(desk.done.at(i), alone(prompts[i], sampled(20, i), GetParam(), 2));
   }
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
 }

@@ -266,8 +266,9 @@ TEST(Llama, ADecodeStepAllocatesNothing) {
 
 TEST(Llama, AllocatesWhatItsPlanSays) {
   const ModelConfig config = tiny_config();
-  const std::int64_t small = Llama::activation_bytes(config, 1, 1), rows = Llama::activation_bytes(config, 65, 1);
-  const std::int64_t logits = Llama::activation_bytes(config, 65, 65);
+  const std::int64_t small = LlamaRank::activation_bytes(config, 1, 1, 1, false),
+                     rows = LlamaRank::activation_bytes(config, 1, 65, 1, false);
+  const std::int64_t logits = LlamaRank::activation_bytes(config, 1, 65, 65, false);
   // Per row: x, norm, delta [D], q k v [(H + 2 G) E], attention [H E], gate and up [F], the table [E], and the forms of F values.
   EXPECT_GT(rows - small, 64 * 4 * (3 * 256 + 384 + 256 + 2 * 512 + 32));
   EXPECT_LT(rows - small, 100 * 4 * (3 * 256 + 384 + 256 + 2 * 512 + 32 + 2 * 512));

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "model/kv_cache.h"
-#include "model/llama.h"
+#include "model/llama_rank.h"
 
 namespace puna {
 namespace {
@@ -40,7 +40,7 @@ TEST(MemoryPlan, AddsUpWhatTheRunHolds) {
   EXPECT_EQ(plan.kv, 16 * kGiB);  // 32 layers × 2 × 8 heads × 128 wide × 2 bytes × 131072 positions
   EXPECT_EQ(plan.kv_smaller, 16 * kGiB * 34 / 64);
   EXPECT_EQ(plan.logits, 2 * 128256 * 4);
-  EXPECT_EQ(plan.activations + plan.logits, Llama::activation_bytes(config, 256, 2));
+  EXPECT_EQ(plan.activations + plan.logits, LlamaRank::activation_bytes(config, 1, 256, 2, false));
   EXPECT_GT(plan.activations, 0);
   EXPECT_EQ(plan.total(), plan.weights + plan.kv + plan.activations + plan.logits);
   EXPECT_GT(plan.available, 0);

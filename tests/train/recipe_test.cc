@@ -158,7 +158,7 @@ TEST(Recipe, ImpossibleFiguresAreRefused) {
   EXPECT_THAT(refused({"out="}), HasSubstr("[out] names no folder"));
   EXPECT_EQ(refused({"device=cuda:3"}), "no error");
   EXPECT_THAT(refused({"device=gpu"}), HasSubstr("[device] 'gpu' is no device, expected cpu, cuda or cuda:N"));
-  EXPECT_THAT(refused({"device=cuda:1x"}), HasSubstr("[device] 'cuda:1x' is no device"));
+  EXPECT_THAT(refused({"device=cuda:1x"}), HasSubstr("[device] 'cuda:1x': expected numbers of GPUs behind cuda:"));
 }
 
 TEST(Recipe, NamesTheGpuOfARun) {
@@ -168,6 +168,11 @@ TEST(Recipe, NamesTheGpuOfARun) {
   EXPECT_EQ(gpu_of_recipe(recipe), 0);
   recipe.device = "cuda:12";
   EXPECT_EQ(gpu_of_recipe(recipe), 12);
+  for (const char* const several : {"cuda:0-3", "cuda:0,1", "cpu:2"}) {
+    recipe.device = several;
+    EXPECT_THAT(error_of([&] { gpu_of_recipe(recipe); }, ErrorKind::kUnsupported),
+                HasSubstr(std::string("[device] '") + several + "' is several devices: training runs on one"));
+  }
 }
 
 TEST(Recipe, FieldsHaveUniqueNames) {

@@ -43,10 +43,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 std::shared_ptr<Checkpoint> model_to_measure(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "bench", "give a MODEL, or --shape with --type");
   if (!flags.model.empty()) return open_model(flags.model);
-  const auto config = known_shape(flags.shape);
-  if (!config) fail(ErrorKind::kUsage, "--shape", "'{}' is not a shape, expected 1b, 3b, 8b, 70b or 405b", flags.shape);
+  const ModelConfig config = shape_of_flag(flags.shape);
   ThreadPool pool(flags.engine.threads);
-  return random_model(*config, flags.type, pool);
+  return random_model(config, flags.type, pool);
 }
 
 // A sequence of the engine's cache, given back at the end.
@@ -148,15 +147,19 @@ void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) 
                        {"decode_tokens", flags.decode},
                        {"batch", flags.batch},
                        {"filled", flags.filled},
-                       {"device", engine.gpu() == nullptr ? Json("cpu") : Json(engine.gpu()->info().name)},
+                       {"device", engine.device()},
+                       {"ranks", engine.ranks()},
                        {"repeats", flags.repeats},
                        {"threads", engine.threads()},
                        {"kv", flags.engine.kv},
                        {"instruction_set", instruction_set()}});
   }
-  std::string text = fmt::format(
-      "{}, {} of weights, {}\n", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
-      engine.gpu() == nullptr ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.gpu()->info().name);
+  const bool on_cpu = engine.device() == "cpu";
+  std::string text =
+      fmt::format("{}, {} of weights, {}", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
+                  on_cpu ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.device());
+  if (engine.ranks() > 1) text += fmt::format(", {} ranks that sum over {}", engine.ranks(), engine.sums());
+  text += "\n";
   if (speeds.prefill > 0) text += fmt::format("prefill  {:>9.2f} tokens/s  (a prompt of {})\n", speeds.prefill, flags.prompt);
   if (speeds.decode > 0)
     text += fmt::format("decode   {:>9.2f} tokens/s  ({} {}{})\n", speeds.decode, flags.decode,

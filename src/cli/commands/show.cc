@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `puna show`: what a model is and what running it takes. Reads headers only: a 400 GB model is shown as fast as a small one.
+// `puna show`: what a model is and what running it takes, here or on GPUs that are elsewhere. Reads headers only: a 400 GB model is
+// shown as fast as a small one, and a known shape without any file.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -9,14 +10,16 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/flags.h"
+#include "cli/gpu_table.h"
 #include "cli/output.h"
+#include "cli/random_model.h"
 #include "cli/verb.h"
 
 namespace puna {
 namespace {
 
 struct ShowFlags {
-  std::string model, kv = "f16";
+  std::string model, shape, type = "bf16", kv = "f16", gpus, gpu_memory = "80GB";
   std::int64_t context = 0;
   bool tensors = false, json = false;
 };
@@ -61,11 +64,15 @@ std::map<std::string, FormatUse> format_use(const Checkpoint& checkpoint) {
   return use;
 }
 
-MemoryPlan memory_plan(const Checkpoint& checkpoint, const ShowFlags& flags) {
+std::int64_t planned_context(const Checkpoint& checkpoint, const ShowFlags& flags) {
   constexpr std::int64_t kDefaultContext = 8192;
+  return flags.context > 0 ? flags.context : std::min(checkpoint.config.context, kDefaultContext);
+}
+
+MemoryPlan memory_plan(const Checkpoint& checkpoint, const ShowFlags& flags) {
   RunShape run;
   run.kv_format = kv_format(flags.kv);
-  run.context = flags.context > 0 ? flags.context : std::min(checkpoint.config.context, kDefaultContext);
+  run.context = planned_context(checkpoint, flags);
   return plan_memory(checkpoint.config, checkpoint.weight_bytes, run);
 }
 
@@ -97,12 +104,6 @@ Json tokenizer_to_json(const Tokenizer& tokenizer) {
           {"bos", tokenizer.bos() ? Json(id(*tokenizer.bos())) : Json()},
           {"adds_bos", tokenizer.adds_bos()},
           {"end_tokens", ends}};
-}
-
-Json plan_to_json(const MemoryPlan& plan) {
-  return {{"context", plan.context},         {"weights", plan.weights}, {"kv", plan.kv},
-          {"activations", plan.activations}, {"logits", plan.logits},   {"total", plan.total()},
-          {"available", plan.available},     {"fits", plan.fits()},     {"largest_context", plan.largest_context}};
 }
 
 Json to_json(const Checkpoint& checkpoint, const ShowFlags& flags) {
@@ -188,23 +189,43 @@ void print_text(const Checkpoint& checkpoint, const ShowFlags& flags) {
   write_text(text);
 }
 
+void show_gpus(const Checkpoint& checkpoint, const ShowFlags& flags) {
+  const GpuQuestion question{.gpus = gpu_counts(flags.gpus),
+                             .memory = memory_size(flags.gpu_memory),
+                             .kv_format = kv_format(flags.kv),
+                             .context = planned_context(checkpoint, flags)};
+  if (flags.json) return write_json(gpu_table_json(checkpoint, question));
+  write_text(gpu_table_text(checkpoint, question));
+}
+
+void show(ShowFlags flags) {
+  if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "show", "give a MODEL, or --shape with --type");
+  if (!flags.shape.empty()) {
+    if (flags.gpus.empty()) flags.gpus = "1,2,4,8";
+    return show_gpus(*outline_model(shape_of_flag(flags.shape), flags.type), flags);
+  }
+  const auto checkpoint = open_model(flags.model);
+  if (!flags.gpus.empty()) return show_gpus(*checkpoint, flags);
+  if (flags.json) return write_json(to_json(*checkpoint, flags));
+  print_text(*checkpoint, flags);
+}
+
 }  // namespace
 
 VerbAction declare_show(Command& command) {
   const auto flags = std::make_shared<ShowFlags>();
-  add_model(command, flags->model);
+  command.positional("MODEL", &flags->model,
+                     "a GGUF file, a model folder, a name in the cache, or nano, the model inside the program");
   command.flag("--tensors", &flags->tensors, "list the tensors");
   command.flag("-c,--context", "N", &flags->context, "positions to plan memory for (default: the model's own, at most 8192)")
       .range = {0, std::int64_t{1} << 40};
-  command.flag("--kv", "f32|f16|q8_0", &flags->kv, "format of cached keys and values to plan for (default f16)");
+  command.flag("--kv", "f32|f16|bf16|q8_0|f8_e4m3", &flags->kv, "format of cached keys and values to plan for (default f16)");
+  command.flag("--gpus", "LIST", &flags->gpus, "instead: what each GPU holds where the model is split over so many, as in 1,2,4,8");
+  command.flag("--gpu-memory", "SIZE", &flags->gpu_memory, "of one GPU, as in 80GB, the default, or 79GiB");
+  command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape, "instead of MODEL, for --gpus: this Llama's shape");
+  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default bf16)");
   add_json(command, flags->json);
-  return [flags] {
-    const auto checkpoint = open_model(flags->model);
-    if (flags->json)
-      write_json(to_json(*checkpoint, *flags));
-    else
-      print_text(*checkpoint, *flags);
-  };
+  return [flags] { show(*flags); };
 }
 
 }  // namespace puna

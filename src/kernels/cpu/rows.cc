@@ -64,7 +64,7 @@ void scale_values(Device& device, float* x, std::int64_t count, float scale) {
   });
 }
 
-void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places) {
+void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest) {
   device.pool.split(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float* const row = x + r * width;
@@ -72,7 +72,8 @@ void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_
       for (std::int64_t i = 1; i < width; ++i) {
         if (row[i] > row[best] || (std::isnan(row[best]) && !std::isnan(row[i]))) best = i;
       }
-      places[r] = static_cast<std::int32_t>(best);
+      largest.places[r] = static_cast<std::int32_t>(best);
+      largest.values[r] = row[best];
     }
   });
 }

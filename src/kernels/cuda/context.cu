@@ -11,7 +11,13 @@
 
 namespace puna::cuda {
 
-GpuContext& context_of(Device& device) { return *device.gpu->context(); }
+void use(const GpuContext& gpu) { check(cudaSetDevice(gpu.index), "the GPU"); }
+
+GpuContext& context_of(Device& device) {
+  GpuContext& gpu = *device.gpu->context();
+  use(gpu);
+  return gpu;
+}
 
 void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
@@ -98,6 +104,7 @@ GpuContext* open_gpu(int index) {
 // Errors have nobody to go to: the process ends with the GPU, or has said so before.
 void close_gpu(GpuContext* gpu) {
   cudaSetDevice(gpu->index);
+  leave(gpu);
   cudaStreamSynchronize(gpu->stream);
   forget_records(gpu);
   gpu->product_cache.reset();
@@ -112,7 +119,7 @@ void close_gpu(GpuContext* gpu) {
 
 void* allocate(GpuContext* gpu, std::size_t bytes) {
   void* memory = nullptr;
-  check(cudaSetDevice(gpu->index), "the GPU");
+  use(*gpu);
   const cudaError_t status = cudaMalloc(&memory, bytes);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // it is the caller's to report, not that of the next launch
@@ -124,6 +131,7 @@ void* allocate(GpuContext* gpu, std::size_t bytes) {
 }
 
 void release(GpuContext* gpu, void* memory) {
+  cudaSetDevice(gpu->index);
   cudaStreamSynchronize(gpu->stream);
   cudaFree(memory);
 }
@@ -139,6 +147,7 @@ void release_pinned(void* memory) { cudaFreeHost(memory); }
 
 // Of pageable memory the driver takes its own copy before it returns; small arrays go through the ring, which does not wait.
 void copy_in(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
+  use(*gpu);
   constexpr std::size_t kSmall = std::size_t{64} << 10;
   if (bytes == 0) return;
   if (bytes <= kSmall) {
@@ -151,15 +160,18 @@ void copy_in(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
 }
 
 void copy_out(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
+  use(*gpu);
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, gpu->stream), "copy from the GPU");
   check(cudaStreamSynchronize(gpu->stream), "copy from the GPU");
 }
 
 void copy_within(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
+  use(*gpu);
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu->stream), "copy within the GPU");
 }
 
 void zero(GpuContext* gpu, void* memory, std::size_t bytes) {
+  use(*gpu);
   if (bytes > 0) check(cudaMemsetAsync(memory, 0, bytes, gpu->stream), "zeros on the GPU");
 }
 

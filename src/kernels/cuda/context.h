@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <unordered_map>
@@ -36,6 +37,8 @@ struct GpuContext {
   int* counters = nullptr;  // kCounters zeros; a kernel that counts with them leaves them zero
   bool recording = false;
   std::unordered_map<std::uint64_t, cudaGraphExec_t> records;
+  std::timed_mutex team_mutex;            // of the communicator and of records, which leave() takes from a waiting thread
+  void* communicator = nullptr;           // NCCL's, of the team this GPU is a rank of (kernels/cuda/collective.cu)
   std::shared_ptr<void> product_cache;    // of kernels/cuda/cublas_product.h: what cuBLASLt chose
   Format gradient_format = Format::kF32;  // kBF16: the products and the attention of training round what they read
 };
@@ -47,7 +50,12 @@ inline constexpr std::size_t kLeastDecodedBytes = std::size_t{128} << 20, kMostD
 inline constexpr std::size_t kStagingBytes = std::size_t{8} << 20;
 inline constexpr int kCounters = 1 << 16;
 
-GpuContext& context_of(Device& device);
+// Makes the GPU the calling thread's: launches go to no other. Every rank has a thread and a GPU of its own.
+void use(const GpuContext& gpu);
+GpuContext& context_of(Device& device);  // used from here on
+
+// For who holds team_mutex.
+void destroy_records(GpuContext& gpu);
 
 // Throws std::runtime_error: "rms_norm: an illegal memory access was encountered".
 void check(cudaError_t status, const char* what);

@@ -32,7 +32,7 @@ void gather_rows(Device& device, const float* x, std::span<const std::int32_t> r
 void scatter_add_rows(Device& device, const float* y, std::span<const std::int32_t> rows, std::int64_t width, float* x);
 void add_strided(Device& device, float* y, std::int64_t stride, const float* delta, std::int64_t rows, std::int64_t width);
 void scale_values(Device& device, float* x, std::int64_t count, float scale);
-void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places);
+void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest);
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded);
 
 void kv_store(Device& device, const KvLayer& layer, const KvBatch& batch, const KvRows& rows);

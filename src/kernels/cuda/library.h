@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of GpuLibrary (kernels/gpu.h): context.cu holds the first, records.cu those of recorded steps, which are CUDA graphs by
-// key, captured from the GPU's stream.
+// key, captured from the GPU's stream, and collective.cu those of teams.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 
 #include "kernels/gpu.h"
 
@@ -30,5 +32,9 @@ void begin_record(GpuContext* gpu);
 void end_record(GpuContext* gpu, std::uint64_t key);
 void drop_record(GpuContext* gpu);
 void forget_records(GpuContext* gpu);
+
+std::string join(std::span<GpuContext* const> ranks);
+void sum_over_ranks(GpuContext* gpu, float* x, std::size_t count);
+void leave(GpuContext* gpu);
 
 }  // namespace puna::cuda

@@ -143,13 +143,16 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A warp for each row of best [R, parts], parts <= 32.
-__global__ void best_of_rows(const unsigned long long* best, int parts, std::int32_t* places) {
+__global__ void best_of_rows(const unsigned long long* best, int parts, const float* x, std::int64_t width, ArgMax largest) {
   wait_for_previous_kernel();
   allow_next_kernel();
   const int part = static_cast<int>(threadIdx.x);
   const unsigned long long mine = part < parts ? best[blockIdx.x * static_cast<std::int64_t>(parts) + part] : 0;
   const unsigned long long most = warp_reduce(mine, Greatest());
-  if (part == 0) places[blockIdx.x] = most == 0 ? 0 : static_cast<std::int32_t>(0xffffffffu - static_cast<unsigned>(most));
+  if (part > 0) return;
+  const auto place = most == 0 ? 0 : static_cast<std::int32_t>(0xffffffffu - static_cast<unsigned>(most));
+  largest.places[blockIdx.x] = place;
+  largest.values[blockIdx.x] = x[blockIdx.x * width + place];
 }
 
 template <typename To>
@@ -220,7 +223,7 @@ void scale_values(Device& device, float* x, std::int64_t count, float scale) {
   for_each_value(context_of(device), "scale_values", Scale{x, scale}, count, holds_packs(x));
 }
 
-void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, std::int32_t* places) {
+void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest) {
   constexpr std::int64_t kMostParts = 32, kLeastPart = 4096;
   GpuContext& gpu = context_of(device);
   PUNA_CHECK(rows >= 0 && rows <= kMostGridRows && width > 0, "arg_max", "shape [{}, {}]", rows, width);
@@ -232,7 +235,7 @@ void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_
   auto* const best = static_cast<unsigned long long*>(gpu.workspace);  // [R, parts]
   launch(gpu, "arg_max", in_packs ? best_of_parts<4> : best_of_parts<1>, dim3(parts, static_cast<unsigned>(rows)), kThreads, 0,
          true, x, width, part, best);
-  launch(gpu, "arg_max", best_of_rows, static_cast<unsigned>(rows), 32, 0, true, best, static_cast<int>(parts), places);
+  launch(gpu, "arg_max", best_of_rows, static_cast<unsigned>(rows), 32, 0, true, best, static_cast<int>(parts), x, width, largest);
 }
 
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded) {

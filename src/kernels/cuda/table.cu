@@ -67,6 +67,9 @@ constexpr GpuLibrary kLibrary{
     .end_record = end_record,
     .drop_record = drop_record,
     .forget_records = forget_records,
+    .join = join,
+    .sum_over_ranks = sum_over_ranks,
+    .leave = leave,
     .set_gradient_format = set_gradient_format,
 };
 

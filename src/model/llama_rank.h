@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one rank does of a forward pass: its share of the weights, its activations, and the network from the tokens to its columns
+// of the logits. A network on one device is one rank, which has everything. On a GPU all that differs between two steps of the same
+// size lies in one small array (model/step_input.h), so a decode step is recorded once and replayed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/matmul.h"
+#include "model/adapters.h"
+#include "model/block.h"
+#include "model/checkpoint.h"
+#include "model/kv_cache.h"
+#include "model/ragged_batch.h"
+#include "model/step_input.h"
+#include "tensor/arena.h"
+
+namespace puna {
+
+// Adapters of all layers and the rows that have them: of the batch, and among the wanted rows.
+struct RowAdapters {
+  const AdapterSet* set;
+  std::int64_t first, rows, first_wanted, wanted;
+};
+
+// A batch in its places, the same for all ranks.
+struct PlacedBatch {
+  const Batch& batch;
+  std::span<const BatchSequence> sequences;  // one for each part
+  std::span<const BatchSequence> runs;       // of wanted rows that follow each other
+  std::span<const RowAdapters> adapters;
+};
+
+class LlamaRank {
+ public:
+  // `checkpoint` is the rank's share (model/rank_share.h), where `device` says which rank of which team it is.
+  LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
+            std::int64_t adapter_rank);
+  LlamaRank(const LlamaRank&) = delete;
+  LlamaRank& operator=(const LlamaRank&) = delete;
+
+  // Everything between the batch and the logits. Throws where an operation does.
+  void run(const PlacedBatch& placed, const KvCache& cache);
+  // Logits of rows [first, first + rows) of the states behind the output norm.
+  void multiply_states(std::int64_t first, std::int64_t rows);
+
+  // What these left, on the host, valid until the next.
+  std::span<const float> logits(std::int64_t rows);  // [rows, V_r]
+  std::span<const float> states() const;             // [state_rows, D], in all ranks the same
+  // The rank's likeliest tokens [R] of a batch with likeliest_only, and where `values` is not empty their logits.
+  void read_likeliest(std::span<std::int32_t> places, std::span<float> values) const;
+
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const Device& device() const { return device_; }
+  std::int64_t logit_count() const { return checkpoint_->weights.output.shape[0]; }  // V_r
+  std::int64_t state_rows() const { return state_rows_; }
+  std::int64_t adapter_rank() const { return adapter_rank_; }
+
+  // Bytes the constructor allocates on the device, without adapters, for the largest share of `ranks`.
+  static std::int64_t activation_bytes(const ModelConfig& whole, int ranks, std::int64_t max_rows, std::int64_t max_logit_rows,
+                                       bool on_gpu);
+
+ private:
+  // Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
+  struct Floats {
+    float* norms = nullptr;       // [2 L + 1, D] attention and feed-forward norm of each layer, then the output's; decoded to F32
+    float* x = nullptr;           // [T, D]
+    float* norm = nullptr;        // [T, D]
+    float* qkv = nullptr;         // [T, (H + 2 G) E]
+    float* attention = nullptr;   // [T, H, E]
+    float* x_middle = nullptr;    // [T, D]
+    float* gate = nullptr;        // [T, F]
+    float* up = nullptr;          // [T, F]
+    float* rope_table = nullptr;  // [T, E / 2, 2]
+    float* logits = nullptr;      // [R, V_r]
+
+    struct Sizes {
+      std::int64_t rows, logit_rows, logits;  // T, R, V_r
+    };
+    template <typename Visit>
+    void each(const ModelConfig& config, const Sizes& sizes, Visit&& visit);
+    static std::int64_t bytes(const ModelConfig& config, const Sizes& sizes);
+  };
+
+  const ModelConfig& config() const { return checkpoint_->config; }
+  BlockBuffers block_buffers() const;
+  void take_norms();
+  void compute(const PlacedBatch& placed, const KvCache& cache);
+  void run_blocks(const PlacedBatch& placed, const KvCache& cache);
+  void normalise_states(std::int64_t rows);
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  Device device_;
+  std::int64_t adapter_rank_;                  // r at most
+  std::int64_t state_rows_ = 0;                // of the last run()
+  std::uint64_t number_;                       // of this rank among all networks', in the keys of recorded steps
+  const std::byte* recorded_cache_ = nullptr;  // whose addresses the records hold
+  Arena arena_;
+  Floats floats_;
+  Arena low_rank_arena_;
+  LowRankBuffers low_rank_;
+  Arena frequency_arena_;
+  std::span<double> frequencies_;  // [E / 2]
+  ActivationBuffer activations_;   // of the widest input
+  StepInput input_;
+  std::unique_ptr<HostCopies> on_host_;                        // of logits and states, on a GPU
+  std::vector<AdaptedRows> layer_adapters_, wanted_adapters_;  // the batch's in the layer that is run
+};
+
+}  // namespace puna

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/rank_share.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/as_size.h"
+#include "base/error.h"
+#include "kernels/collective.h"
+#include "tensor/arena.h"
+
+namespace puna {
+namespace {
+
+constexpr std::int64_t kAligned = 32;       // values: kernels load that many at once, so widths stay multiples where they are
+constexpr std::int64_t kWidestBlock = 256;  // values, of any format
+
+ShardAxis axis_of(WeightRole role) { return role == WeightRole::kTokenEmbedding ? ShardAxis::kNone : info(role).shard_axis; }
+
+// What no rank may split: of the columns of Wo and of Wdown in any layer.
+struct ColumnBlocks {
+  std::int64_t attention = 1, feed_forward = 1;
+};
+ColumnBlocks column_blocks(const Checkpoint& checkpoint) {
+  ColumnBlocks blocks;
+  if (checkpoint.config.feed_forward % kAligned == 0) blocks.feed_forward = kAligned;
+  for (const LayerWeights& layer : checkpoint.weights.layers) {
+    blocks.attention = std::max<std::int64_t>(blocks.attention, info(layer.attention_output.format).block_values);
+    blocks.feed_forward = std::max<std::int64_t>(blocks.feed_forward, info(layer.down.format).block_values);
+  }
+  return blocks;
+}
+
+bool divides(const ModelConfig& config, const ColumnBlocks& blocks, std::int64_t ranks) {
+  return config.kv_heads % ranks == 0 && config.heads / ranks * config.head_width % blocks.attention == 0 &&
+         config.feed_forward / blocks.feed_forward >= ranks;
+}
+
+struct Range {
+  std::int64_t first, last;
+  std::int64_t count() const { return last - first; }
+};
+// Of `count` rows or columns, in whole units.
+Range part_of(std::int64_t count, std::int64_t unit, const Share& share) {
+  const std::int64_t units = count / unit;
+  return {units * share.rank / share.ranks * unit, units * (share.rank + 1) / share.ranks * unit};
+}
+
+std::int64_t unit_of(WeightRole role, const Share& share) {
+  const bool feed_forward = role == WeightRole::kGate || role == WeightRole::kUp || role == WeightRole::kDown;
+  return feed_forward ? share.block : 1;
+}
+
+Tensor rows_of_share(const Tensor& whole, const Range& rows) {
+  Tensor part = whole;
+  part.shape = {rows.count(), whole.shape[1]};
+  const auto piece = [&](std::span<const std::byte> bytes, std::int64_t row_bytes) {
+    return bytes.empty() ? bytes : bytes.subspan(as_size(rows.first * row_bytes), as_size(rows.count() * row_bytes));
+  };
+  part.bytes = piece(whole.bytes, whole.row_bytes());
+  part.row_scales = piece(whole.row_scales, sizeof(float));
+  return part;
+}
+
+std::size_t matrix_bytes(const Tensor& tensor) { return as_size(format_bytes(tensor.format, tensor.shape.count())); }
+
+// visit(role, layer) of all weights whose columns are split.
+template <typename Visit>
+void each_split_column(const Checkpoint& checkpoint, const Share& share, Visit&& visit) {
+  for (const WeightRoleInfo& row : weight_roles()) {
+    if (!splits_columns(row.role, share)) continue;
+    for (std::int64_t layer = 0; layer < checkpoint.config.layers; ++layer) visit(row.role, layer);
+  }
+}
+
+}  // namespace
+
+void check_shares(const Checkpoint& checkpoint, int ranks) {
+  if (ranks == 1) return;
+  if (!checkpoint.adapters.empty()) {
+    fail(ErrorKind::kUnsupported, checkpoint.where,
+         "adapters do not run over several devices: merge them into the weights first (puna merge), or give one device");
+  }
+  const ModelConfig& config = checkpoint.config;
+  const ColumnBlocks blocks = column_blocks(checkpoint);
+  if (divides(config, blocks, ranks)) return;
+  std::vector<int> possible;
+  for (int count = 2; count <= kMostRanks; ++count) {
+    if (divides(config, blocks, count)) possible.push_back(count);
+  }
+  fail(ErrorKind::kUnsupported, checkpoint.where,
+       "{} heads of {} with {} key/value heads, whose columns lie in blocks of {}, and a feed-forward width of {}, in blocks of "
+       "{}, do "
+       "not split over {} devices: {}",
+       config.heads, config.head_width, config.kv_heads, blocks.attention, config.feed_forward, blocks.feed_forward, ranks,
+       possible.empty() ? "this model runs on one" : fmt::format("use 1 or {}", fmt::join(possible, ", ")));
+}
+
+Share share_of_rank(const Checkpoint& checkpoint, int rank, int ranks) {
+  return {rank, ranks, ranks == 1 ? 1 : column_blocks(checkpoint).feed_forward};
+}
+
+ModelConfig config_of_share(const ModelConfig& config, const Share& share) {
+  ModelConfig part = config;
+  part.heads /= share.ranks;
+  part.kv_heads /= share.ranks;
+  part.feed_forward = part_of(config.feed_forward, share.block, share).count();
+  return part;
+}
+
+ModelConfig config_of_largest_share(const ModelConfig& config, int ranks) {
+  if (ranks == 1) return config;
+  ModelConfig part = config_of_share(config, {0, ranks});
+  const std::int64_t most = (config.feed_forward + kWidestBlock * ranks - 1) / (kWidestBlock * ranks) * kWidestBlock;
+  part.feed_forward = std::min(config.feed_forward, most);
+  return part;
+}
+
+std::int64_t first_logit(const ModelConfig& config, int rank, int ranks) {
+  return part_of(config.vocabulary, 1, {rank, ranks}).first;
+}
+
+bool splits_columns(WeightRole role, const Share& share) { return share.ranks > 1 && axis_of(role) == ShardAxis::kColumns; }
+
+Tensor share_of(const Tensor& whole, WeightRole role, const Share& share) {
+  if (share.ranks == 1 || axis_of(role) == ShardAxis::kNone) return whole;
+  if (axis_of(role) == ShardAxis::kRows) return rows_of_share(whole, part_of(whole.shape[0], unit_of(role, share), share));
+  Tensor part = whole;
+  part.shape = {whole.shape[0], part_of(whole.shape[1], unit_of(role, share), share).count()};
+  part.bytes = {};
+  return part;
+}
+
+Tensor copy_columns(const Tensor& whole, WeightRole role, const Share& share, std::span<std::byte> memory) {
+  Tensor part = share_of(whole, role, share);
+  const std::int64_t first = part_of(whole.shape[1], unit_of(role, share), share).first;
+  const auto offset = as_size(format_bytes(whole.format, first)), row_bytes = as_size(part.row_bytes());
+  for (std::int64_t n = 0; n < whole.shape[0]; ++n)
+    std::memcpy(memory.data() + as_size(n) * row_bytes, whole.row(n) + offset, row_bytes);
+  part.bytes = memory.first(as_size(whole.shape[0]) * row_bytes);
+  return part;
+}
+
+std::shared_ptr<Checkpoint> checkpoint_of_share(const Checkpoint& checkpoint, const Share& share) {
+  auto part = std::make_shared<Checkpoint>(checkpoint);
+  if (share.ranks == 1) return part;
+  part->config = config_of_share(checkpoint.config, share);
+  part->config.tied_embeddings = false;
+  part->weight_bytes = 0;
+  for (const WeightRoleInfo& row : weight_roles()) {
+    for (std::int64_t layer = 0; layer < (row.per_layer ? checkpoint.config.layers : 1); ++layer) {
+      Tensor& tensor = part->weights.at(row.role, layer);
+      tensor = share_of(checkpoint.weights.at(row.role, layer), row.role, share);
+      part->weight_bytes += static_cast<std::int64_t>(matrix_bytes(tensor) + tensor.row_scales.size());
+    }
+  }
+  return part;
+}
+
+std::vector<std::shared_ptr<const Checkpoint>> shares_on_host(const std::shared_ptr<const Checkpoint>& checkpoint, int ranks) {
+  if (ranks == 1) return {checkpoint};
+  std::vector<std::shared_ptr<const Checkpoint>> shares;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Share share = share_of_rank(*checkpoint, rank, ranks);
+    const std::shared_ptr<Checkpoint> part = checkpoint_of_share(*checkpoint, share);
+    std::size_t bytes = 0;
+    each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
+      bytes += Arena::padded(matrix_bytes(part->weights.at(role, layer)));
+    });
+    const auto arena = std::make_shared<Arena>(bytes, "the columns of a rank");
+    each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
+      Tensor& tensor = part->weights.at(role, layer);
+      tensor = copy_columns(checkpoint->weights.at(role, layer), role, share, arena->take(matrix_bytes(tensor)));
+    });
+    part->owners.push_back(arena);
+    shares.push_back(part);
+  }
+  return shares;
+}
+
+std::int64_t largest_share_bytes(const Checkpoint& checkpoint, int ranks) {
+  std::int64_t most = 0;
+  for (int rank = 0; rank < ranks; ++rank)
+    most = std::max(most, checkpoint_of_share(checkpoint, share_of_rank(checkpoint, rank, ranks))->weight_bytes);
+  return most;
+}
+
+std::int64_t copied_column_bytes(const Checkpoint& checkpoint, int ranks) {
+  std::size_t bytes = 0;
+  each_split_column(checkpoint, {0, ranks},
+                    [&](WeightRole role, std::int64_t layer) { bytes += matrix_bytes(checkpoint.weights.at(role, layer)); });
+  return static_cast<std::int64_t>(bytes);
+}
+
+}  // namespace puna

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network split over GPUs against the same on one: two ranks on one GPU, which sum through the host's memory, and a rank on
+// each GPU over NCCL where the machine has several.
+#include <cstring>
+#include <string>
+
+#include "gpu/gpu_fixture.h"
+#include "infer/engine.h"
+#include "model/built_in.h"
+#include "model/rank_rig.h"
+#include "model/tiny_checkpoint.h"
+
+namespace puna {
+namespace {
+
+// In parts of the largest logit.
+double farthest_logit(std::span<const float> got, std::span<const float> want) {
+  EXPECT_EQ(got.size(), want.size());
+  double difference = 0, largest = 0;
+  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    if (!std::isfinite(got[i])) return INFINITY;
+    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(want[i])));
+  }
+  return largest > 0 ? difference / largest : INFINITY;
+}
+
+ModelConfig split_config() {
+  ModelConfig config = tiny_config();
+  config.heads = 8;
+  config.kv_heads = 4;
+  config.head_width = 64;
+  config.feed_forward = 1280;  // five blocks of 256: the second rank has one more
+  config.vocabulary = 98;
+  return config;
+}
+
+class GpuRanks : public GpuTest {
+ protected:
+  // Ranks 0, 1, … on the GPUs of these numbers.
+  static std::vector<std::shared_ptr<Gpu>> open(std::initializer_list<int> numbers) {
+    std::vector<std::shared_ptr<Gpu>> gpus;
+    for (const int number : numbers) gpus.push_back(std::make_shared<Gpu>(number));
+    return gpus;
+  }
+  static RankRig rig_of(const std::shared_ptr<const Checkpoint>& checkpoint, std::vector<std::shared_ptr<Gpu>> gpus) {
+    std::vector<Gpu*> members;
+    for (const auto& gpu : gpus) members.push_back(gpu.get());
+    const int ranks = static_cast<int>(gpus.size());
+    return {checkpoint, ranks, ranks == 1 ? nullptr : make_team(members), std::move(gpus)};
+  }
+
+  // Prompts round activations, so what a sum changes in the last digit may fall to the other side of a half.
+  static double tolerance_of_prompts(Format format) {
+    return format == Format::kF32 ? 1e-5 : format == Format::kBF16 ? 4e-2 : format == Format::kF8E4M3 ? 0.4 : 5e-3;
+  }
+
+  static void expect_what_one_does(const std::vector<std::shared_ptr<Gpu>>& gpus) {
+    const std::vector<Token> tokens = random_tokens(40, 98);
+    for (const Format format : {Format::kF32, Format::kF16, Format::kBF16, Format::kF8E4M3, Format::kQ8_0, Format::kQ4_K}) {
+      const auto checkpoint = tiny_checkpoint(split_config(), format);
+      RankRig one = rig_of(checkpoint, {gpus.front()}), several = rig_of(checkpoint, gpus);
+      const auto distance = [&](std::size_t count, std::size_t chunk) {
+        const auto some = std::span(tokens).first(count);
+        const std::vector<float> expected = one.append(one.cache.add_sequence(), some, chunk);
+        return farthest_logit(several.append(several.cache.add_sequence(), some, chunk), expected);
+      };
+      EXPECT_LT(distance(40, 40), tolerance_of_prompts(format)) << info(format).name << " at once";
+      EXPECT_LT(distance(14, 7), 1e-4) << info(format).name << " by seven";
+      EXPECT_LT(distance(12, 1), 1e-4) << info(format).name << " one by one, recorded where the team allows it";
+    }
+    const std::shared_ptr<const Checkpoint> nano = open_checkpoint(kBuiltInPath);
+    RankRig one = rig_of(nano, {gpus.front()}), several = rig_of(nano, gpus);
+    const std::vector<Token> prompt = nano->need_tokenizer().encode("What is the capital of Japan?");
+    const std::vector<Token> written = several.greedy(prompt, 16);
+    EXPECT_EQ(written, one.greedy(prompt, 16));
+    EXPECT_EQ(written, several.greedy(prompt, 16)) << "a rerun";
+  }
+};
+
+TEST_F(GpuRanks, TwoOnOneGpuSumThroughTheHost) {
+  const auto gpus = open({0, 0});
+  EXPECT_EQ(make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()})->about(),
+            "the host's memory, for want of NCCL: two ranks are on one GPU");
+  expect_what_one_does(gpus);
+}
+
+TEST_F(GpuRanks, OneOnEachOfTwoGpus) {
+  if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
+  expect_what_one_does(open({0, 1}));
+}
+
+TEST_F(GpuRanks, OneOnEachOfFourGpus) {
+  if (find_gpus().gpus.size() < 4) GTEST_SKIP() << "needs four GPUs";
+  expect_what_one_does(open({0, 1, 2, 3}));
+}
+
+// Every rank has the same numbers behind a sum over NCCL, and they are near the plain sum.
+TEST_F(GpuRanks, NcclSums) {
+  if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
+  const auto gpus = open({0, 1});
+  const std::unique_ptr<Team> team = make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()});
+  if (!team->records()) GTEST_SKIP() << team->about();
+  ThreadPool ranks(2), first(1), second(1);
+  std::vector<std::vector<float>> sums(2);
+  for (const std::int64_t count : {1, 4096, 1000003}) {
+    ranks.run([&](int rank) {
+      Device own{.pool = rank == 0 ? first : second, .gpu = gpus[as_size(rank)].get(), .team = team.get(), .rank = rank};
+      const GpuArray<float> x(own, normal_values(count, static_cast<std::uint64_t>(rank), 1));
+      for (int repeat = 0; repeat < 3; ++repeat) sum_over_ranks(own, x.data(), count);
+      sums[as_size(rank)] = x.read();
+    });
+    EXPECT_EQ(std::memcmp(sums[0].data(), sums[1].data(), sums[0].size() * sizeof(float)), 0) << count;
+    const std::vector<float> a = normal_values(count, 0, 1), b = normal_values(count, 1, 1);
+    Doubles expected;
+    for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(4.0 * (static_cast<double>(a[i]) + b[i]));
+    expect_close(sums[0], expected, 1e-6, "the sum");
+  }
+}
+
+// The team that a failure broke is refused, and nobody waits for ever.
+TEST_F(GpuRanks, AFailureLetsTheOthersGo) {
+  if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
+  const auto gpus = open({0, 1});
+  const std::unique_ptr<Team> team = make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()});
+  if (!team->records()) GTEST_SKIP() << team->about();
+  ThreadPool ranks(2), first(1), second(1);
+  EXPECT_ANY_THROW(ranks.run([&](int rank) {
+    try {
+      Device own{.pool = rank == 0 ? first : second, .gpu = gpus[as_size(rank)].get(), .team = team.get(), .rank = rank};
+      const GpuArray<float> x(own, std::vector<float>(1000, 1.0f));
+      sum_over_ranks(own, x.data(), 1000);
+      x.read();
+      if (rank == 1) throw std::runtime_error("a failure");
+      sum_over_ranks(own, x.data(), 1000);
+      x.read();
+    } catch (...) {
+      team->break_with(std::current_exception());
+      throw;
+    }
+  }));
+  EXPECT_THROW(team->mend(), std::runtime_error);
+}
+
+TEST_F(GpuRanks, AnEngineOverTwoRanks) {
+  const std::shared_ptr<const Checkpoint> nano = open_checkpoint(kBuiltInPath);
+  const std::vector<Token> prompt = nano->need_tokenizer().encode("Hello");
+  Engine one(nano, {.devices = {.gpus = {0}}}), two(nano, {.devices = {.gpus = {0, 0}}});
+  const std::span<const float> expected = one.append(one.cache().add_sequence(), prompt);
+  EXPECT_LT(farthest_logit(two.append(two.cache().add_sequence(), prompt), expected), 1e-2);
+  EXPECT_EQ(two.plan().gpus, 2);
+  EXPECT_LT(two.plan().weights, one.plan().weights);
+}
+
+}  // namespace
+}  // namespace puna
