@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
 
@@ -50,6 +51,14 @@ HWY_INLINE void ask_for(const std::byte* place, std::int64_t bytes) {
 
 HWY_INLINE __m256i widen_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
+// The sum is made here and stays in a register: compilers would add all of a group's products as a tree, for which there are not
+// registers enough.
+template <typename Vector>
+HWY_INLINE Vector settled(Vector sum) {
+  asm("" : "+x"(sum));
+  return sum;
+}
+
 template <typename F>
 HWY_INLINE __m256i multiply_bytes(__m256i w, __m256i x) {
   if constexpr (F::kSigned) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
@@ -60,12 +69,17 @@ HWY_INLINE __m256i multiply_bytes(__m256i w, __m256i x) {
 template <typename F>
 HWY_INLINE void add_group(__m256& sum, __m256i dots, const float* scales, const float* mins, const QuantizedRow& x) {
   const __m256 x_scale = _mm256_broadcast_ss(x.scales);
-  const std::int32_t x_sum = F::kForm.group == 16 ? x.sums[0] : x.sums[0] + x.sums[1];
-  if constexpr (F::kTakesOffset) dots = _mm256_sub_epi32(dots, _mm256_set1_epi32(F::kForm.offset * x_sum));
+  if constexpr (F::kTakesOffset) {
+    constexpr int kShift = std::countr_zero(static_cast<unsigned>(F::kForm.offset));
+    static_assert(F::kForm.offset == 1 << kShift);
+    __m256i x_sum = _mm256_set1_epi32(x.sums[0]);
+    if constexpr (F::kForm.group == 32) x_sum = _mm256_add_epi32(x_sum, _mm256_set1_epi32(x.sums[1]));
+    dots = _mm256_sub_epi32(dots, _mm256_slli_epi32(x_sum, kShift));
+  }
   sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(_mm256_load_ps(scales), x_scale), sum);
   if constexpr (F::kForm.has_mins) {
-    const __m256 all = _mm256_mul_ps(_mm256_set1_ps(static_cast<float>(x_sum)), x_scale);
-    sum = _mm256_fnmadd_ps(_mm256_load_ps(mins), all, sum);
+    const __m256 x_sum = _mm256_set1_ps(static_cast<float>(x.sums[0] + x.sums[1]));
+    sum = _mm256_fnmadd_ps(_mm256_load_ps(mins), _mm256_mul_ps(x_sum, x_scale), sum);
   }
 }
 
@@ -162,8 +176,6 @@ void multiply_tile(const LaneSpan& w, QuantizedRow x, std::int64_t width, std::i
   const std::uint8_t* wq = w.q.data();
   for (std::int64_t g = 0; g < groups; ++g, x.q += kGroup) {
     if constexpr (kAsks) ahead.ask(g, groups);
-    for (int t = 0; t < kRows; ++t)
-      ask_for(reinterpret_cast<const std::byte*>(x.q + (kRows + t) * width), 1);  // the next rows of X
     __m256i dots[kRows];
 #pragma GCC unroll 8
     for (int first = 0; first < kGroup / 4; first += kRun) {
@@ -176,13 +188,13 @@ void multiply_tile(const LaneSpan& w, QuantizedRow x, std::int64_t width, std::i
           std::int32_t four = 0;
           std::memcpy(&four, x.q + t * width + 4 * step, 4);
           const __m256i product = multiply_bytes<F>(eight, _mm256_set1_epi32(four));
-          pairs[t] = step == first ? product : _mm256_add_epi16(pairs[t], product);
+          pairs[t] = step == first ? product : settled(_mm256_add_epi16(pairs[t], product));
         }
       }
 #pragma GCC unroll 4
       for (int t = 0; t < kRows; ++t) {
         const __m256i wide = widen_pairs(pairs[t]);
-        dots[t] = first == 0 ? wide : _mm256_add_epi32(dots[t], wide);
+        dots[t] = first == 0 ? wide : settled(_mm256_add_epi32(dots[t], wide));
       }
     }
     const std::int64_t block = g * kGroup / 32, half_blocks = g * kGroup / 16;
