@@ -23,7 +23,7 @@ HWY_PUSH_ATTRIBUTES(PUNA_INTEGER_TARGET)
 namespace puna::HWY_NAMESPACE {
 namespace {
 
-inline constexpr std::int64_t kFewRows = 8;
+inline constexpr std::int64_t kFewRows = 4;
 inline constexpr std::int64_t kCachedRows = 128;  // of X, in the second cache while W passes
 inline constexpr std::int64_t kTileRows = 4;      // 4 sums in F32, 4 in 32 and 4 in 16 bits: 12 of 16 registers
 
