@@ -39,7 +39,7 @@ class Team {
 
 // Sums through the host's memory, where the CPU's ranks have their numbers and GPUs copy theirs: each rank adds a share of the
 // numbers for all. For any devices, also several ranks on one GPU.
-class HostTeam final : public Team {
+class HostTeam : public Team {
  public:
   // `remark` is added to about().
   explicit HostTeam(int ranks, std::string remark = "");

@@ -204,23 +204,14 @@ TEST(LlamaOverRanks, StoriesAreTheSame) {
 }
 
 // Keeps what every sum left in every rank.
-class RecordingTeam final : public Team {
+class RecordingTeam final : public HostTeam {
  public:
-  explicit RecordingTeam(int ranks) : team_(ranks), sums(static_cast<std::size_t>(ranks)) {}
-  int ranks() const override { return team_.ranks(); }
+  explicit RecordingTeam(int ranks) : HostTeam(ranks), sums(static_cast<std::size_t>(ranks)) {}
   void sum(const Device& device, float* x, std::int64_t count) override {
-    team_.sum(device, x, count);
+    HostTeam::sum(device, x, count);
     sums[static_cast<std::size_t>(device.rank)].emplace_back(x, x + count);
   }
-  bool records() const override { return false; }
-  void break_with(const std::exception_ptr& error) override { team_.break_with(error); }
-  void mend() override { team_.mend(); }
-  std::string about() const override { return "a test"; }
 
- private:
-  HostTeam team_;
-
- public:
   std::vector<std::vector<std::vector<float>>> sums;
 };
 
@@ -235,25 +226,18 @@ TEST(LlamaOverRanks, AllRanksHaveTheSameResidualStream) {
 }
 
 // One rank throws instead of its n-th sum.
-class FailingTeam final : public Team {
+class FailingTeam final : public HostTeam {
  public:
-  FailingTeam(int ranks, int failing) : team_(ranks), failing_(failing) {}
-  int ranks() const override { return team_.ranks(); }
+  FailingTeam(int ranks, int failing) : HostTeam(ranks), failing_(failing) {}
   void sum(const Device& device, float* x, std::int64_t count) override {
     if (device.rank == failing_ && sums_left-- == 0) fail(ErrorKind::kNoRoom, "memory", "rank {} has none left", failing_);
-    team_.sum(device, x, count);
+    HostTeam::sum(device, x, count);
   }
-  bool records() const override { return false; }
-  void break_with(const std::exception_ptr& error) override { team_.break_with(error); }
-  void mend() override { team_.mend(); }
-  std::string about() const override { return "a test"; }
+
+  int sums_left = 1 << 30;
 
  private:
-  HostTeam team_;
   int failing_;
-
- public:
-  int sums_left = 1 << 30;
 };
 
 TEST(LlamaOverRanks, AFailedRankEndsTheCallAndTheNextOneWorks) {
