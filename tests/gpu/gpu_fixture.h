@@ -171,4 +171,16 @@ inline void expect_close(const std::vector<float>& got, const Doubles& want, dou
       << what << ": " << got[place] << " instead of " << want[place] << " at " << place << " of " << want.size();
 }
 
+// The largest difference, in parts of the largest logit.
+inline double farthest(std::span<const float> got, std::span<const float> want) {
+  EXPECT_EQ(got.size(), want.size());
+  double difference = 0, largest = 0;
+  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    if (!std::isfinite(got[i])) return INFINITY;
+    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(want[i])));
+  }
+  return largest > 0 ? difference / largest : INFINITY;
+}
+
 }  // namespace puna

@@ -54,18 +54,6 @@ std::vector<float> oracle_logits(const Checkpoint& checkpoint, std::span<const T
   return result;
 }
 
-// The largest difference, in parts of the largest logit.
-double farthest(std::span<const float> got, std::span<const float> want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0, largest = 0;
-  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
-    if (!std::isfinite(got[i])) return INFINITY;
-    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
-    largest = std::max(largest, std::abs(static_cast<double>(want[i])));
-  }
-  return largest > 0 ? difference / largest : INFINITY;
-}
-
 // Heads as wide as tensor cores take them.
 ModelConfig wide_heads_config() {
   ModelConfig config = tiny_config();

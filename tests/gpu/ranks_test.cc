@@ -13,18 +13,6 @@
 namespace puna {
 namespace {
 
-// In parts of the largest logit.
-double farthest_logit(std::span<const float> got, std::span<const float> want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0, largest = 0;
-  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
-    if (!std::isfinite(got[i])) return INFINITY;
-    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
-    largest = std::max(largest, std::abs(static_cast<double>(want[i])));
-  }
-  return largest > 0 ? difference / largest : INFINITY;
-}
-
 ModelConfig split_config() {
   ModelConfig config = tiny_config();
   config.heads = 8;
@@ -63,7 +51,7 @@ class GpuRanks : public GpuTest {
       const auto distance = [&](std::size_t count, std::size_t chunk) {
         const auto some = std::span(tokens).first(count);
         const std::vector<float> expected = one.append(one.cache.add_sequence(), some, chunk);
-        return farthest_logit(several.append(several.cache.add_sequence(), some, chunk), expected);
+        return farthest(several.append(several.cache.add_sequence(), some, chunk), expected);
       };
       EXPECT_LT(distance(40, 40), tolerance_of_prompts(format)) << info(format).name << " at once";
       EXPECT_LT(distance(14, 7), 1e-4) << info(format).name << " by seven";
@@ -147,7 +135,7 @@ TEST_F(GpuRanks, AnEngineOverTwoRanks) {
   const std::vector<Token> prompt = nano->need_tokenizer().encode("Hello");
   Engine one(nano, {.devices = {.gpus = {0}}}), two(nano, {.devices = {.gpus = {0, 0}}});
   const std::span<const float> expected = one.append(one.cache().add_sequence(), prompt);
-  EXPECT_LT(farthest_logit(two.append(two.cache().add_sequence(), prompt), expected), 1e-2);
+  EXPECT_LT(farthest(two.append(two.cache().add_sequence(), prompt), expected), 1e-2);
   EXPECT_EQ(two.plan().gpus, 2);
   EXPECT_LT(two.plan().weights, one.plan().weights);
 }
