@@ -309,6 +309,12 @@ std::int64_t Parameters::bytes(const ModelConfig& config, const TrainChoice& cho
   return static_cast<std::int64_t>(2 * plan.values + plan.copies);
 }
 
+std::int64_t Parameters::value_bytes(const ModelConfig& config, const TrainChoice& choice) {
+  std::size_t bytes = 0;
+  for (const Entry& entry : entries_of(config, choice)) bytes += float_bytes(entry.shape);
+  return static_cast<std::int64_t>(bytes);
+}
+
 std::int64_t Parameters::host_copy_bytes(const ModelConfig& config, const TrainChoice& choice) {
   std::size_t bytes = 0;
   for (const Entry& entry : entries_of(config, choice))

@@ -105,6 +105,8 @@ class Parameters {
   static std::vector<Shape> shapes(const ModelConfig& config, const TrainChoice& choice);
   // Bytes the constructor allocates: values, gradients, rounded copies; without what of the checkpoint a GPU reads.
   static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice);
+  // Of all values in F32, as averages of them are kept.
+  static std::int64_t value_bytes(const ModelConfig& config, const TrainChoice& choice);
   // Of the copy that view() makes of a GPU's.
   static std::int64_t host_copy_bytes(const ModelConfig& config, const TrainChoice& choice);
 

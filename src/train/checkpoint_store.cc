@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -27,7 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = "step-", kUnfinished = ".unfinished-";
+constexpr std::string_view kPrefix = "step-", kUnfinished = ".unfinished-", kDamaged = "damaged-";
 constexpr const char* kManifest = "manifest.json";
 
 std::string name_of_step(std::int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
@@ -79,9 +80,13 @@ void write_manifest(const fs::path& folder, std::int64_t step, std::optional<dou
   out.commit();
 }
 
-void rename_folder(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0)
-    fail(ErrorKind::kBadInput, to.string(), "cannot be put in place: {}", std::strerror(errno));
+// What lies at `to` already is at `from` afterwards, and at no moment is neither there; where a file system cannot exchange the
+// two, it is removed first.
+void put_in_place(const fs::path& from, const fs::path& to) {
+  const auto moved = [&](unsigned how) { return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), how) == 0; };
+  const bool exists = fs::exists(to), exchanged = exists && moved(RENAME_EXCHANGE);
+  if (exists && !exchanged) fs::remove_all(to);
+  if (!exchanged && !moved(0)) fail(ErrorKind::kBadInput, to.string(), "cannot be put in place: {}", std::strerror(errno));
   // The rename lasts only once the folder above is on the disk.
   const int parent = ::open(to.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (parent < 0) return;
@@ -128,8 +133,9 @@ StoredCheckpoint CheckpointStore::write(std::int64_t step, std::optional<double>
     fs::create_directories(unfinished);
     fill(unfinished);
     write_manifest(unfinished, step, held_out_loss);
-    if (fs::exists(done)) fs::remove_all(done);  // of a run that was rolled back
-    rename_folder(unfinished, done);
+    put_in_place(unfinished, done);
+    fs::remove_all(unfinished,
+                   ignored);  // one of this step that was there before: of a run that was rolled back, or not averaged yet
   } catch (const fs::filesystem_error& error) {
     fs::remove_all(unfinished, ignored);
     fail(error.code() == std::errc::no_space_on_device ? ErrorKind::kNoRoom : ErrorKind::kBadInput, done.string(),
@@ -182,10 +188,11 @@ void CheckpointStore::remove_unfinished() const {
   }
 }
 
-void CheckpointStore::remove_after(std::int64_t step) const {
-  for (const StoredCheckpoint& each : list()) {
-    if (each.step > step) discard(each.folder);
-  }
+void CheckpointStore::set_aside(const fs::path& folder) const {
+  std::error_code ignored;  // where it cannot be moved it is passed over again
+  const fs::path aside = folder_ / fmt::format("{}{}", kDamaged, folder.filename().string());
+  fs::remove_all(aside, ignored);
+  fs::rename(folder, aside, ignored);
 }
 
 void CheckpointStore::forget_old() const {

@@ -35,7 +35,8 @@ class CheckpointStore {
   std::optional<StoredCheckpoint> newest(std::vector<std::filesystem::path>* damaged = nullptr) const;
   // Removes what a killed process left unfinished.
   void remove_unfinished() const;
-  void remove_after(std::int64_t step) const;  // what was written on a path that is left (a roll-back)
+  // Of a damaged one: it stays, as damaged-step-…, and counts no longer.
+  void set_aside(const std::filesystem::path& folder) const;
 
  private:
   void forget_old() const;

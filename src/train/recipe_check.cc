@@ -127,6 +127,7 @@ void check_recipe(const Recipe& recipe) {
   check_objective(recipe);
   require(!recipe.out.empty(), "out", "names no folder for the run");
   require(recipe.watch.log_every >= 1, "watch.log_every", "is {}, expected 1 or more", recipe.watch.log_every);
+  require(recipe.watch.evaluate_tokens >= 1, "watch.evaluate_tokens", "is {}, expected 1 or more", recipe.watch.evaluate_tokens);
   require(recipe.watch.keep >= 1, "watch.keep", "is {}, expected 1 or more", recipe.watch.keep);
 }
 

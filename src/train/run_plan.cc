@@ -139,8 +139,11 @@ TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, con
     memory.before = plan_reader_memory(*models.reference, rows, gpu).total();
   else if (recipe.lora.rank == 0 || models.reference != models.start)
     add_reader("reference", models.reference);
+  const bool averages = std::ranges::any_of(recipe.stages, [](const StageRecipe& stage) { return stage.average; });
+  const std::int64_t average = averages ? Parameters::value_bytes(config, choice) : 0;  // in the machine's memory
+  if (!on_gpu) add("average of a stage", average);
   std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });
-  if (on_gpu) memory.host_copy = Parameters::host_copy_bytes(config, choice);
+  if (on_gpu) memory.host_copy = Parameters::host_copy_bytes(config, choice) + average;
   return memory;
 }
 

@@ -76,7 +76,8 @@ struct Trainer::Parts {
 
   // Down the road of a step.
   void enter_stage(const StepPlan& plan);
-  bool change_network(const StageRecipe& stage);
+  void use_network_of(std::size_t stages);
+  void use_weights_of(std::size_t stages);
   void prepare(StepBatches& step);
   StepReport compute(const StepPlan& plan, const StepBatches& step);
   bool accept(const StepReport& report, const StepBatches& step);
@@ -102,6 +103,8 @@ struct Trainer::Parts {
   TrainMemory memory;
   TrainChoice choice;
   std::unique_ptr<Loader> loader;
+  const std::vector<double> start_weights;  // of the mixture, before any stage
+  const ModelConfig start_config;
   std::unique_ptr<Loader> validation;
   RunPlan plan;
   std::optional<ReferenceLogProbs> reference_log_probs;  // before the student: the reference's memory is free again
@@ -120,6 +123,7 @@ struct Trainer::Parts {
   std::size_t finished_stages_ = 0;   // with their averages taken and their gates passed
   std::optional<double> held_out_, stage_start_loss_;
   int roll_backs_ = 0;
+  std::int64_t faulty_step_ = 0;  // the last that was not taken
   fs::path last_checkpoint_;
 };
 
@@ -132,12 +136,19 @@ TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const 
   return memory;
 }
 
-// For epochs: what the rows of the data come to.
 std::int64_t steps_of_epochs(const Recipe& recipe, const Loader& loader) {
   if (recipe.epochs == 0) return 0;
-  const Loader::Scan scan = loader.scan();
-  const double tokens = static_cast<double>(scan.rows) * recipe.epochs;
-  return static_cast<std::int64_t>(tokens / static_cast<double>(recipe.step_tokens)) + 1;
+  return loader.count_steps(recipe.step_tokens);
+}
+
+// Rows that cannot be used are found before the first step, not after the last.
+std::unique_ptr<Loader> open_validation(const Recipe& recipe, const RunModels& models) {
+  if (recipe.validation.empty()) return nullptr;
+  auto loader = open_loader(data_options(recipe, models, true), models);
+  const std::string start = loader->state();
+  if (loader->next(1).batches.empty()) fail(ErrorKind::kBadInput, "validation", "holds nothing to measure");
+  loader->restore(start);
+  return loader;
 }
 
 }  // namespace
@@ -153,6 +164,9 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       memory(checked_memory(recipe, models, objective_info, gpu.get())),
       choice(train_choice(recipe, models.start->config, objective_info)),
       loader(open_loader(data_options(recipe, models, false), models)),
+      start_weights(loader->weights()),
+      start_config(models.start->config),
+      validation(open_validation(recipe, models)),
       plan(recipe, steps_of_epochs(recipe, *loader)),
       reference_log_probs(precompute_reference(resume, interrupted)),
       student(models.start, choice, device, recipe.batch_tokens, kept_activations(recipe)),
@@ -160,7 +174,6 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       average(student.parameters, device),
       spikes(recipe.watch.spike),
       store(fs::path(recipe.out) / "checkpoints", recipe.watch.keep, recipe.watch.keep_best) {
-  if (!recipe.validation.empty()) validation = open_loader(data_options(recipe, models, true), models);
   const bool own_reference = models.reference && (choice.trained != Trained::kAdapters || models.reference != models.start);
   if (own_reference) reference.emplace(models.reference, read_only(), device, recipe.batch_tokens, Keep::kNothing);
   if (models.teacher) teacher.emplace(models.teacher, read_only(), device, recipe.batch_tokens, Keep::kNothing);
@@ -178,7 +191,10 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
   if (resume) {
     std::vector<fs::path> damaged;
     const std::optional<StoredCheckpoint> newest = store.newest(&damaged);
-    for (const fs::path& folder : damaged) observer.noted(fmt::format("{} is damaged and was passed over", folder.string()));
+    for (const fs::path& folder : damaged) {
+      store.set_aside(folder);
+      observer.noted(fmt::format("{} is damaged and was passed over", folder.string()));
+    }
     if (newest) restore(newest->folder, false);
     if (!newest) observer.noted("there is no checkpoint yet: the run begins at its first step");
   }
@@ -228,41 +244,56 @@ RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
     after_step(report);
   }
   const bool finished = step_ == plan.steps() || !data_left;
-  if (finished && validation && evaluated_step_ != step_) evaluate();
+  try {
+    if (finished && validation && evaluated_step_ != step_) evaluate();
+  } catch (...) {
+    if (saved_step_ != step_) save();  // what was trained stays
+    throw;
+  }
   if (saved_step_ != step_) save();
   return {finished ? RunEnd::kFinished : RunEnd::kStopped, step_, held_out_, last_checkpoint_};
 }
 
-// What a stage says of the network itself; true where rotary frequencies change.
-bool Trainer::Parts::change_network(const StageRecipe& stage) {
-  ModelConfig& config = models.start->config;
-  if (stage.rope_theta > 0) config.rope_theta = stage.rope_theta;
-  if (stage.rope_scaling_factor > 0) {
-    config.rope_scaling = RopeScaling{.factor = stage.rope_scaling_factor, .original_context = config.context};
-    config.rope_divisors.clear();
+// The network as the first so many stages say: what one changed holds until a later one changes it.
+void Trainer::Parts::use_network_of(std::size_t stages) {
+  ModelConfig wanted = start_config;
+  for (std::size_t s = 0; s < stages; ++s) {
+    const StageRecipe& stage = plan.stage(s);
+    if (stage.rope_theta > 0) wanted.rope_theta = stage.rope_theta;
+    if (stage.rope_scaling_factor > 0) {
+      wanted.rope_scaling = RopeScaling{.factor = stage.rope_scaling_factor, .original_context = wanted.context};
+      wanted.rope_divisors.clear();
+    }
+    wanted.context = std::max(wanted.context, stage.sequence_length);
   }
-  config.context = std::max(config.context, stage.sequence_length);
-  return stage.rope_theta > 0 || stage.rope_scaling_factor > 0;
+  ModelConfig& config = models.start->config;
+  const bool turns = rope_frequencies(wanted) != rope_frequencies(config);
+  config = wanted;
+  if (turns) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
+}
+
+// The mixture in the same way. One that rules already goes on where it is: a resumed run draws what the other would have drawn.
+void Trainer::Parts::use_weights_of(std::size_t stages) {
+  const std::vector<double>* wanted = &start_weights;
+  for (std::size_t s = 0; s < stages; ++s) {
+    if (!plan.stage(s).data_weights.empty()) wanted = &plan.stage(s).data_weights;
+  }
+  if (*wanted != loader->weights()) loader->set_weights(*wanted);
 }
 
 void Trainer::Parts::enter_stage(const StepPlan& now) {
   if (stage_ == now.stage) return;
   const StageRecipe& stage = plan.stage(now.stage);
-  loader->set_lengths(stage.sequence_length, recipe.batch_tokens);
-  // A resumed run enters in the middle: what earlier stages changed holds until a later one changes it.
-  bool turns = false;
-  const std::vector<double>* weights = nullptr;
-  for (std::size_t s = stage_ ? *stage_ + 1 : 0; s <= now.stage; ++s) {
-    turns |= change_network(plan.stage(s));
-    if (!plan.stage(s).data_weights.empty()) weights = &plan.stage(s).data_weights;
-  }
-  if (weights) loader->set_weights(*weights);
-  if (turns) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
-  if (stage.gate_loss > 0 && plan.first_step(now.stage) == step_) {
+  const bool begins = plan.first_step(now.stage) == step_;
+  if (begins && stage.gate_loss > 0) {  // the loss that the stage must not lose: before it changes anything
+    use_network_of(now.stage);
     evaluate();
     stage_start_loss_ = held_out_;
   }
-  if (plan.first_step(now.stage) == step_) average.forget();
+  if (begins) average.forget();
+  loader->set_lengths(stage.sequence_length, recipe.batch_tokens);
+  use_weights_of(now.stage + 1);
+  use_network_of(now.stage + 1);
   stage_ = now.stage;
 }
 
@@ -317,9 +348,10 @@ std::string Trainer::Parts::where_of(const StepBatches& step) const {
 bool Trainer::Parts::accept(const StepReport& report, const StepBatches& step) {
   const std::string fault = spikes.judge(report.loss, report.gradient_norm);
   if (fault.empty()) {
-    roll_backs_ = 0;
+    if (report.step > faulty_step_) roll_backs_ = 0;  // past what the run was rolled back from
     return true;
   }
+  faulty_step_ = std::max(faulty_step_, report.step);
   const std::string message = fmt::format("step {}: {}; its data: {}", report.step, fault, where_of(step));
   metrics->add_text(report.step, "fault", recipe.watch.on_nan, message);
   const std::optional<StoredCheckpoint> back = recipe.watch.on_nan == "roll_back" ? store.newest() : std::nullopt;
@@ -480,6 +512,7 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   spikes.restore(numbers("spike_losses"), numbers("spike_norms"));
   if (!keep_data_position) loader->restore(dump_json(place.at("loader")));
   student.parameters.values_changed(device);
+  stage_.reset();  // entered again: with its lengths, its mixture, its network and, at its first step, the loss its gate compares
   if (step_ < plan.steps()) finished_stages_ = std::min(finished_stages_, plan.at(step_).stage);
   saved_step_ = step_;
   last_checkpoint_ = folder;

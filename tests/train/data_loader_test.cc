@@ -103,6 +103,20 @@ TEST_F(DataLoader, FillsStepsOfTextExactlyAndLosesNoToken) {
   EXPECT_EQ(std::count(documents[0].begin(), documents[0].end(), '4'), 5 + 10);  // 4, 14, …, 44 and 40 … 49
 }
 
+TEST_F(DataLoader, CountsTheStepsThatItMakes) {
+  for (const double epochs : {1.0, 2.5}) {
+    for (const std::int64_t step_tokens : {50, 100, 333}) {
+      DataOptions all = mixed();
+      all.epochs = epochs;
+      const auto from = loader(all);
+      const std::int64_t counted = from->count_steps(step_tokens);
+      std::int64_t steps = 0;
+      while (!from->next(step_tokens).batches.empty()) ++steps;
+      EXPECT_EQ(counted, steps) << epochs << " epochs of " << step_tokens;
+    }
+  }
+}
+
 TEST_F(DataLoader, KeepsDocumentsWholeWhereAsked) {
   DataOptions text = options({write("a.jsonl", text_rows({"short", "much too long for a sequence", "middle"}))});
   text.sequence_length = 10;

@@ -5,12 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "base/error.h"
 #include "model/adapter_file.h"
 #include "tensor/safetensors.h"
 #include "train/checkpoint_store.h"
+#include "train/run_plan.h"
 #include "train/spike_watch.h"
 #include "train/trainer_fixture.h"
 
@@ -118,6 +121,73 @@ TEST_F(TrainerTest, ADamagedCheckpointIsPassedOver) {
   EXPECT_EQ(result.steps, 12);
 }
 
+TEST_F(TrainerTest, ADamagedCheckpointDoesNotCountAmongThoseThatAreKept) {
+  Watcher first, second;
+  first.stop_after = 8;
+  run(recipe("run", {"steps=12", "watch.checkpoint_every=4"}), first);
+  std::ofstream(path("run") + "/checkpoints/step-00000008/training_state.bin", std::ios::app) << "damage";
+  const RunResult result = run(recipe("run", {"steps=6", "watch.keep=1"}), second, true);
+  EXPECT_TRUE(fs::exists(result.checkpoint / "model.safetensors")) << "what was written is gone";
+  EXPECT_TRUE(fs::exists(path("run") + "/latest/model.safetensors"));
+  EXPECT_TRUE(fs::exists(path("run") + "/checkpoints/damaged-step-00000008"));
+}
+
+TEST_F(TrainerTest, ACheckpointOfAStepThatIsThereTakesItsPlace) {
+  const CheckpointStore store(path("store"), 1, false);
+  CheckpointStore writer = store;
+  for (const char* text : {"first", "second"}) {
+    writer.write(6, std::nullopt, [&](const fs::path& folder) { std::ofstream(folder / "x") << text; });
+    EXPECT_EQ(bytes_of(path("store") + "/step-00000006/x"), text);
+    verify_checkpoint(path("store") + "/step-00000006");
+    EXPECT_EQ(std::distance(fs::directory_iterator(path("store")), {}), 1) << "something unfinished stays";
+  }
+}
+
+TEST_F(TrainerTest, RowsForValidationThatCannotBeUsedAreFoundBeforeTheFirstStep) {
+  write("long.jsonl", "{\"prompt\": \"the cat sees the sun.\", \"completion\": \"" + std::string(2000, 'x') + "\"}\n");
+  write("rows.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" sees a tree.\"}\n");
+  Watcher watcher;
+  try {
+    run(recipe("run", {"steps=2", "objective=sft", "reading.plain_strings=true", "data=[" + path("rows.jsonl") + "]",
+                       "validation=[" + path("long.jsonl") + "]"}),
+        watcher);
+    FAIL() << "measured nothing";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("none of its 1 rows can be trained on"));
+  }
+  EXPECT_TRUE(watcher.losses.empty()) << "trained first";
+}
+
+TEST_F(TrainerTest, AnErrorInTheLastMeasurementLosesNothing) {
+  write("rows.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" sees a tree.\"}\n");
+  write("bad.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" sees a tree.\"}\nbroken\n");
+  Watcher watcher;
+  EXPECT_THROW(run(recipe("run", {"steps=2", "objective=sft", "reading.plain_strings=true", "reading.strict=true",
+                                  "data=[" + path("rows.jsonl") + "]", "validation=[" + path("bad.jsonl") + "]"}),
+                   watcher),
+               Error);
+  EXPECT_EQ(watcher.losses.size(), 2u);
+  EXPECT_TRUE(CheckpointStore(path("run") + "/checkpoints", 1, true).newest().has_value());
+}
+
+TEST_F(TrainerTest, EpochsEndWithTheDataAndNotBefore) {
+  std::string rows;  // each too long for two to share a step
+  for (int i = 0; i < 12; ++i) {
+    rows +=
+        "{\"prompt\": \"the cat sees the sun. a bird likes the grass.\","
+        " \"completion\": \" the dog likes a tree. my llama sees a tree.\"}\n";
+  }
+  write("rows.jsonl", rows);
+  Watcher watcher;
+  Recipe twice = recipe("run", {"objective=sft", "reading.plain_strings=true", "data=[" + path("rows.jsonl") + "]", "validation=[]",
+                                "step_tokens=32"});
+  twice.steps = 0;
+  twice.epochs = 2;
+  const RunResult result = run(twice, watcher);
+  EXPECT_EQ(result.steps, 24);
+  EXPECT_EQ(watcher.losses.size(), 24u);
+}
+
 TEST_F(TrainerTest, StagesChangeLengthMixtureAndRate) {
   Watcher watcher;
   Recipe staged = recipe("run", {"steps=30"});
@@ -153,6 +223,75 @@ TEST_F(TrainerTest, ARunStoppedInALaterStageContinuesBitForBit) {
   const RunResult resumed = run(staged("stopped"), second, true);
   for (std::int64_t step = 12; step <= 14; ++step) EXPECT_EQ(second.losses.at(step), whole.losses.at(step)) << step;
   expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
+}
+
+TEST_F(TrainerTest, ARunStoppedAnywhereInAMixtureContinuesBitForBit) {
+  const auto staged = [&](const std::string& out) {
+    Recipe recipe =
+        this->recipe(out, {"data=[" + path("train.txt") + ", " + path("held.txt") + "]", "data.0.weight=1", "data.1.weight=1"});
+    recipe.steps = 0;
+    override_recipe(recipe,
+                    "stages=[{name: even, steps: 3}, {name: odd, steps: 6, data_weights: [1, 3.7]}, {name: last, steps: 2}]");
+    return recipe;
+  };
+  Watcher whole;
+  run(staged("straight"), whole);
+  for (const std::int64_t stop : {3, 4, 5, 6, 7, 9}) {
+    Watcher first, second;
+    first.stop_after = stop;
+    const std::string out = "stopped" + std::to_string(stop);
+    run(staged(out), first);
+    run(staged(out), second, true);
+    for (std::int64_t step = stop + 1; step <= 11; ++step)
+      EXPECT_EQ(second.losses.at(step), whole.losses.at(step)) << stop << ", " << step;
+  }
+}
+
+TEST_F(TrainerTest, AGateComparesWithTheLossBeforeItsStageTurnedTheFrequencies) {
+  const auto held_out_at_40 = [&](const std::string& out, const std::string& stages) {
+    Recipe staged = recipe(out, {"optimizer.schedule=constant"});
+    staged.steps = 0;
+    override_recipe(staged, "stages=[{name: learn, steps: 40}" + stages + "]");
+    Watcher watcher;
+    run(staged, watcher);
+    return watcher.held_out.at(40);
+  };
+  EXPECT_EQ(held_out_at_40("turned", ", {name: turn, steps: 1, rope_theta: 1.5, gate_loss: 100}"), held_out_at_40("straight", ""));
+}
+
+// Rolled back to the border of two stages, the second one's gate compares with the loss at the border again.
+TEST_F(TrainerTest, AGateIsMeasuredAgainAfterARollBack) {
+  struct Counter : Watcher {
+    void evaluated(std::int64_t step, double loss, const Figures& figures) override {
+      Watcher::evaluated(step, loss, figures);
+      ++times[step];
+    }
+    std::map<std::int64_t, int> times;
+  } watcher;
+  Recipe gated = recipe("run", {"watch.on_nan=roll_back", "watch.checkpoint_every=4", "optimizer.clip=0", "optimizer.warmup=0"});
+  gated.steps = 0;
+  override_recipe(gated, "stages=[{name: first, steps: 4}, {name: second, steps: 4, learning_rate: 1e30, gate_loss: 1}]");
+  EXPECT_THROW(run(gated, watcher), Error);
+  EXPECT_EQ(std::ranges::count_if(watcher.notes,
+                                  [](const std::string& note) { return note.find("back to step 4") != std::string::npos; }),
+            3);
+  EXPECT_EQ(watcher.times[4], 4) << "once, and after each of three roll-backs";
+}
+
+TEST_F(TrainerTest, APlanCountsTheAverageOfAStage) {
+  Recipe averaged = recipe("run");
+  averaged.steps = 0;
+  override_recipe(averaged, "stages=[{name: only, steps: 4}]");
+  const RunModels of = models(averaged);
+  const auto total = [&] { return plan_train_memory(averaged, of, find_objective(averaged.objective), nullptr).total(); };
+  const std::int64_t without = total();
+  averaged.stages.front().average = true;
+  std::int64_t values = 0;
+  for (const Shape& shape :
+       Parameters::shapes(of.start->config, train_choice(averaged, of.start->config, find_objective("next_token"))))
+    values += shape.count();
+  EXPECT_GE(total() - without, 4 * values);
+  EXPECT_LE(total() - without, 5 * values);
 }
 
 TEST_F(TrainerTest, ARunKilledBetweenAStagesLastStepAndItsAverageStillTakesIt) {

@@ -40,6 +40,7 @@ class Loader {
 
   // From now on: shares of the mixture, one per source, none negative, one positive. Throws kUsage otherwise.
   void set_weights(std::span<const double> weights);
+  const std::vector<double>& weights() const;
   // From now on. What has been begun of a split document continues under the new length. Throws kUsage as the constructor does.
   void set_lengths(std::int64_t sequence_length, std::int64_t batch_tokens);
 
@@ -54,6 +55,8 @@ class Loader {
     std::int64_t examples = 0, rows = 0, trained_tokens = 0;
   };
   Scan scan() const;
+  // How many steps next(step_tokens) makes of options.epochs from the beginning; reads every row once.
+  std::int64_t count_steps(std::int64_t step_tokens) const;
 
   struct SourceState {
     std::string path;                 // as given

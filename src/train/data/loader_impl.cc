@@ -89,17 +89,17 @@ void Loader::Impl::set_weights(std::span<const double> shares) {
   for (Cursor& cursor : cursors) cursor.drawn = 0;
 }
 
-bool Loader::Impl::has_ended(std::size_t source) const {
+bool Loader::Impl::has_ended(std::size_t source, std::span<const Cursor> at) const {
   if (options.epochs == 0) return false;
-  return cursors[source].read >= std::llround(options.epochs * static_cast<double>(rows_of_rank(source)));
+  return at[source].read >= std::llround(options.epochs * static_cast<double>(rows_of_rank(source)));
 }
 
 // The one that is furthest behind its share; the first of equals.
-std::optional<std::size_t> Loader::Impl::choose_source() const {
+std::optional<std::size_t> Loader::Impl::choose_source(std::span<const Cursor> at) const {
   std::optional<std::size_t> chosen;
   for (std::size_t s = 0; s < sources.size(); ++s) {
-    if (weights[s] == 0 || has_ended(s)) continue;
-    if (!chosen || cursors[s].drawn * weights[*chosen] < cursors[*chosen].drawn * weights[s]) chosen = s;
+    if (weights[s] == 0 || has_ended(s, at)) continue;
+    if (!chosen || at[s].drawn * weights[*chosen] < at[*chosen].drawn * weights[s]) chosen = s;
   }
   return chosen;
 }
@@ -138,7 +138,7 @@ std::shared_ptr<const Example> Loader::Impl::load(std::size_t source, std::int64
 }
 
 std::optional<Carry> Loader::Impl::draw() {
-  while (const auto source = choose_source()) {
+  while (const auto source = choose_source(cursors)) {
     Cursor& cursor = cursors[*source];
     const std::int64_t row = row_at(*source, cursor.read), mine = rows_of_rank(*source);
     auto example = load(*source, row, cursor.read < mine ? &report : nullptr);
@@ -152,7 +152,7 @@ std::optional<Carry> Loader::Impl::draw() {
       ++cursor.used;
       return Carry{*source, row, 0, std::move(example)};
     }
-    if ((cursor.read >= mine || has_ended(*source)) && cursor.used == 0) {
+    if ((cursor.read >= mine || has_ended(*source, cursors)) && cursor.used == 0) {
       fail(ErrorKind::kBadInput, sources[*source].path(), "none of its {} rows can be trained on:\n{}", mine, report.text());
     }
   }
@@ -210,6 +210,8 @@ void Loader::set_weights(std::span<const double> weights) {
   impl_->by_size = false;
 }
 
+const std::vector<double>& Loader::weights() const { return impl_->weights; }
+
 void Loader::set_lengths(std::int64_t sequence_length, std::int64_t batch_tokens) {
   check_lengths(sequence_length, batch_tokens);
   impl_->options.sequence_length = sequence_length;
@@ -232,6 +234,41 @@ Loader::Scan Loader::scan() const {
     }
   }
   return scan;
+}
+
+std::int64_t Loader::count_steps(std::int64_t step_tokens) const {
+  struct Length {
+    std::int64_t rows = 0;  // 0: it cannot be used
+    bool splittable = false;
+  };
+  const Impl& impl = *impl_;
+  std::vector<std::vector<Length>> lengths(impl.sources.size());  // [sources, rows]
+  for (std::size_t s = 0; s < lengths.size(); ++s) {
+    for (std::int64_t row = 0; row < impl.sources[s].rows(); ++row) {
+      const auto example = impl.load(s, row, nullptr);
+      lengths[s].push_back(example ? Length{example->rows(), example->splittable} : Length{});
+    }
+  }
+  std::vector<Cursor> at(lengths.size());
+  const auto draw = [&] {
+    while (const auto source = impl.choose_source(at)) {
+      const Length length = lengths[*source][static_cast<std::size_t>(impl.row_at(*source, at[*source].read++))];
+      at[*source].drawn += impl.by_size ? 1 : static_cast<double>(length.rows);
+      if (length.rows > 0) return length;
+    }
+    return Length{};
+  };
+  std::int64_t steps = 0;
+  for (Length left = draw(); left.rows > 0; ++steps) {
+    for (std::int64_t used = 0; used < step_tokens && left.rows > 0;) {
+      if (used > 0 && !left.splittable && used + left.rows > step_tokens) break;
+      const std::int64_t rows = left.splittable ? std::min(left.rows, step_tokens - used) : left.rows;
+      used += rows;
+      left.rows -= rows;
+      if (left.rows == 0) left = draw();
+    }
+  }
+  return steps;
 }
 
 std::vector<Loader::SourceState> Loader::sources() const {

@@ -53,8 +53,9 @@ struct Loader::Impl {
   std::int64_t rows_of_rank(std::size_t source) const {
     return (sources[source].rows() - options.rank + options.ranks - 1) / options.ranks;
   }
-  bool has_ended(std::size_t source) const;
-  std::optional<std::size_t> choose_source() const;
+  // Of a walk over the sources whose places are `at` [sources].
+  bool has_ended(std::size_t source, std::span<const Cursor> at) const;
+  std::optional<std::size_t> choose_source(std::span<const Cursor> at) const;
   std::int64_t row_at(std::size_t source, std::int64_t place) const;
   std::shared_ptr<const Example> load(std::size_t source, std::int64_t row, DataReport* count) const;
   std::optional<Carry> draw();
