@@ -2,9 +2,11 @@
 #include "train/merge.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -48,11 +50,33 @@ void merge_matrix(const Tensor& weight, const AdapterFile::Matrix& matrix, const
   });
 }
 
+// What every one of the averaged checkpoints has.
+struct AveragedTensor {
+  std::optional<WeightSlot> slot;  // none: the reward head
+
+  template <typename Of>
+  auto& in(Of& checkpoint) const {
+    return slot ? checkpoint.weights.at(slot->role, slot->layer) : checkpoint.reward_head;
+  }
+  bool is_rotary() const { return slot && puna::is_rotary(slot->role); }
+};
+
+std::vector<AveragedTensor> averaged_tensors(const Checkpoint& checkpoint) {
+  std::vector<AveragedTensor> tensors;
+  for (const WeightRoleInfo& role : weight_roles()) {
+    if (role.role == WeightRole::kOutput && checkpoint.config.tied_embeddings) continue;
+    for (std::int64_t layer = 0; layer < (role.per_layer ? checkpoint.config.layers : 1); ++layer)
+      tensors.push_back({WeightSlot{role.role, layer}});
+  }
+  if (checkpoint.reward_head) tensors.push_back({});
+  return tensors;
+}
+
 // averaged [N, K], in the row order of the first.
-void average_matrix(const std::vector<AverageShare>& shares, WeightSlot slot, ThreadPool& pool, Format format,
-                    std::span<std::byte> averaged) {
+void average_rows(const std::vector<AverageShare>& shares, const AveragedTensor& tensor, ThreadPool& pool, Format format,
+                  std::span<std::byte> averaged) {
   const ModelConfig& config = shares.front().checkpoint->config;
-  const Shape shape = shares.front().checkpoint->weights.at(slot.role, slot.layer).shape;
+  const Shape shape = tensor.in(*shares.front().checkpoint).shape;
   const std::int64_t row_bytes = format_bytes(format, shape.row_length());
   pool.split(shape.rows(), 1, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<float> row(static_cast<std::size_t>(shape.row_length()));
@@ -61,9 +85,9 @@ void average_matrix(const std::vector<AverageShare>& shares, WeightSlot slot, Th
       std::ranges::fill(sum, 0);
       for (const AverageShare& each : shares) {
         const RopePairing pairing = each.checkpoint->config.rope_pairing;
-        const bool reorders = is_rotary(slot.role) && pairing != config.rope_pairing;
-        decode_row(each.checkpoint->weights.at(slot.role, slot.layer),
-                   reorders ? paired_row(n, config.head_width, pairing, config.rope_pairing) : n, row.data());
+        const bool reorders = tensor.is_rotary() && pairing != config.rope_pairing;
+        decode_row(tensor.in(*each.checkpoint), reorders ? paired_row(n, config.head_width, pairing, config.rope_pairing) : n,
+                   row.data());
         for (std::size_t k = 0; k < row.size(); ++k) sum[k] += each.share * static_cast<double>(row[k]);
       }
       std::ranges::transform(sum, row.begin(), [](double value) { return static_cast<float>(value); });
@@ -117,9 +141,12 @@ std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>&
       std::accumulate(shares.begin(), shares.end(), 0.0, [](double s, const AverageShare& e) { return s + e.share; });
   std::vector<AverageShare> parts = shares;
   for (AverageShare& each : parts) {
-    if (each.share < 0 || sum <= 0)
+    if (!(each.share >= 0) || !(sum > 0) || !std::isfinite(sum))
       fail(ErrorKind::kUsage, each.checkpoint->where, "has the share {} of {}: shares are 0 or more, and not all 0", each.share,
            sum);
+    if (static_cast<bool>(first.reward_head) != static_cast<bool>(each.checkpoint->reward_head))
+      fail(ErrorKind::kBadInput, each.checkpoint->where, "{} a reward model, {} {}: they cannot be averaged",
+           each.checkpoint->reward_head ? "is" : "is not", first.where, first.reward_head ? "is one" : "is none");
     if (!same_shape(first.config, each.checkpoint->config))
       fail(ErrorKind::kBadInput, each.checkpoint->where, "has another shape than {}: only models of one shape can be averaged",
            first.where);
@@ -127,22 +154,18 @@ std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>&
   }
   auto averaged = std::make_shared<Checkpoint>(first);
   averaged->kind = CheckpointKind::kMemory;
-  std::vector<WeightSlot> slots;
-  for (const WeightRoleInfo& role : weight_roles()) {
-    if (role.role == WeightRole::kOutput && first.config.tied_embeddings) continue;
-    for (std::int64_t layer = 0; layer < (role.per_layer ? first.config.layers : 1); ++layer) slots.push_back({role.role, layer});
-  }
+  const std::vector<AveragedTensor> tensors = averaged_tensors(first);
   std::size_t bytes = 0;
-  for (const WeightSlot& slot : slots) {
-    const Tensor& weight = first.weights.at(slot.role, slot.layer);
+  for (const AveragedTensor& tensor : tensors) {
+    const Tensor& weight = tensor.in(first);
     bytes += Arena::padded(tensor_bytes(weight, stored_format(weight.format, format)));
   }
   const auto arena = std::make_shared<Arena>(bytes, "the averaged weights");
-  for (const WeightSlot& slot : slots) {
-    Tensor& weight = averaged->weights.at(slot.role, slot.layer);
+  for (const AveragedTensor& tensor : tensors) {
+    Tensor& weight = tensor.in(*averaged);
     const Format stored = stored_format(weight.format, format);
     const std::span<std::byte> memory = arena->take(tensor_bytes(weight, stored));
-    average_matrix(parts, slot, pool, stored, memory);
+    average_rows(parts, tensor, pool, stored, memory);
     weight.format = stored;
     weight.bytes = memory;
     weight.row_scales = {};

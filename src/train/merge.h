@@ -19,8 +19,9 @@ std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base
                                           std::optional<Format> format, ThreadPool& pool);
 
 // sum_i share_i W_i of every weight, shares divided by their sum, summed in F64 and stored as `format`, or without one as the first
-// has it, under the same rule (Polyak averages over the end of a run; "soups" over recipes, Wortsman et al., 2022). Tokenizer,
-// template and name are the first's. Throws kUsage where a share is negative or all are 0, kBadInput where the shapes differ.
+// has it, under the same rule (Polyak averages over the end of a run; "soups" over recipes, Wortsman et al., 2022); of reward
+// models their heads too. Tokenizer, template and name are the first's. Throws kUsage where a share is negative or no number or all
+// are 0, kBadInput where the shapes differ, or only some are reward models.
 struct AverageShare {
   std::shared_ptr<const Checkpoint> checkpoint;
   double share;

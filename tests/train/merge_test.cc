@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -102,6 +103,25 @@ TEST(AverageCheckpoints, IsTheWeightedMean) {
   }
 }
 
+TEST(AverageCheckpoints, AveragesTheHeadsOfRewardModels) {
+  ThreadPool pool(1);
+  const auto with_head = [](std::uint64_t stream, const std::vector<float>& head) {
+    auto checkpoint = std::make_shared<Checkpoint>(*TinyCheckpointMaker(tiny_config(), Format::kF32, stream).take());
+    checkpoint->reward_head = {
+        "score.weight", Format::kF32, Shape{1, static_cast<std::int64_t>(head.size())}, std::as_bytes(std::span(head)), {}};
+    return checkpoint;
+  };
+  const std::vector<float> ones(static_cast<std::size_t>(tiny_config().width), 1.0f), fives(ones.size(), 5.0f);
+  const auto a = with_head(1, ones), b = with_head(2, fives);
+  const auto mean = average_checkpoints({{a, 1}, {b, 3}}, std::nullopt, pool);
+  std::vector<float> head(ones.size());
+  decode_row(mean->reward_head, 0, head.data());
+  EXPECT_EQ(head, std::vector<float>(ones.size(), 4.0f));
+  const auto none = TinyCheckpointMaker(tiny_config(), Format::kF32, 3).take();
+  EXPECT_THROW(average_checkpoints({{a, 1}, {none, 1}}, std::nullopt, pool), Error);
+  EXPECT_THROW(average_checkpoints({{none, 1}, {a, 1}}, std::nullopt, pool), Error);
+}
+
 TEST(AverageCheckpoints, RefusesOtherShapesAndShares) {
   ThreadPool pool(1);
   ModelConfig other = tiny_config();
@@ -110,6 +130,8 @@ TEST(AverageCheckpoints, RefusesOtherShapesAndShares) {
   EXPECT_THROW(average_checkpoints({{a, 1}, {b, 1}}, Format::kF32, pool), Error);
   EXPECT_THROW(average_checkpoints({{a, 1}, {a, -1}}, Format::kF32, pool), Error);
   EXPECT_THROW(average_checkpoints({{a, 0}, {a, 0}}, Format::kF32, pool), Error);
+  for (const double share : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    EXPECT_THROW(average_checkpoints({{a, 1}, {a, share}}, Format::kF32, pool), Error);
 }
 
 }  // namespace

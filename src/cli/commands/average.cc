@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `puna average`: one model out of several of the same shape.
 #include <charconv>
+#include <cmath>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,14 +26,14 @@ struct AverageFlags {
   int threads = 0;
 };
 
-// "path" or "path=0.3".
+// "path" or "path=0.3"; what lies there under the whole name is meant by it.
 AverageShare open_share(const std::string& text) {
   const std::size_t equals = text.rfind('=');
-  if (equals == std::string::npos) return {open_model(text), 1};
+  if (equals == std::string::npos || std::filesystem::exists(text)) return {open_model(text), 1};
   double share = 0;
   const char* const end = text.data() + text.size();
   const auto [last, error] = std::from_chars(text.data() + equals + 1, end, share);
-  if (error != std::errc() || last != end)
+  if (error != std::errc() || last != end || !std::isfinite(share))
     fail(ErrorKind::kUsage, text, "'{}' is no share: write MODEL or MODEL=0.3", text.substr(equals + 1));
   return {open_model(text.substr(0, equals)), share};
 }
