@@ -71,7 +71,38 @@ void refuse_more_than_lora(const Json& config, const std::string& where) {
     fail(ErrorKind::kUnsupported, where, "is DoRA, only plain LoRA can be merged");
   if (json_or<std::string>(config, "bias", "none", where) != "none")
     fail(ErrorKind::kUnsupported, where, "trains biases, Llama has none");
+  if (json_or<bool>(config, "fan_in_fan_out", false, where))
+    fail(ErrorKind::kUnsupported, where, "has transposed matrices (fan_in_fan_out), Llama's are not");
 }
+
+// PEFT's exceptions from lora_alpha: {"q_proj": 32}, each for the modules whose names end so.
+class AlphaPattern {
+ public:
+  AlphaPattern(const Json& config, const std::string& where) : alpha_(json_at<double>(config, "lora_alpha", where)) {
+    if (!config.contains("alpha_pattern") || config["alpha_pattern"].is_null()) return;
+    const Json& pattern = config["alpha_pattern"];
+    if (!pattern.is_object()) fail(ErrorKind::kBadInput, where, "\"alpha_pattern\" is no object of names and numbers");
+    for (const auto& [name, alpha] : pattern.items()) {
+      constexpr std::string_view kOfNames = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+      if (!alpha.is_number() || name.empty() || name.find_first_not_of(kOfNames) != std::string::npos)
+        fail(ErrorKind::kUnsupported, where, "\"alpha_pattern\" has '{}': only names of modules with a number are understood",
+             name);
+      exceptions_.emplace_back(name, alpha.get<double>());
+    }
+  }
+
+  // module: "model.layers.0.self_attn.q_proj". The first that fits, as PEFT has it.
+  double of(std::string_view module) const {
+    for (const auto& [name, alpha] : exceptions_) {
+      if (module == name || module.ends_with("." + name)) return alpha;
+    }
+    return alpha_;
+  }
+
+ private:
+  double alpha_;
+  std::vector<std::pair<std::string, double>> exceptions_;
+};
 
 // a [r, K] and b [N, r] decoded into `memory`, rows of query and key in the base's order.
 LowRank decoded(const AdapterFile::Matrix& matrix, const ModelConfig& config, std::span<float> memory) {
@@ -141,7 +172,7 @@ AdapterFile read_adapter(const fs::path& folder) {
   refuse_more_than_lora(config, where);
   AdapterFile adapter{
       .base = json_or<std::string>(config, "base_model_name_or_path", "", where), .matrices = {}, .reward_head = {}, .owners = {}};
-  const double alpha = json_at<double>(config, "lora_alpha", where);
+  const AlphaPattern alphas(config, where);
   const bool rank_stabilised = json_or<bool>(config, "use_rslora", false, where);
   const auto file = std::make_shared<SafetensorsFile>(folder / kAdapterWeights);
   adapter.owners.push_back(file);
@@ -164,7 +195,10 @@ AdapterFile read_adapter(const fs::path& folder) {
       fail(ErrorKind::kBadInput, file->where(), "lora_A and lora_B of {} do not fit each other",
            weight_name(matrix.slot.role, &WeightRoleInfo::hugging_face, matrix.slot.layer));
     const auto rank = static_cast<double>(matrix.a.shape[0]);
-    matrix.scale = alpha / (rank_stabilised ? std::sqrt(rank) : rank);
+    std::string_view module = matrix.a.name;  // base_model.model. … .lora_A.weight
+    module.remove_prefix(kPeftPrefix.size());
+    module.remove_suffix(kA.size());
+    matrix.scale = alphas.of(module) / (rank_stabilised ? std::sqrt(rank) : rank);
     adapter.matrices.push_back(matrix);
   }
   if (adapter.matrices.empty()) fail(ErrorKind::kBadInput, file->where(), "holds no adapters");

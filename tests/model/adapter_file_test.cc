@@ -8,7 +8,9 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <sstream>
 
 #include "base/random.h"
 #include "expect_error.h"
@@ -83,6 +85,27 @@ TEST_P(AdapterFileTest, WhatIsLoadedComputesWhatWasWritten) {
   EXPECT_GT(change, 0.05 * largest) << "the adapters change nothing: the test would not see wrong ones";
 }
 INSTANTIATE_TEST_SUITE_P(Pairings, AdapterFileTest, testing::Values(RopePairing::kNeighbours, RopePairing::kHalves));
+
+TEST_P(AdapterFileTest, PeftsExceptionsFromAlphaHold) {
+  const auto base = write(GetParam());
+  const auto rewrite = [&](const std::string& key, const Json& value) {
+    const fs::path path = folder_ / "adapter_config.json";
+    Json config = parse_json((std::ostringstream() << std::ifstream(path).rdbuf()).str(), "test");
+    config[key] = value;
+    std::ofstream(path) << config.dump();
+  };
+  rewrite("alpha_pattern", {{"layers.1.mlp.up_proj", 8}, {"q_proj", 2}});
+  const auto adapters = load_adapters(read_adapter(folder_), *base, "tuned");
+  EXPECT_FLOAT_EQ(adapters->layers[0].at(WeightRole::kUp).scale, 1.5F);
+  EXPECT_FLOAT_EQ(adapters->layers[1].at(WeightRole::kUp).scale, 2.0F);
+  EXPECT_FLOAT_EQ(adapters->layers[0].at(WeightRole::kQuery).scale, 0.5F);
+  EXPECT_FLOAT_EQ(adapters->layers[1].at(WeightRole::kQuery).scale, 0.5F);
+  rewrite("alpha_pattern", {{"layers.*q_proj", 2}});
+  expect_error(ErrorKind::kUnsupported, "only names of modules", [&] { read_adapter(folder_); });
+  rewrite("alpha_pattern", Json::object());
+  rewrite("fan_in_fan_out", true);
+  expect_error(ErrorKind::kUnsupported, "transposed", [&] { read_adapter(folder_); });
+}
 
 TEST_P(AdapterFileTest, AnotherModelsIsRefused) {
   write(GetParam());
