@@ -3,7 +3,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
@@ -35,8 +39,19 @@ void refuse_input(const Checkpoint& in, const fs::path& out) {
   }
 }
 
-bool holds_weights(const std::string& name) {
-  return name.ends_with(".safetensors") || name == "model.safetensors.index.json" ||
+// Whether a file belongs to a checkpoint: one that the new model does not bring would be read as if it were its own.
+bool is_of_checkpoint(const std::string& name) {
+  static constexpr std::array<std::string_view, 10> kNames = {"config.json",
+                                                              "params.json",
+                                                              "generation_config.json",
+                                                              "tokenizer.json",
+                                                              "tokenizer.model",
+                                                              "tokenizer_config.json",
+                                                              "added_tokens.json",
+                                                              "special_tokens_map.json",
+                                                              "chat_template.jinja",
+                                                              "model.safetensors.index.json"};
+  return std::ranges::find(kNames, name) != kNames.end() || name.ends_with(".safetensors") ||
          (name.starts_with("consolidated.") && name.ends_with(".pth")) ||
          (name.starts_with("fp8_scales_") && name.ends_with(".pt"));
 }
@@ -92,11 +107,14 @@ void FolderDraft::commit() {
   if (!fs::exists(out_)) {
     fs::rename(draft_, out_, error);
   } else {
-    for (const fs::directory_entry& entry : fs::directory_iterator(out_)) {
-      if (!error && holds_weights(entry.path().filename().string())) fs::remove(entry.path(), error);
+    std::set<std::string> fresh;
+    for (const fs::directory_entry& entry : fs::directory_iterator(draft_)) fresh.insert(entry.path().filename().string());
+    for (const std::string& name : fresh) {
+      if (!error) fs::rename(draft_ / name, out_ / name, error);
     }
-    for (const fs::directory_entry& entry : fs::directory_iterator(draft_)) {
-      if (!error) fs::rename(entry.path(), out_ / entry.path().filename(), error);
+    for (const fs::directory_entry& entry : fs::directory_iterator(out_)) {
+      const std::string name = entry.path().filename().string();
+      if (!error && !fresh.contains(name) && is_of_checkpoint(name)) fs::remove(entry.path(), error);
     }
   }
   if (error) fail(ErrorKind::kBadInput, out_.string(), "cannot be put in place: {}", error.message());

@@ -15,7 +15,8 @@ void check_output(const Checkpoint& in, const std::filesystem::path& out, bool f
 void check_room(const std::filesystem::path& out, std::int64_t bytes);
 
 // A folder written beside its name and renamed when it is complete; without commit() it leaves nothing. Into a folder that exists
-// the files are moved one by one, over those of the same name, and weights that it held go.
+// the files are moved one by one, over those of the same name; then what is left of the checkpoint that it held goes: weights,
+// tokenizers, templates and configurations.
 class FolderDraft {
  public:
   explicit FolderDraft(const std::filesystem::path& out);

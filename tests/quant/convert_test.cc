@@ -219,6 +219,21 @@ TEST(Convert, OverwritingAFolderReplacesItsWeightsAndKeepsTheRest) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1) << "the draft is gone";
 }
 
+TEST(Convert, OverwritingAFolderLeavesNothingOfItsTokenizer) {
+  const TempFolder folder;
+  ThreadPool pool(2);
+  const auto model = open_checkpoint(kBuiltInPath);
+  convert_checkpoint(pool, *model, folder / "hf", kHf, false);
+  const std::vector<std::string> stale{"chat_template.jinja", "added_tokens.json", "special_tokens_map.json", "params.json",
+                                       "tokenizer.model"};
+  for (const std::string& name : stale) std::ofstream(folder / "hf" / name) << "{{ another model's }}";
+  std::ofstream(folder / "hf" / "notes.txt") << "the user's own";
+  convert_checkpoint(pool, *model, folder / "hf", kHf, true);
+  EXPECT_EQ(open_checkpoint(folder / "hf")->prompt_format.has_value(), true);
+  for (const std::string& name : stale) EXPECT_FALSE(fs::exists(folder / "hf" / name)) << name;
+  EXPECT_EQ(read_text(folder / "hf" / "notes.txt"), "the user's own");
+}
+
 TEST(Convert, ThePublishedFeedForwardFiguresAreFoundAndOthersAreExact) {
   const auto expect = [](std::int64_t width, std::int64_t feed_forward, double multiplier, std::int64_t multiple) {
     const FeedForwardFigures figures = feed_forward_figures(width, feed_forward);
