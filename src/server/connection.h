@@ -47,11 +47,12 @@ struct Hub {
   asio::io_context io{1};  // destroyed first: what waits in it holds connections
 };
 
+// length: the header that says where the body ends, as a line.
 inline std::string head_text(const HttpResponse& response, bool keep_alive, std::string_view length) {
   std::string text = "HTTP/1.1 " + std::to_string(response.status) + " " + std::string(http_reason(response.status)) + "\r\n";
   for (const auto& [name, value] : response.headers) text.append(name).append(": ").append(value).append("\r\n");
   if (!response.content_type.empty()) text.append("Content-Type: ").append(response.content_type).append("\r\n");
-  text.append(length).append(keep_alive ? "\r\n" : "\r\nConnection: close\r\n").append("\r\n");
+  text.append(length).append(keep_alive ? "" : "Connection: close\r\n").append("\r\n");
   return text;
 }
 
@@ -231,7 +232,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   }
 
   void on_head(ErrorCode error) {
-    if (phase_ == Phase::kClosed) return;
+    if (phase_ != Phase::kReading) return;  // closed, or refused: it took too long
     if (error) return on_read_error(error);
     begun_ = true;
     take_head();
@@ -251,7 +252,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void read_body() {
     arm(hub_.options.body_time, Wait::kBody);
     http::async_read(stream_, buffer_, *parser_, [self = this->shared_from_this()](ErrorCode error, std::size_t) {
-      if (self->phase_ == Phase::kClosed) return;
+      if (self->phase_ != Phase::kReading) return;
       if (error) return self->on_read_error(error);
       self->timer_.cancel();
       self->request_.body = std::move(self->parser_->get().body());
@@ -314,7 +315,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     if (phase_ != Phase::kAnswering) return close();
     phase_ = Phase::kEnding;
     last_request_ = !keeps_alive();
-    const std::string length = "Content-Length: " + std::to_string(response.body.size());
+    const std::string length = "Content-Length: " + std::to_string(response.body.size()) + "\r\n";
     push(head_text(response, !last_request_, length), 0);
     if (!head_only_) push(std::move(response.body), response.body.size());
     flush();
@@ -324,15 +325,16 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     if (phase_ != Phase::kAnswering) return close();
     phase_ = Phase::kStreaming;
     heartbeat_ = std::move(heartbeat);
-    last_request_ = !keeps_alive();
-    push(head_text(head, !last_request_, "Transfer-Encoding: chunked"), 0);
+    is_chunked_ = parser_->get().version() >= 11;  // HTTP/1.0 knows no parts: the answer ends where the connection does
+    last_request_ = !keeps_alive() || !is_chunked_;
+    push(head_text(head, !last_request_, is_chunked_ ? "Transfer-Encoding: chunked\r\n" : ""), 0);
     flush();
   }
 
   void write(const std::string& part) {
     if (phase_ != Phase::kStreaming) return;
     if (!backlog_changed_ && ticket_->backlog > hub_.options.most_backlog) return close();
-    push(chunk_text(part), part.size());
+    push(is_chunked_ ? chunk_text(part) : part, part.size());
     flush();
     watch_backlog();
   }
@@ -340,7 +342,8 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void end() {
     if (phase_ != Phase::kStreaming) return;
     phase_ = Phase::kEnding;
-    push("0\r\n\r\n", 0);
+    push(is_chunked_ ? "0\r\n\r\n" : "", 0);
+    if (writing_.empty() && queue_.empty()) return next_request();
     flush();
   }
 
@@ -351,7 +354,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
 
   void heartbeat() {
     if (phase_ != Phase::kStreaming) return;
-    push(chunk_text(heartbeat_), 0);
+    push(is_chunked_ ? chunk_text(heartbeat_) : heartbeat_, 0);
     flush();
   }
 
@@ -412,22 +415,30 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void refuse(HttpResponse response) {
     phase_ = Phase::kLingering;
     last_request_ = true;
-    push(head_text(response, false, "Content-Length: " + std::to_string(response.body.size())), 0);
+    push(head_text(response, false, "Content-Length: " + std::to_string(response.body.size()) + "\r\n"), 0);
     if (!head_only_) push(std::move(response.body), 0);
     flush();
   }
 
-  // A socket that is closed with unread bytes resets the connection, and the client loses the answer: so they are read for a while.
+  // A socket that is closed with unread bytes resets the connection, and the client loses the answer: so they are read for a while,
+  // as they come: of a TLS connection too.
   void linger() {
-    if constexpr (kTls) return close();
     ErrorCode ignored;
     stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, ignored);
     arm(std::chrono::milliseconds(2000), Wait::kLinger);
     discard();
   }
 
+  Socket& socket() {
+    if constexpr (kTls) {
+      return stream_.next_layer();
+    } else {
+      return stream_;
+    }
+  }
+
   void discard() {
-    stream_.async_read_some(asio::buffer(discarded_), [self = this->shared_from_this()](ErrorCode error, std::size_t) {
+    socket().async_read_some(asio::buffer(discarded_), [self = this->shared_from_this()](ErrorCode error, std::size_t) {
       if (error || self->phase_ == Phase::kClosed) return self->close();
       self->discard();
     });
@@ -441,6 +452,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   HttpRequest request_;
+  bool is_chunked_ = true;
   bool begun_ = false, watching_ = false, head_only_ = false, keep_alive_ = true, last_request_ = false;
   std::shared_ptr<Ticket> ticket_;
   std::function<void()> gone_;

@@ -9,19 +9,20 @@ namespace puna {
 namespace {
 
 // "%2F" -> "/", "+" -> " ". What is no escape stays.
-std::string decode_query(std::string_view text) {
-  std::string decoded;
+// Percent signs; in a query plus signs are blanks too.
+std::string decoded(std::string_view text, bool is_query) {
+  std::string plain;
   for (std::size_t i = 0; i < text.size(); ++i) {
     unsigned byte = 0;
     if (text[i] == '%' && i + 2 < text.size() &&
         std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16).ptr == text.data() + i + 3) {
-      decoded += static_cast<char>(byte);
+      plain += static_cast<char>(byte);
       i += 2;
     } else {
-      decoded += text[i] == '+' ? ' ' : text[i];
+      plain += is_query && text[i] == '+' ? ' ' : text[i];
     }
   }
-  return decoded;
+  return plain;
 }
 
 }  // namespace
@@ -35,11 +36,11 @@ Exchange::~Exchange() {
 
 double Exchange::seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - came_).count(); }
 
-std::string_view Exchange::path_rest() const {
+std::string Exchange::path_rest() const {
   const std::size_t star = origin_.route.find('*');
   if (star == std::string::npos) return {};
   const std::size_t behind = origin_.route.size() - star - 1;
-  return std::string_view(request_.path).substr(star, request_.path.size() - star - behind);
+  return decoded(std::string_view(request_.path).substr(star, request_.path.size() - star - behind), false);
 }
 
 std::string Exchange::query(std::string_view name) const {
@@ -48,7 +49,7 @@ std::string Exchange::query(std::string_view name) const {
     const std::size_t end = std::min(left.find('&'), left.size());
     const std::string_view pair = left.substr(0, end);
     const std::size_t equals = std::min(pair.find('='), pair.size());
-    if (pair.substr(0, equals) == name) return decode_query(pair.substr(std::min(equals + 1, pair.size())));
+    if (pair.substr(0, equals) == name) return decoded(pair.substr(std::min(equals + 1, pair.size())), true);
     left.remove_prefix(std::min(end + 1, left.size()));
   }
   return "";

@@ -40,8 +40,8 @@ class Exchange {
   double seconds() const;  // since it came
   // Its places in the queue: one where its route asks a model, until more are taken.
   Places::Held& places() { return origin_.places; }
-  // What stands in the path where the route has '*'.
-  std::string_view path_rest() const;
+  // What stands in the path where the route has '*', with its percent signs decoded: a name to be looked for in a list.
+  std::string path_rest() const;
   // The value of a name in the query, with its percent signs decoded; or empty.
   std::string query(std::string_view name) const;
 

@@ -99,6 +99,11 @@ std::shared_ptr<ServedModel> ModelRegistry::loaded(Entry& entry) {
     auto model = load(entry);
     const std::scoped_lock lock(mutex_);
     entry.is_loading = false;
+    const auto is_this = [&](const auto& each) { return each.get() == &entry; };
+    if (std::ranges::none_of(entries_, is_this)) {  // removed or replaced meanwhile: whoever asked has it, unload_idle() ends it
+      retired_.push_back(model);
+      return model;
+    }
     return entry.model = std::move(model);
   } catch (...) {
     const std::scoped_lock lock(mutex_);
@@ -124,6 +129,7 @@ std::int64_t ModelRegistry::loaded_bytes() const {
   const std::scoped_lock lock(mutex_);
   std::int64_t bytes = 0;
   for (const auto& entry : entries_) bytes += entry->model == nullptr ? 0 : entry->model->planned_bytes();
+  for (const auto& model : retired_) bytes += model->planned_bytes();  // they still write
   return bytes;
 }
 
@@ -136,6 +142,11 @@ std::shared_ptr<ServedModel> ModelRegistry::take_model(Entry& entry) const {
 bool ModelRegistry::unload_longest_unused(const Entry* except) {
   std::shared_ptr<ServedModel> unloaded;  // destroyed, with its thread, behind the lock
   const std::scoped_lock lock(mutex_);
+  if (const auto idle = std::ranges::find_if(retired_, is_idle); idle != retired_.end()) {
+    unloaded = std::move(*idle);
+    retired_.erase(idle);
+    return true;
+  }
   Entry* longest = nullptr;
   for (const auto& entry : entries_) {
     if (entry.get() == except || !is_idle(entry->model)) continue;

@@ -265,6 +265,16 @@ class OllamaTest(unittest.TestCase):
         answer = self.server.request("DELETE", "/api/delete", {"model": "nano"})
         self.assertEqual(answer.status, 403, answer.text)
 
+    def test_a_model_may_be_deleted_while_it_is_loaded(self):
+        chat = {"model": "fleeting", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
+        for i in range(12):
+            self.assertEqual(self.post("copy", source="nano", destination="fleeting").status, 200)
+            answers = in_parallel(2, lambda k: self.server.post("/v1/chat/completions", chat) if k == 0 else
+                                  self.server.request("DELETE", "/api/delete", {"model": "fleeting"}))
+            self.assertIn(answers[0].status, (200, 404), answers[0].text)
+            self.assertEqual(answers[1].status, 200, answers[1].text)
+        self.assertEqual(self.server.get("/health").status, 200)
+
 
 class StoreTest(unittest.TestCase):
     def setUp(self):

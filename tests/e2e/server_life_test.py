@@ -136,6 +136,27 @@ class ModelsTest(unittest.TestCase):
             self.assertRegex(listed, r"(?m)^second +available ")
             self.assertEqual(server.post(CHAT, {"messages": CAPITAL, "model": "second"}).status, 200, "it is loaded again")
 
+    def test_names_may_be_percent_encoded(self):
+        with RunningServer("nano", "org/second=nano") as server:
+            for path, name in (("org/second", "org/second"), ("org%2Fsecond", "org/second"), ("org%2fsecond", "org/second"), ("n%61no", "nano")):
+                answer = server.get("/v1/models/" + path)
+                self.assertEqual((answer.status, answer.json.get("id")), (200, name), path)
+            for path in ("%2e%2e/nano", "nano%00", "%", "%2", "na%2no"):
+                self.assertEqual(server.get("/v1/models/" + path).status, 404, path)
+
+    def test_an_unloaded_model_that_still_writes_counts(self):
+        with RunningServer("nano", "second=nano", "--memory", "80") as server:
+            short = {"messages": CAPITAL, "model": "second", "max_tokens": 1}
+            writer = threading.Thread(target=lambda: server.post(CHAT, LONG))
+            writer.start()
+            self.wait_until(lambda: server.metric("puna_requests_in_flight") == 1, 5)
+            before = server.post(CHAT, short)
+            self.assertEqual(server.post("/puna/unload", {"model": "nano"}).status, 200)
+            after = server.post(CHAT, short)
+            if writer.is_alive():
+                self.assertEqual((before.status, after.status), (503, 503), after.text)
+            writer.join()
+
     def test_an_idle_model_is_unloaded(self):
         with RunningServer("nano", "--keep-alive", "1") as server:
             server.post(CHAT, {"messages": CAPITAL})

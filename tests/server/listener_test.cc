@@ -202,6 +202,34 @@ TEST_F(ListenerTest, GivesARequestSoMuchTime) {
   EXPECT_THAT(idle.receive(""), StartsWith("HTTP/1.1 200 "));
 }
 
+TEST_F(ListenerTest, ARequestThatWasRefusedForItsSlownessIsNotAnswered) {
+  ListenerOptions options;
+  options.body_time = std::chrono::milliseconds(100);
+  start(options);
+  RawClient client(port_);
+  client.send("POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab");
+  EXPECT_THAT(client.receive("408"), HasSubstr("408"));
+  client.send("cd");  // the rest comes after all
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const std::scoped_lock lock(mutex_);
+  EXPECT_EQ(held_, nullptr) << "what was refused is done";
+}
+
+TEST_F(ListenerTest, PartsForHttp10HaveNoCoding) {
+  start();
+  RawClient client(port_);
+  client.send("GET /hold HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  const auto reply = held();
+  ASSERT_NE(reply, nullptr);
+  reply->begin({.status = 200, .content_type = "text/plain", .body = ""}, "");
+  reply->write("one");
+  reply->write("two");
+  reply->end();
+  EXPECT_TRUE(client.is_closed());
+  EXPECT_THAT(client.receive("never"), EndsWith("\r\n\r\nonetwo"));
+  EXPECT_THAT(client.receive("never"), Not(HasSubstr("chunked")));
+}
+
 TEST_F(ListenerTest, SendsPartsAsTheyCome) {
   start();
   RawClient client(port_);

@@ -54,12 +54,15 @@ void list_models(Services& services, Asked exchange) {
 }
 
 void show_model(Services& services, Asked exchange) {
-  const std::string id = services.models.find(exchange->path_rest());
+  const std::string name = exchange->path_rest(), id = services.models.find(name);
   for (const auto& listed : services.models.list()) {
-    if (listed.source.id == id) return exchange->send_json(model_json(listed));
+    if (listed.source.id != id) continue;
+    for (const AdapterSource& adapter : listed.source.adapters) {
+      if (name.ends_with(":" + adapter.name)) return exchange->send_json(adapter_json(listed, adapter));
+    }
+    return exchange->send_json(model_json(listed));
   }
-  throw ApiError(404, "model_not_found", "model",
-                 fmt::format("there is no model \"{}\" here", exchange->path_rest().substr(0, 200)));
+  throw ApiError(404, "model_not_found", "model", fmt::format("there is no model \"{}\" here", name.substr(0, 200)));
 }
 
 }  // namespace puna::routes
