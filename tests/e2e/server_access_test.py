@@ -224,6 +224,13 @@ class TlsTest(unittest.TestCase):
                     plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     self.assertNotIn(b"HTTP", plain.recv(100))
                 self.assertEqual(server.stop(), 0)
+            with RunningServer("nano", "--tls-cert", certificate, "--tls-key", key, env={"PUNA_API_KEY": MANAGE}) as server:
+                context = ssl.create_default_context(cafile=certificate)
+                for _ in range(8):  # refused before its body has come, and read nevertheless
+                    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=30)
+                    client.request("POST", "/v1/completions", b"x" * 6_000_000, {"Authorization": "Bearer wrong"})
+                    self.assertEqual(client.getresponse().status, 401)
+                    client.close()
 
 
 if __name__ == "__main__":
