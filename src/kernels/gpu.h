@@ -67,10 +67,13 @@ struct GpuLibrary {
 };
 inline constexpr int kGpuLibraryVersion = 4;  // to be raised where GpuLibrary or KernelTable change
 
-// Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several.
+// Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several; in stages that share them equally, the
+// first ones to the first stage.
 struct DeviceChoice {
   std::vector<int> gpus = {};  // their numbers; none: the CPU
   int cpu_ranks = 1;
+  int stages = 1;
+  int count() const { return gpus.empty() ? cpu_ranks : static_cast<int>(gpus.size()); }
 };
 // "cpu", "cpu:2" (ranks), "cuda" (GPU 0), "cuda:1", "cuda:0,2", "cuda:0-3", "cuda:all". Throws kUsage naming `where` for another
 // name, kUnsupported for "cuda:all" where there is no GPU.
