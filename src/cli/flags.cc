@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "cli/output.h"
 #include "hub/hub_cache.h"
+#include "kernels/collective.h"
 #include "kernels/gpu.h"
 
 namespace puna {
@@ -73,6 +74,16 @@ void add_engine_flags(Command& command, EngineFlags& flags) {
                "where the model runs: cuda:N is GPU N, auto the first GPU or else the CPU; cuda:0,1, cuda:0-3, cuda:all and cpu:N "
                "split it over several devices (default " +
                    flags.device + ")");
+  add_pipeline(command, flags.pipeline);
+}
+
+void add_pipeline(Command& command, int& stages) {
+  command
+      .flag(
+          "--pipeline", "N", &stages,
+          "divide the layers into N stages, which share the devices equally and work one behind the other; with as many stages as "
+          "devices nothing else is split (default 1)")
+      .range = {1, kMostRanks};
 }
 
 EngineOptions engine_options(const EngineFlags& flags) {
@@ -81,6 +92,7 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.context = flags.context;
   options.kv_format = kv_format(flags.kv);
   options.devices = devices_of_flag(flags.device);
+  options.devices.stages = flags.pipeline;
   if (!options.devices.gpus.empty()) {
     options.chunk_rows = kGpuChunkRows;
     options.load_progress = show_load_progress();

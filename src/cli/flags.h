@@ -29,11 +29,14 @@ struct EngineFlags {
   std::int64_t context = 0;
   std::string kv = "f16";
   std::string device = "cpu";
+  int pipeline = 1;
 };
 void add_threads(Command& command, int& threads);
-// --threads, --context, --kv and --device; the fields hold the defaults.
+// --threads, --context, --kv, --device and --pipeline; the fields hold the defaults.
 void add_engine_flags(Command& command, EngineFlags& flags);
 EngineOptions engine_options(const EngineFlags& flags);
+// --pipeline, of verbs that run a model or say what running it takes.
+void add_pipeline(Command& command, int& stages);
 // What --device names (device_choice()); "auto": the first GPU, or the CPU and a note why there is none. Throws kUsage.
 DeviceChoice devices_of_flag(std::string_view device);
 // "f16" and its like, for --kv. Throws kUsage naming the nearest.

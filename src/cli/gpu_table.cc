@@ -14,6 +14,7 @@
 #include "kernels/collective.h"
 #include "model/kv_cache.h"
 #include "model/rank_share.h"
+#include "model/stages.h"
 
 namespace puna {
 namespace {
@@ -52,16 +53,24 @@ std::int64_t memory_size(std::string_view text) {
 
 std::vector<GpuRow> plan_gpus(const Checkpoint& checkpoint, const GpuQuestion& question) {
   KvCache::check_format(checkpoint.config, question.kv_format, true);
+  const int stages = question.stages;
+  check_shares(checkpoint, 1, stages);
   std::vector<GpuRow> rows;
   for (const int gpus : question.gpus) {
     GpuRow row{.gpus = gpus, .why_not = "", .plan = {}};
     try {
-      check_shares(checkpoint, gpus);
-      row.plan = plan_memory(checkpoint.config, largest_share_bytes(checkpoint, gpus),
+      if (gpus % stages != 0) fail(ErrorKind::kUnsupported, "--pipeline", "{} stages cannot share {} GPUs equally", stages, gpus);
+      check_shares(checkpoint, gpus / stages, stages);
+      std::int64_t weights = 0;
+      for (const auto& stage : stages_of(checkpoint, stages))
+        weights = std::max(weights, largest_share_bytes(*stage, gpus / stages));
+      row.plan = plan_memory(checkpoint.config, weights,
                              {.kv_format = question.kv_format,
                               .context = question.context,
                               .rows = std::min(kGpuChunkRows, question.context),
-                              .ranks = gpus,
+                              .ranks = gpus / stages,
+                              .stages = stages,
+                              .stage_layers = most_layers(checkpoint, stages),
                               .gpu_memory = question.memory});
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kUnsupported) throw;
@@ -74,8 +83,9 @@ std::vector<GpuRow> plan_gpus(const Checkpoint& checkpoint, const GpuQuestion& q
 
 std::string gpu_table_text(const Checkpoint& checkpoint, const GpuQuestion& question) {
   std::string text =
-      fmt::format("{}, {} of weights; on each GPU of {}, with {} positions in {}:\n\n", checkpoint.config.name,
-                  size_text(checkpoint.weight_bytes), size_text(question.memory), question.context, info(question.kv_format).name);
+      fmt::format("{}, {} of weights; on each GPU of {}, with {} positions in {}{}:\n\n", checkpoint.config.name,
+                  size_text(checkpoint.weight_bytes), size_text(question.memory), question.context, info(question.kv_format).name,
+                  question.stages > 1 ? fmt::format(", in {} stages", question.stages) : "");
   text += fmt::format("{:>4} {:>10} {:>10} {:>12} {:>10}  {}\n", "GPUs", "weights", "KV cache", "activations", "total", "room for");
   for (const GpuRow& row : plan_gpus(checkpoint, question)) {
     if (!row.why_not.empty()) {
@@ -108,9 +118,13 @@ Json gpu_table_json(const Checkpoint& checkpoint, const GpuQuestion& question) {
     }
     rows.push_back(json);
   }
-  return {{"name", checkpoint.config.name},          {"parameters", checkpoint.config.parameters()},
-          {"weight_bytes", checkpoint.weight_bytes}, {"gpu_memory", question.memory},
-          {"kv", info(question.kv_format).name},     {"gpus", rows}};
+  return {{"name", checkpoint.config.name},
+          {"parameters", checkpoint.config.parameters()},
+          {"weight_bytes", checkpoint.weight_bytes},
+          {"gpu_memory", question.memory},
+          {"kv", info(question.kv_format).name},
+          {"stages", question.stages},
+          {"gpus", rows}};
 }
 
 }  // namespace puna

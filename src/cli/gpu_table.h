@@ -15,6 +15,7 @@ namespace puna {
 
 struct GpuQuestion {
   std::vector<int> gpus;    // how many, one row of the table each
+  int stages = 1;           // that share them (--pipeline)
   std::int64_t memory = 0;  // bytes of one GPU
   Format kv_format = Format::kF16;
   std::int64_t context = 0;  // positions over all sequences
@@ -25,7 +26,7 @@ std::int64_t memory_size(std::string_view text);
 
 struct GpuRow {
   int gpus;
-  std::string why_not;  // the network does not split over them; "": it does
+  std::string why_not;  // the network is not split over them; "": it is
   MemoryPlan plan;      // of the GPU that has most
 };
 // Weights are counted as the files have them: a GPU's form of quantized ones is up to 3 % larger.

@@ -12,21 +12,23 @@
 #include "kernels/activations.h"
 #include "kernels/device.h"
 #include "model/rank_share.h"
+#include "model/stages.h"
 
 namespace puna {
 namespace {
 
 constexpr std::int64_t kDefaultContext = 8192;  // a 128K cache of an 8B model is 16 GiB: only for those who ask
 
-int ranks_of(const EngineOptions& options) {
-  return options.devices.gpus.empty() ? options.devices.cpu_ranks : static_cast<int>(options.devices.gpus.size());
-}
+int ranks_of(const EngineOptions& options) { return options.devices.count() / options.devices.stages; }
 
 // What requests may choose lies beside the weights.
 std::int64_t weight_bytes(const Checkpoint& checkpoint, const EngineOptions& options, std::span<const Gpu* const> gpus) {
   const int ranks = ranks_of(options);
-  std::int64_t bytes = gpus.empty() ? checkpoint.weight_bytes + copied_column_bytes(checkpoint, ranks)
-                                    : gpu_weight_bytes(checkpoint, *gpus.front(), ranks);
+  std::int64_t bytes = gpus.empty() ? checkpoint.weight_bytes + copied_column_bytes(checkpoint, ranks) : 0;
+  if (!gpus.empty()) {
+    for (const auto& stage : stages_of(checkpoint, options.devices.stages))
+      bytes = std::max(bytes, gpu_weight_bytes(*stage, *gpus.front(), ranks));
+  }
   for (const auto& adapters : options.adapters)
     bytes += gpus.empty() ? adapters->bytes : gpu_adapter_bytes(*adapters, *gpus.front());
   return bytes;
@@ -47,6 +49,11 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   check("sequences", options.sequences, 1);
   check("chunk_rows", options.chunk_rows, 1);
   check("logit_rows", options.logit_rows, 1);
+  check("--pipeline", options.devices.stages, 1);
+  if (options.devices.count() % options.devices.stages != 0) {
+    fail(ErrorKind::kUsage, "--pipeline", "{} stages cannot share {} device{} equally: give as many with --device, or a multiple",
+         options.devices.stages, options.devices.count(), options.devices.count() == 1 ? "" : "s");
+  }
   if (options.context > config.context) {
     fail(ErrorKind::kUsage, "context", "{} positions are more than the {} that this model was made for: give {} or less",
          options.context, config.context, config.context);
@@ -54,10 +61,10 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
 }
 
 void check_devices(const Checkpoint& checkpoint, const EngineOptions& options) {
-  check_shares(checkpoint, ranks_of(options));
+  check_shares(checkpoint, ranks_of(options), options.devices.stages);
   if (!options.adapters.empty() && !checkpoint.adapters.empty())
     fail(ErrorKind::kUsage, "adapters", "{} has adapters of its own: merge them first", checkpoint.where);
-  if (!options.adapters.empty() && ranks_of(options) > 1) {
+  if (!options.adapters.empty() && options.devices.count() > 1) {
     fail(ErrorKind::kUnsupported, "adapters",
          "they do not run over several devices: merge them into the weights first (puna merge), or give one device");
   }
@@ -77,22 +84,28 @@ std::vector<const Gpu*> pointers(std::span<const std::shared_ptr<Gpu>> gpus) {
   return pointers;
 }
 
-RunShape run_shape(const EngineOptions& options, std::int64_t context, std::vector<const Gpu*> gpus) {
+RunShape run_shape(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context, std::vector<const Gpu*> gpus) {
   return {.kv_format = options.kv_format,
           .context = context,
           .rows = options.chunk_rows,
           .logit_rows = options.logit_rows,
           .adapter_rank = adapter_rank(options),
           .ranks = ranks_of(options),
+          .stages = options.devices.stages,
+          .stage_layers = most_layers(checkpoint, options.devices.stages),
           .gpus = std::move(gpus)};
+}
+
+MemoryPlan plan_run(const Checkpoint& checkpoint, const EngineOptions& options, const RunShape& run) {
+  return plan_memory(checkpoint.config, weight_bytes(checkpoint, options, run.gpus), run);
 }
 
 std::int64_t choose_context(const Checkpoint& checkpoint, const EngineOptions& options, const std::vector<const Gpu*>& gpus) {
   KvCache::check_format(checkpoint.config, options.kv_format, !gpus.empty());
   if (options.context > 0) return options.context;
   const std::int64_t context = std::min(checkpoint.config.context, kDefaultContext);
-  const RunShape run = run_shape(options, context, gpus);
-  const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, gpus), run).largest_context;
+  const RunShape run = run_shape(checkpoint, options, context, gpus);
+  const std::int64_t largest = plan_run(checkpoint, options, run).largest_context;
   return largest >= kPagePositions ? std::min(context, largest) : context;  // below a page: the plan says why it is refused
 }
 
@@ -101,55 +114,71 @@ std::int64_t whole_pages(std::int64_t positions) { return (positions + kPagePosi
 // Room for several contexts as far as it goes: they are seldom all full.
 RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context,
                     const std::vector<const Gpu*>& gpus) {
-  RunShape run = run_shape(options, options.sequences == 1 ? context : whole_pages(context) * options.sequences, gpus);
+  RunShape run = run_shape(checkpoint, options, options.sequences == 1 ? context : whole_pages(context) * options.sequences, gpus);
   run.rows = std::min(options.chunk_rows, context);
   run.logit_rows = std::min(run.logit_rows, run.rows);
   if (options.sequences > 1) {
-    const std::int64_t largest = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, gpus), run).largest_context;
+    const std::int64_t largest = plan_run(checkpoint, options, run).largest_context;
     run.context = std::clamp(run.context, context, std::max(context, largest));
   }
   return run;
 }
 
 MemoryPlan checked_plan(const Checkpoint& checkpoint, const EngineOptions& options, const RunShape& run) {
-  MemoryPlan plan = plan_memory(checkpoint.config, weight_bytes(checkpoint, options, run.gpus), run);
+  MemoryPlan plan = plan_run(checkpoint, options, run);
   check_fits(plan, checkpoint.where);
   return plan;
 }
 
 // The threads, in equal parts.
-std::vector<std::unique_ptr<ThreadPool>> pools_of(int threads, int ranks) {
+std::vector<std::unique_ptr<ThreadPool>> pools_of(int threads, int devices) {
   const int all = threads > 0 ? threads : available_processors();
   std::vector<std::unique_ptr<ThreadPool>> pools;
-  for (int rank = 0; rank < ranks; ++rank) pools.push_back(std::make_unique<ThreadPool>(std::max(1, all / ranks)));
+  for (int device = 0; device < devices; ++device) pools.push_back(std::make_unique<ThreadPool>(std::max(1, all / devices)));
   return pools;
 }
 
-std::unique_ptr<Team> team_of(std::span<const std::shared_ptr<Gpu>> gpus, int ranks) {
-  if (ranks == 1) return nullptr;
-  if (gpus.empty()) return std::make_unique<HostTeam>(ranks);
-  std::vector<Gpu*> members;
-  for (const auto& gpu : gpus) members.push_back(gpu.get());
-  return make_team(members);
+// The part of `all`, one for each device, that is a stage's.
+template <typename T>
+std::span<const T> of_stage(const std::vector<T>& all, int stage, int ranks) {
+  return all.empty() ? std::span<const T>() : std::span(all).subspan(as_size(stage * ranks), as_size(ranks));
 }
 
-KvCache cache_of(const ModelConfig& config, const RunShape& run) {
-  const std::vector<const Gpu*> ranks = run.gpus.empty() ? std::vector<const Gpu*>(as_size(run.ranks)) : run.gpus;
-  return {config_of_largest_share(config, run.ranks), run.kv_format, run.context, ranks};
+std::vector<std::unique_ptr<Team>> teams_of(const std::vector<std::shared_ptr<Gpu>>& gpus, const RunShape& run) {
+  std::vector<std::unique_ptr<Team>> teams;
+  for (int stage = 0; stage < run.stages && run.ranks > 1; ++stage) {
+    std::vector<Gpu*> members;
+    for (const auto& gpu : of_stage(gpus, stage, run.ranks)) members.push_back(gpu.get());
+    teams.push_back(gpus.empty() ? std::make_unique<HostTeam>(run.ranks) : make_team(members));
+  }
+  return teams;
 }
 
-std::vector<Llama::RankPlace> rank_places(const std::shared_ptr<const Checkpoint>& checkpoint,
-                                          std::span<const std::shared_ptr<Gpu>> gpus,
-                                          std::span<const std::unique_ptr<ThreadPool>> pools, Team* team,
-                                          const LoadProgress& progress) {
-  const auto shares =
-      gpus.empty() ? shares_on_host(checkpoint, static_cast<int>(pools.size())) : load_on_gpus(checkpoint, gpus, progress);
+KvCache cache_of(const ModelConfig& config, std::span<const std::shared_ptr<const Checkpoint>> stages, const RunShape& run) {
+  std::vector<KvCache::Place> places;
+  for (const auto& stage : stages) {
+    for (int rank = 0; rank < run.ranks; ++rank)
+      places.push_back({run.gpus.empty() ? nullptr : run.gpus[places.size()], stage->config.layers});
+  }
+  return {config_of_largest_share(config, run.ranks), run.kv_format, run.context, places};
+}
+
+std::vector<Llama::RankPlace> rank_places(std::span<const std::shared_ptr<const Checkpoint>> stages,
+                                          const std::vector<std::shared_ptr<Gpu>>& gpus,
+                                          std::span<const std::unique_ptr<ThreadPool>> pools,
+                                          std::span<const std::unique_ptr<Team>> teams, const LoadProgress& progress) {
+  const int ranks = static_cast<int>(pools.size() / stages.size());
   std::vector<Llama::RankPlace> places;
-  for (std::size_t rank = 0; rank < pools.size(); ++rank) {
-    places.push_back({shares[rank], Device{.pool = *pools[rank],
-                                           .gpu = gpus.empty() ? nullptr : gpus[rank].get(),
-                                           .team = team,
-                                           .rank = static_cast<int>(rank)}});
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    const auto shares = gpus.empty() ? shares_on_host(stages[stage], ranks)
+                                     : load_on_gpus(stages[stage], of_stage(gpus, static_cast<int>(stage), ranks), progress);
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::size_t place = places.size();
+      places.push_back({shares[as_size(rank)], Device{.pool = *pools[place],
+                                                      .gpu = gpus.empty() ? nullptr : gpus[place].get(),
+                                                      .team = teams.empty() ? nullptr : teams[stage].get(),
+                                                      .rank = rank}});
+    }
   }
   return places;
 }
@@ -163,10 +192,11 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions
       context_(choose_context(*checkpoint_, options, pointers(gpus_))),
       run_(choose_run(*checkpoint_, options, context_, pointers(gpus_))),
       plan_(checked_plan(*checkpoint_, options, run_)),
-      pools_(pools_of(options.threads, run_.ranks)),
-      team_(team_of(gpus_, run_.ranks)),
-      cache_(cache_of(checkpoint_->config, run_)),
-      model_(rank_places(checkpoint_, gpus_, pools_, team_.get(), options.load_progress), run_.rows, run_.logit_rows,
+      stages_(stages_of(*checkpoint_, run_.stages)),
+      pools_(pools_of(options.threads, run_.devices())),
+      teams_(teams_of(gpus_, run_)),
+      cache_(cache_of(checkpoint_->config, stages_, run_)),
+      model_(rank_places(stages_, gpus_, pools_, teams_, options.load_progress), run_.stages, run_.rows, run_.logit_rows,
              run_.adapter_rank) {
   instruction_set();  // refuses a processor that no kernel was built for
   if (gpus_.empty()) return;
@@ -181,7 +211,7 @@ int Engine::threads() const {
 
 std::string Engine::device() const { return gpus_.empty() ? "cpu" : gpus_.front()->info().name; }
 
-std::string Engine::sums() const { return team_ == nullptr ? "" : team_->about(); }
+std::string Engine::sums() const { return teams_.empty() ? "" : teams_.front()->about(); }
 
 int Engine::adapter_number(const AdapterSet* adapters) const {
   if (adapters == nullptr) return 0;

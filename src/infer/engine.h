@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model ready to answer: checkpoint, threads, cache and network together, after the memory plan said it fits. The network runs on
-// the CPU, on a GPU, or split over the ranks of a team (model/rank_share.h), one on each GPU.
+// the CPU, on a GPU, or on several devices: its layers divided among stages (model/stages.h), each split over the ranks of a team
+// (model/rank_share.h), one on each GPU.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +40,8 @@ using PrefillProgress = std::function<bool(std::int64_t done, std::int64_t total
 
 class Engine {
  public:
-  // Throws kNoRoom with the memory plan when it does not fit, kUsage for an option out of range, kUnsupported for a network that
-  // does not split over the devices.
+  // Throws kNoRoom with the memory plan when it does not fit, kUsage for an option out of range or stages that do not share the
+  // devices equally, kUnsupported for a network that does not split over them.
   Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions& options);
 
   const Checkpoint& checkpoint() const { return *checkpoint_; }
@@ -48,7 +49,8 @@ class Engine {
   const MemoryPlan& plan() const { return plan_; }
   std::int64_t context() const { return context_; }  // positions of one sequence; all together: cache().capacity()
   int threads() const;                               // of all ranks
-  int ranks() const { return run_.ranks; }
+  int ranks() const { return run_.ranks; }           // of each stage
+  int stages() const { return run_.stages; }
   std::string device() const;  // "cpu" or the GPU's name
   std::string sums() const;    // where several ranks make theirs, for people; "" for one
   KvCache& cache() { return cache_; }
@@ -71,12 +73,13 @@ class Engine {
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;  // on the host
   std::vector<std::shared_ptr<const AdapterSet>> adapters_;
-  std::vector<std::shared_ptr<Gpu>> gpus_;  // one for each rank, its own stream on it; none: the CPU
+  std::vector<std::shared_ptr<Gpu>> gpus_;  // one for each rank of each stage, its own stream on it; none: the CPU
   std::int64_t context_;
   RunShape run_;
   MemoryPlan plan_;
-  std::vector<std::unique_ptr<ThreadPool>> pools_;  // one for each rank
-  std::unique_ptr<Team> team_;                      // of several ranks
+  std::vector<std::shared_ptr<const Checkpoint>> stages_;  // on the host
+  std::vector<std::unique_ptr<ThreadPool>> pools_;         // one for each rank of each stage
+  std::vector<std::unique_ptr<Team>> teams_;               // of several ranks, one for each stage
   KvCache cache_;
   Llama model_;
 };

@@ -45,6 +45,8 @@ struct GpuLibrary {
   void (*copy_in)(GpuContext*, void* to, const void* from, std::size_t bytes);   // `from` may be changed when it returns
   void (*copy_out)(GpuContext*, void* to, const void* from, std::size_t bytes);  // waits for all that was queued
   void (*copy_within)(GpuContext*, void* to, const void* from, std::size_t bytes);
+  // From one GPU's memory to another's, or the same one's: behind all that was asked for on both, before all that will be.
+  void (*copy_between)(GpuContext* of_from, const void* from, GpuContext* of_to, void* to, std::size_t bytes);
   void (*zero)(GpuContext*, void*, std::size_t bytes);
   void (*wait)(GpuContext*);
   // What a weight takes in the GPU's memory, and its bytes there: quantized blocks are laid out anew (kernels/cuda/load_weight.h).
@@ -63,12 +65,15 @@ struct GpuLibrary {
   // kF32, or kBF16: the products and the attention of training round what they read.
   void (*set_gradient_format)(GpuContext*, Format);
 };
-inline constexpr int kGpuLibraryVersion = 3;  // to be raised where GpuLibrary or KernelTable change
+inline constexpr int kGpuLibraryVersion = 4;  // to be raised where GpuLibrary or KernelTable change
 
-// Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several.
+// Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several; in stages that share them equally, the
+// first ones to the first stage.
 struct DeviceChoice {
   std::vector<int> gpus = {};  // their numbers; none: the CPU
   int cpu_ranks = 1;
+  int stages = 1;
+  int count() const { return gpus.empty() ? cpu_ranks : static_cast<int>(gpus.size()); }
 };
 // "cpu", "cpu:2" (ranks), "cuda" (GPU 0), "cuda:1", "cuda:0,2", "cuda:0-3", "cuda:all". Throws kUsage naming `where` for another
 // name, kUnsupported for "cuda:all" where there is no GPU.

@@ -11,14 +11,14 @@
 namespace puna {
 namespace {
 
-// Layer by layer, so that matrices of the same input lie side by side. Tied embeddings are one matrix.
+// Layer by layer, so that matrices of the same input lie side by side. Tied embeddings are one matrix; a stage lacks some weights.
 template <typename Visit>
-void each_weight(bool tied, std::int64_t layers, Visit&& visit) {
+void each_weight(const Checkpoint& checkpoint, Visit&& visit) {
   for (const WeightRoleInfo& row : weight_roles()) {
-    if (row.per_layer || (row.role == WeightRole::kOutput && tied)) continue;
-    visit(row.role, 0);
+    if (row.per_layer || (row.role == WeightRole::kOutput && checkpoint.config.tied_embeddings)) continue;
+    if (checkpoint.weights.at(row.role).shape.count() > 0) visit(row.role, 0);
   }
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
+  for (std::int64_t layer = 0; layer < checkpoint.config.layers; ++layer) {
     for (const WeightRoleInfo& row : weight_roles()) {
       if (row.per_layer) visit(row.role, layer);
     }
@@ -50,8 +50,7 @@ struct Owner {
 
 std::int64_t share_bytes(const Checkpoint& share, const Gpu& gpu) {
   std::size_t bytes = 0;
-  each_weight(share.config.tied_embeddings, share.config.layers,
-              [&](WeightRole role, std::int64_t layer) { bytes += padded_bytes(gpu, share.weights.at(role, layer)); });
+  each_weight(share, [&](WeightRole role, std::int64_t layer) { bytes += padded_bytes(gpu, share.weights.at(role, layer)); });
   each_adapter(share.adapters, [&](const Tensor& tensor) { bytes += padded_bytes(gpu, tensor); });
   return static_cast<std::int64_t>(bytes);
 }
@@ -115,11 +114,10 @@ std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_pt
     if (progress) progress(done, total);
   };
   std::vector<std::byte> columns;
-  each_weight(shares.front().checkpoint->config.tied_embeddings, checkpoint->config.layers,
-              [&](WeightRole role, std::int64_t layer) {
-                for (GpuShare& share : shares) share.load(checkpoint->weights.at(role, layer), role, layer, columns);
-                say();
-              });
+  each_weight(*shares.front().checkpoint, [&](WeightRole role, std::int64_t layer) {
+    for (GpuShare& share : shares) share.load(checkpoint->weights.at(role, layer), role, layer, columns);
+    say();
+  });
   std::vector<std::shared_ptr<const Checkpoint>> loaded;
   for (GpuShare& share : shares) {
     if (share.checkpoint->config.tied_embeddings) share.checkpoint->weights.output = share.checkpoint->weights.token_embedding;

@@ -46,26 +46,25 @@ std::int64_t KvCache::bytes(const ModelConfig& config, Format format, std::int64
 }
 
 KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu)
-    : KvCache(config, format, positions, std::array{gpu}) {}
+    : KvCache(config, format, positions, std::array{Place{gpu, config.layers}}) {}
 
-KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Gpu* const> ranks)
-    : format_(format),
-      layers_(config.layers),
-      kv_heads_(config.kv_heads),
-      head_width_(config.head_width),
-      pages_total_(pages_of(positions)) {
-  for (const Gpu* const gpu : ranks) check_format(config, format, gpu != nullptr);
-  const std::int64_t total = bytes(config, format, positions);
+KvCache::KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Place> places)
+    : format_(format), kv_heads_(config.kv_heads), head_width_(config.head_width), pages_total_(pages_of(positions)) {
+  for (const Place& place : places) check_format(config, format, place.gpu != nullptr);
+  ModelConfig one_layer = config;
+  one_layer.layers = 1;
+  pool_bytes_ = bytes(one_layer, format, positions) / 2;
   PUNA_CHECK(positions > 0, kWhere, "{} positions", positions);
   if (pages_total_ > std::numeric_limits<std::int32_t>::max()) {
     fail(ErrorKind::kNoRoom, kWhere, "{} positions are more than pages can be numbered for: ask for fewer", positions);
   }
-  pool_bytes_ = total / (2 * layers_);
-  const auto arena_bytes = static_cast<std::size_t>(total);
-  for (const Gpu* const gpu : ranks) {
-    Arena arena = gpu == nullptr ? Arena(arena_bytes, "the KV cache") : Arena(arena_bytes, "the KV cache", gpu->memory());
-    std::byte* const data = arena.take(arena_bytes).data();
-    ranks_.push_back({std::move(arena), data});
+  for (const Place& place : places) {
+    ModelConfig own = config;
+    own.layers = place.layers;
+    const auto total = static_cast<std::size_t>(bytes(own, format, positions));
+    Arena arena = place.gpu == nullptr ? Arena(total, "the KV cache") : Arena(total, "the KV cache", place.gpu->memory());
+    std::byte* const data = arena.take(total).data();
+    places_.push_back({std::move(arena), data, place.layers});
   }
   free_pages_.resize(static_cast<std::size_t>(pages_total_));
   std::iota(free_pages_.begin(), free_pages_.end(), 0);  // ascending numbers are a heap already
@@ -148,10 +147,11 @@ std::int64_t KvCache::pages_to_grow(int sequence, std::int64_t length) const {
   return std::max<std::int64_t>(0, pages_of(length) - static_cast<std::int64_t>(at(sequence).pages.size()));
 }
 
-KvLayer KvCache::layer(std::int64_t index, int rank) const {
-  PUNA_CHECK(index >= 0 && index < layers_, kWhere, "layer {} of {}", index, layers_);
-  PUNA_CHECK(rank >= 0 && static_cast<std::size_t>(rank) < ranks_.size(), kWhere, "rank {} of {}", rank, ranks_.size());
-  std::byte* const keys = ranks_[static_cast<std::size_t>(rank)].data + 2 * index * pool_bytes_;
+KvLayer KvCache::layer(std::int64_t index, int place) const {
+  PUNA_CHECK(place >= 0 && static_cast<std::size_t>(place) < places_.size(), kWhere, "place {} of {}", place, places_.size());
+  const Memory& memory = places_[static_cast<std::size_t>(place)];
+  PUNA_CHECK(index >= 0 && index < memory.layers, kWhere, "layer {} of {}", index, memory.layers);
+  std::byte* const keys = memory.data + 2 * index * pool_bytes_;
   return {format_, kv_heads_, head_width_, keys, keys + pool_bytes_};
 }
 

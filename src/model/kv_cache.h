@@ -2,7 +2,8 @@
 // Keys and values of all sequences, in pages of kPagePositions positions drawn from one pool, so that a sequence takes what it uses
 // and nothing is moved when it grows. All layers share one page table per sequence. A page may have several owners: sequences that
 // begin alike, and who keeps it for later ones (infer/prefix_cache.h); it is free again when the last one lets go. Where the
-// network is split over ranks, each has a pool with its heads in the memory of its device, and the pages of all are one book.
+// network is on several devices, each has a pool with its heads and its layers in its own memory, and the pages of all are one
+// book.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +25,13 @@ class KvCache {
   // F32, F16, BF16 or F8E4M3. Throws kUnsupported for another format, and for Q8_0 where E is not a multiple of 32; kNoRoom when
   // the memory is not there.
   KvCache(const ModelConfig& config, Format format, std::int64_t positions, const Gpu* gpu = nullptr);
-  // The same for the ranks of a team, on these devices (nullptr: the CPU); `config` is that of a rank's share.
-  KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Gpu* const> ranks);
+  // The same over several devices: a pool in the memory of each for its own layers (nullptr: the CPU's). All of `config` but its
+  // layers is that of a rank's share.
+  struct Place {
+    const Gpu* gpu;
+    std::int64_t layers;
+  };
+  KvCache(const ModelConfig& config, Format format, std::int64_t positions, std::span<const Place> places);
 
   // A new, empty sequence; numbers of removed ones are used again.
   int add_sequence();
@@ -48,7 +54,7 @@ class KvCache {
   std::int64_t length(int sequence) const { return at(sequence).length; }
   // Of the positions [0, length), valid until the sequence is removed.
   std::span<const std::int32_t> pages(int sequence) const { return at(sequence).pages; }
-  KvLayer layer(std::int64_t index, int rank = 0) const;
+  KvLayer layer(std::int64_t index, int place = 0) const;                  // counted from the first of the place's own
   std::int64_t capacity() const { return pages_total_ * kPagePositions; }  // positions
   Format format() const { return format_; }
 
@@ -67,13 +73,14 @@ class KvCache {
   Sequence& at(int sequence) { return const_cast<Sequence&>(std::as_const(*this).at(sequence)); }
 
   Format format_;
-  std::int64_t layers_, kv_heads_, head_width_, pages_total_;
+  std::int64_t kv_heads_, head_width_, pages_total_;
   std::int64_t pool_bytes_;  // one layer's keys, or values
   struct Memory {
     Arena arena;
     std::byte* data;  // [L, 2, pages, G, ...]: a pool of keys and one of values for each layer (KvLayer)
+    std::int64_t layers;
   };
-  std::vector<Memory> ranks_;
+  std::vector<Memory> places_;
   std::vector<std::int32_t> free_pages_;  // a heap: the lowest comes first
   std::vector<int> owners_;               // [pages]
   std::vector<Sequence> sequences_;

@@ -12,6 +12,7 @@
 
 #include "base/as_size.h"
 #include "base/error.h"
+#include "kernels/activations.h"
 #include "kernels/collective.h"
 #include "model/rank_share.h"
 
@@ -61,47 +62,40 @@ class Growth {
   bool kept_ = false;
 };
 
-// The wanted rows as runs of following positions of one sequence, at most one run per row.
-void find_runs(std::span<const BatchSequence> sequences, std::span<const std::int32_t> rows, std::vector<BatchSequence>& runs) {
-  runs.clear();
-  auto sequence = sequences.begin();
-  for (const std::int32_t row : rows) {
-    while (row >= sequence->first_row + sequence->rows) ++sequence;
-    const std::int64_t position = sequence->first_position + row - sequence->first_row;
-    const bool follows = !runs.empty() && runs.back().first_row + runs.back().rows == row && row != sequence->first_row;
-    if (follows) {
-      ++runs.back().rows;
-    } else {
-      runs.push_back({row, 1, position, sequence->pages});
-    }
-  }
-}
+// So many rows of a piece use a device well: the stages' pieces are no smaller, as products of few rows read weights for nothing.
+constexpr std::int64_t kPieceRows = 128, kGpuPieceRows = 512;
+static_assert(kPieceRows >= kPanelRows, "pieces sum in the order of the whole");
 
 }  // namespace
 
 Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
              std::int64_t adapter_rank)
-    : Llama(std::array<RankPlace, 1>{{{std::move(checkpoint), device}}}, max_rows, max_logit_rows, adapter_rank) {}
+    : Llama(std::array<RankPlace, 1>{{{std::move(checkpoint), device}}}, 1, max_rows, max_logit_rows, adapter_rank) {}
 
-Llama::Llama(std::span<const RankPlace> ranks, std::int64_t max_rows, std::int64_t max_logit_rows, std::int64_t adapter_rank)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
+Llama::Llama(std::span<const RankPlace> ranks, int stages, std::int64_t max_rows, std::int64_t max_logit_rows,
+             std::int64_t adapter_rank)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), stages_(as_size(stages)), placed_(max_rows, max_logit_rows) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
-  for (const RankPlace& place : ranks) {
-    const Team* const team = place.device.team;
-    PUNA_CHECK(ranks.size() == 1 ? team == nullptr : team != nullptr && team->ranks() == static_cast<int>(ranks.size()), "llama",
-               "{} ranks are not those of the team", ranks.size());
-    PUNA_CHECK(place.device.rank == static_cast<int>(ranks_.size()), "llama", "rank {} at place {}", place.device.rank,
-               ranks_.size());
-    ranks_.push_back(std::make_unique<LlamaRank>(place.share, place.device, max_rows, max_logit_rows,
-                                                 std::max(adapter_rank, largest_rank(place.share->adapters))));
+  PUNA_CHECK(stages >= 1 && ranks.size() % stages_ == 0, "llama", "{} ranks in {} stages", ranks.size(), stages);
+  const std::size_t of_stage = ranks.size() / stages_;
+  for (std::size_t link = 0; link + of_stage < ranks.size(); ++link) links_.push_back(std::make_unique<StageLink>());
+  for (std::size_t place = 0; place < ranks.size(); ++place) {
+    const auto& [share, device] = ranks[place];
+    const Team* const team = device.team;
+    PUNA_CHECK(of_stage == 1 ? team == nullptr : team != nullptr && as_size(team->ranks()) == of_stage, "llama",
+               "{} ranks are not those of the team", of_stage);
+    PUNA_CHECK(as_size(device.rank) == place % of_stage, "llama", "rank {} at place {}", device.rank, place);
+    const RankPosition position{.place = static_cast<int>(place),
+                                .from = place < of_stage ? nullptr : links_[place - of_stage].get(),
+                                .to = place < links_.size() ? links_[place].get() : nullptr};
+    ranks_.push_back(std::make_unique<LlamaRank>(share, device, position, max_rows, max_logit_rows,
+                                                 std::max(adapter_rank, largest_rank(share->adapters))));
   }
   sequences_.reserve(as_size(max_rows));
-  runs_.reserve(as_size(max_logit_rows));
   row_adapters_.reserve(as_size(max_rows));
-  if (ranks.size() == 1) return;
-  threads_ = std::make_unique<ThreadPool>(static_cast<int>(ranks.size()));
-  logits_.resize(as_size(max_logit_rows * config().vocabulary));
+  if (ranks.size() > 1) threads_ = std::make_unique<ThreadPool>(static_cast<int>(ranks.size()));
+  if (of_stage > 1) logits_.resize(as_size(max_logit_rows * config().vocabulary));
 }
 
 Llama::~Llama() = default;
@@ -110,92 +104,109 @@ void Llama::run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const Ad
   adapters_on_device_[adapters] = std::move(on_device);
 }
 
-// job(rank, r) for every rank, in its thread. One that throws breaks the team, so that the others end too, with the same error.
+// job(rank) for every rank, in its thread. One that throws breaks the teams and the links, so that the others end too, with the
+// same error.
 template <typename Job>
 void Llama::each_rank(Job&& job) {
-  if (threads_ == nullptr) return job(*ranks_.front(), 0);
-  Team& team = *ranks_.front()->device().team;
-  team.mend();
-  threads_->run([&](int rank) {
+  if (threads_ == nullptr) return job(*ranks_.front());
+  const auto each_meeting = [&](auto&& act) {
+    for (const auto& rank : ranks_) {
+      if (Team* const team = rank->device().team; team != nullptr && rank->device().rank == 0) act(*team);
+    }
+    for (const auto& link : links_) act(*link);
+  };
+  each_meeting([](auto& meeting) { meeting.mend(); });
+  threads_->run([&](int place) {
     try {
-      job(*ranks_[static_cast<std::size_t>(rank)], rank);
+      job(*ranks_[as_size(place)]);
     } catch (...) {
-      team.break_with(std::current_exception());
+      each_meeting([error = std::current_exception()](auto& meeting) { meeting.break_with(error); });
       throw;
     }
   });
 }
 
-// Logits [rows, V] of what `compute` leaves in every rank, whose columns are put side by side.
+// Logits [rows, V] of what `compute` leaves in the ranks of the last stage, whose columns are put side by side.
 template <typename Compute>
 std::span<const float> Llama::logits_of(std::int64_t rows, Compute&& compute) {
+  const auto of_stage = static_cast<int>(last_stage().size());
   std::span<const float> logits;
-  each_rank([&](LlamaRank& rank, int r) {
+  each_rank([&](LlamaRank& rank) {
     compute(rank);
+    if (!rank.ends_network()) return;
     const std::span<const float> own = rank.logits(rows);
-    if (threads_ == nullptr) {
+    if (of_stage == 1) {
       logits = own;
       return;
     }
-    const std::int64_t first = first_logit(config(), r, static_cast<int>(ranks_.size())), count = rank.logit_count();
+    const std::int64_t first = first_logit(config(), rank.device().rank, of_stage), count = rank.logit_count();
     for (std::int64_t row = 0; row < rows; ++row)
       std::ranges::copy(own.subspan(as_size(row * count), as_size(count)), logits_.begin() + row * config().vocabulary + first);
   });
-  return threads_ == nullptr ? logits : std::span<const float>(logits_).first(as_size(rows * config().vocabulary));
+  return of_stage == 1 ? logits : std::span<const float>(logits_).first(as_size(rows * config().vocabulary));
 }
 
 std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   check(batch);
   Growth growth(batch, cache, sequences_);
-  find_runs(sequences_, batch.logit_rows, runs_);
   find_adapters(batch);
-  const PlacedBatch placed{batch, sequences_, runs_, row_adapters_};
+  placed_.place(batch, sequences_, row_adapters_, pieces_of(batch));
+  const std::size_t wanted = batch.logit_rows.size();
   std::span<const float> logits;
   if (batch.likeliest_only) {
-    find_likeliest(placed, cache);
+    find_likeliest(wanted, cache);
   } else {
-    logits = logits_of(static_cast<std::int64_t>(batch.logit_rows.size()), [&](LlamaRank& rank) { rank.run(placed, cache); });
+    logits = logits_of(static_cast<std::int64_t>(wanted), [&](LlamaRank& rank) { rank.run(placed_.pieces(), cache); });
   }
   growth.keep();
   return logits;
 }
 
+// As many as keep the stages busy.
+int Llama::pieces_of(const Batch& batch) const {
+  if (stages_ == 1) return 1;
+  const bool on_gpu = ranks_.front()->device().gpu != nullptr;
+  const std::int64_t pieces = static_cast<std::int64_t>(batch.tokens.size()) / (on_gpu ? kGpuPieceRows : kPieceRows);
+  return static_cast<int>(std::max<std::int64_t>(1, pieces));
+}
+
 // The best of each rank's best; lower ranks have the lower tokens.
-void Llama::find_likeliest(const PlacedBatch& placed, const KvCache& cache) {
-  const std::size_t wanted = placed.batch.logit_rows.size();
+void Llama::find_likeliest(std::size_t wanted, const KvCache& cache) {
+  const std::size_t of_stage = last_stage().size();
   likeliest_.resize(wanted);
-  if (threads_ == nullptr) {
-    ranks_.front()->run(placed, cache);
-    return ranks_.front()->read_likeliest(likeliest_, {});
-  }
-  places_.resize(ranks_.size() * wanted);
-  values_.resize(ranks_.size() * wanted);
-  each_rank([&](LlamaRank& rank, int r) {
-    rank.run(placed, cache);
-    const std::size_t first = static_cast<std::size_t>(r) * wanted;
+  places_.resize(of_stage * wanted);
+  values_.resize(of_stage * wanted);
+  each_rank([&](LlamaRank& rank) {
+    rank.run(placed_.pieces(), cache);
+    if (!rank.ends_network()) return;
+    if (of_stage == 1) return rank.read_likeliest(likeliest_, {});
+    const std::size_t first = as_size(rank.device().rank) * wanted;
     rank.read_likeliest(std::span(places_).subspan(first, wanted), std::span(values_).subspan(first, wanted));
   });
+  if (of_stage == 1) return;
   for (std::size_t row = 0; row < wanted; ++row) {
     std::size_t best = 0;
-    for (std::size_t r = 1; r < ranks_.size(); ++r) {
+    for (std::size_t r = 1; r < of_stage; ++r) {
       const float value = values_[r * wanted + row], most = values_[best * wanted + row];
       if (value > most || (std::isnan(most) && !std::isnan(value))) best = r;
     }
-    const std::int64_t first = first_logit(config(), static_cast<int>(best), static_cast<int>(ranks_.size()));
+    const std::int64_t first = first_logit(config(), static_cast<int>(best), static_cast<int>(of_stage));
     likeliest_[row] = static_cast<std::int32_t>(first) + places_[best * wanted + row];
   }
 }
 
 std::span<const std::int32_t> Llama::likeliest() const { return likeliest_; }
 
-std::span<const float> Llama::states() const { return ranks_.front()->states(); }
+std::span<const float> Llama::states() const { return last_stage().front()->states(); }
 
 std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t rows) {
-  const std::int64_t states = ranks_.front()->state_rows();
+  const std::int64_t states = last_stage().front()->state_rows();
   PUNA_CHECK(first >= 0 && rows >= 0 && first + rows <= states && rows <= max_logit_rows(), "llama",
              "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, states, max_logit_rows());
   if (rows == 0) return {};
-  return logits_of(rows, [&](LlamaRank& rank) { rank.multiply_states(first, rows); });
+  return logits_of(rows, [&](LlamaRank& rank) {
+    if (rank.ends_network()) rank.multiply_states(first, rows);
+  });
 }
 
 void Llama::check(const Batch& batch) const {
@@ -210,6 +221,7 @@ void Llama::check(const Batch& batch) const {
     PUNA_CHECK(std::ranges::count_if(batch.parts, same) == 1, "llama", "sequence {} is twice in the batch", part.sequence);
     sum += part.rows;
     if (part.adapters == nullptr) continue;
+    PUNA_CHECK(stages_ == 1, "llama", "sequence {} has adapters over {} stages", part.sequence, stages_);
     PUNA_CHECK(ranks_.front()->checkpoint().adapters.empty(), "llama", "sequence {} has adapters beside the checkpoint's own",
                part.sequence);
     PUNA_CHECK(part.adapters->rank <= ranks_.front()->adapter_rank(), "llama",

@@ -2,7 +2,8 @@
 // The Llama network (llama-models, models/llama3/model.py) over a ragged batch, forward:
 //   x = embedding[token];  x = block(x) for every layer (model/block.h);  logits = Wout rms_norm(x)
 // A checkpoint's adapters take part in every row; where it has none, every part of a batch may bring some of its own. On several
-// devices each rank of a team computes its share (model/llama_rank.h), in a thread of its own, and the caller's is rank 0's.
+// devices each rank computes its share of its stage's layers (model/llama_rank.h), in a thread of its own, and the caller's is the
+// first one's. Batches of many rows go through several stages in pieces, so that all of them work at once.
 // Buffers are planned once for `max_rows` rows and do not move; nothing is allocated in forward() after construction.
 #pragma once
 
@@ -14,9 +15,11 @@
 
 #include "base/thread_pool.h"
 #include "kernels/device.h"
+#include "kernels/stage_link.h"
 #include "model/checkpoint.h"
 #include "model/kv_cache.h"
 #include "model/llama_rank.h"
+#include "model/placed_batch.h"
 #include "model/ragged_batch.h"
 
 namespace puna {
@@ -28,12 +31,14 @@ class Llama {
   // (model/gpu_checkpoint.h), and what forward() and states() return is copied to the host.
   Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
         std::int64_t adapter_rank = 0);
-  // The same over the ranks of a team: each has its share of the checkpoint, and a device which says what team and rank that is.
+  // The same over the ranks of `stages` stages, those of the first one first, in each as many: a rank has its share of its stage's
+  // checkpoint (model/stages.h), and a device which says what team and rank that is.
   struct RankPlace {
     std::shared_ptr<const Checkpoint> share;
     Device device;
   };
-  Llama(std::span<const RankPlace> ranks, std::int64_t max_rows, std::int64_t max_logit_rows, std::int64_t adapter_rank = 0);
+  Llama(std::span<const RankPlace> ranks, int stages, std::int64_t max_rows, std::int64_t max_logit_rows,
+        std::int64_t adapter_rank = 0);
   ~Llama();
 
   // Runs the batch, appends its keys and values to the cache, and returns logits [logit_rows, V], valid until the next call.
@@ -54,7 +59,7 @@ class Llama {
   // Parts that bring `adapters` run with the same ones where the device can read them.
   void run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> on_device);
 
-  const ModelConfig& config() const { return ranks_.front()->checkpoint().config; }  // of several ranks: rank 0's share
+  const ModelConfig& config() const { return ranks_.front()->checkpoint().config; }  // of several ranks: the first one's share
   std::int64_t max_rows() const { return max_rows_; }
   std::int64_t max_logit_rows() const { return max_logit_rows_; }
 
@@ -65,16 +70,20 @@ class Llama {
   void each_rank(Job&& job);
   template <typename Compute>
   std::span<const float> logits_of(std::int64_t rows, Compute&& compute);
-  void find_likeliest(const PlacedBatch& placed, const KvCache& cache);
+  void find_likeliest(std::size_t wanted, const KvCache& cache);
+  std::span<const std::unique_ptr<LlamaRank>> last_stage() const { return std::span(ranks_).last(ranks_.size() / stages_); }
+  int pieces_of(const Batch& batch) const;
 
   std::int64_t max_rows_, max_logit_rows_;         // T and R at most
-  std::vector<std::unique_ptr<LlamaRank>> ranks_;  // [N]
+  std::size_t stages_;                             // S
+  std::vector<std::unique_ptr<StageLink>> links_;  // [S - 1, N] from each rank to the same of the next stage
+  std::vector<std::unique_ptr<LlamaRank>> ranks_;  // [S, N]
   std::unique_ptr<ThreadPool> threads_;            // one for each rank, where there are several
   std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> adapters_on_device_;
   std::vector<BatchSequence> sequences_;          // one per part of the batch
-  std::vector<BatchSequence> runs_;               // of wanted rows, [<= R]
   std::vector<RowAdapters> row_adapters_;         // of the batch
-  std::vector<float> logits_;                     // [R, V] of several ranks
+  PlacedBatches placed_;                          // the batch
+  std::vector<float> logits_;                     // [R, V] of several ranks of a stage
   std::vector<std::int32_t> likeliest_, places_;  // [<= R] of the last forward(); [N, R] of each rank
   std::vector<float> values_;                     // [N, R] their logits
 };

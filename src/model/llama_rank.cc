@@ -54,10 +54,11 @@ std::int64_t LlamaRank::Floats::bytes(const ModelConfig& config, const Sizes& si
   return bytes;
 }
 
-LlamaRank::LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows,
-                     std::int64_t max_logit_rows, std::int64_t adapter_rank)
+LlamaRank::LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device, const RankPosition& position,
+                     std::int64_t max_rows, std::int64_t max_logit_rows, std::int64_t adapter_rank)
     : checkpoint_(std::move(checkpoint)),
       device_(device),
+      position_(position),
       adapter_rank_(adapter_rank),
       number_(next_rank_number()),
       arena_(device.arena(as_size(Floats::bytes(config(), {max_rows, max_logit_rows, logit_count()})), "the activations")),
@@ -85,7 +86,7 @@ void LlamaRank::take_norms() {
     device_.gpu->library().copy_within(device_.gpu->context(), to, tensor.bytes.data(), as_size(config().width) * sizeof(float));
   };
   for (const LayerWeights& layer : checkpoint_->weights.layers) take(layer.attention_norm), take(layer.feed_forward_norm);
-  take(checkpoint_->weights.output_norm);
+  if (ends_network()) take(checkpoint_->weights.output_norm);
 }
 
 std::int64_t LlamaRank::activation_bytes(const ModelConfig& whole, int ranks, std::int64_t max_rows, std::int64_t max_logit_rows,
@@ -98,8 +99,8 @@ std::int64_t LlamaRank::activation_bytes(const ModelConfig& whole, int ranks, st
          max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence));
 }
 
-BlockBuffers LlamaRank::block_buffers() const {
-  return {.x = floats_.x,
+BlockBuffers LlamaRank::block_buffers(float* x) const {
+  return {.x = x,
           .attention_norm = floats_.norm,
           .qkv = floats_.qkv,
           .attention = floats_.attention,
@@ -108,58 +109,70 @@ BlockBuffers LlamaRank::block_buffers() const {
           .gate = floats_.gate,
           .up = floats_.up,
           .activated = floats_.gate,
-          .x_out = floats_.x,
+          .x_out = x,
           .low_rank = low_rank_};
 }
 
-// Steps in which every sequence writes its next token are recorded.
-void LlamaRank::run(const PlacedBatch& placed, const KvCache& cache) {
-  const Batch& batch = placed.batch;
-  input_.set(batch.tokens, batch.logit_rows, placed.sequences, placed.runs);
-  const bool one_token_each = batch.parts.size() == batch.tokens.size() && batch.logit_rows.size() == batch.tokens.size();
-  const bool can_record = device_.gpu != nullptr && (device_.team == nullptr || device_.team->records());
-  if (!can_record || !one_token_each || !placed.adapters.empty()) return compute(placed, cache);
-  state_rows_ = static_cast<std::int64_t>(batch.tokens.size());
-  const std::byte* const keys = cache.layer(0, device_.rank).keys;
-  if (std::exchange(recorded_cache_, keys) != keys) device_.gpu->forget_records();
-  device_.gpu->replay_or_record(number_ << 48 | input_.shape() << 1 | (batch.likeliest_only ? 1 : 0),
-                                [&] { compute(placed, cache); });
+void LlamaRank::run(std::span<const PlacedBatch> pieces, const KvCache& cache) {
+  for (const PlacedBatch& piece : pieces) {
+    if (position_.from != nullptr)
+      position_.from->take(device_, rows_of(piece), static_cast<std::int64_t>(piece.tokens.size()) * config().width);
+    run_piece(piece, cache);
+    if (position_.to != nullptr) position_.to->give(device_, rows_of(piece));
+  }
 }
 
-void LlamaRank::compute(const PlacedBatch& placed, const KvCache& cache) {
-  const Batch& batch = placed.batch;
-  run_blocks(placed, cache);
-  const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
-  normalise_states(batch.all_states ? static_cast<std::int64_t>(batch.tokens.size()) : wanted);
+// Steps in which every sequence writes its next token are recorded, by each stage between what it takes and what it gives.
+void LlamaRank::run_piece(const PlacedBatch& piece, const KvCache& cache) {
+  input_.set(piece.tokens, piece.wanted, piece.sequences, piece.runs, piece.wanted_before);
+  const std::size_t rows = piece.tokens.size();
+  const bool whole = piece.rows_before == 0 && piece.last;
+  const bool one_token_each = piece.sequences.size() == rows && piece.wanted.size() == rows;
+  const bool can_record = device_.gpu != nullptr && (device_.team == nullptr || device_.team->records());
+  if (!can_record || !whole || !one_token_each || !piece.adapters.empty()) return compute(piece, cache);
+  state_rows_ = static_cast<std::int64_t>(rows);
+  const std::byte* const keys = cache.layer(0, position_.place).keys;
+  if (std::exchange(recorded_cache_, keys) != keys) device_.gpu->forget_records();
+  device_.gpu->replay_or_record(number_ << 48 | input_.shape() << 1 | (piece.likeliest_only ? 1 : 0),
+                                [&] { compute(piece, cache); });
+}
+
+// The norm and the logits are those of all pieces at once.
+void LlamaRank::compute(const PlacedBatch& piece, const KvCache& cache) {
+  run_blocks(piece, cache);
+  if (!ends_network() || !piece.last) return;
+  const std::int64_t wanted = piece.wanted_before + static_cast<std::int64_t>(piece.wanted.size());
+  normalise_states(piece.all_states ? piece.rows_before + static_cast<std::int64_t>(piece.tokens.size()) : wanted);
   if (wanted == 0) return;
   multiply_states(0, wanted);
-  if (batch.likeliest_only) arg_max_rows(device_, floats_.logits, wanted, logit_count(), input_.likeliest());
+  if (piece.likeliest_only) arg_max_rows(device_, floats_.logits, wanted, logit_count(), input_.likeliest());
 }
 
-// x [T, D] -> x [R, D], the rows whose logits are wanted; all of them where states are
-void LlamaRank::run_blocks(const PlacedBatch& placed, const KvCache& cache) {
-  const Batch& batch = placed.batch;
-  embed_forward(device_, checkpoint_->weights.token_embedding, input_.tokens(), floats_.x);
+// x [T, D] of the piece -> x [T, D], for the next stage or where all states are wanted; else in the last layer -> x [R, D], the
+// wanted rows, behind those of the pieces before.
+void LlamaRank::run_blocks(const PlacedBatch& piece, const KvCache& cache) {
+  if (position_.from == nullptr) embed_forward(device_, checkpoint_->weights.token_embedding, input_.tokens(), rows_of(piece));
   rope_table(device_, frequencies_, input_.positions(), floats_.rope_table);
 
   const BlockRun run{device_, config(), activations_};
-  const BlockBatch block_batch{static_cast<std::int64_t>(batch.tokens.size()), floats_.rope_table};
+  const BlockBatch block_batch{static_cast<std::int64_t>(piece.tokens.size()), floats_.rope_table};
+  BlockBuffers buffers = block_buffers(rows_of(piece));
   for (std::int64_t l = 0; l < config().layers; ++l) {
     const float* const norms = floats_.norms + 2 * l * config().width;
     layer_adapters_.clear();
     wanted_adapters_.clear();
-    for (const RowAdapters& rows : placed.adapters) {
+    for (const RowAdapters& rows : piece.adapters) {
       layer_adapters_.push_back({rows.first, rows.rows, &rows.set->layers[as_size(l)]});
       if (rows.wanted > 0) wanted_adapters_.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[as_size(l)]});
     }
     const BlockWeights weights{checkpoint_->weights.layers[as_size(l)], norms, norms + config().width,
                                checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[as_size(l)], layer_adapters_};
-    const PagedKv kv{cache.layer(l, device_.rank), input_.batch()};
-    if (l + 1 < config().layers || batch.all_states) {
-      block_forward(run, weights, block_batch, kv, block_buffers());
+    const PagedKv kv{cache.layer(l, position_.place), input_.batch()};
+    if (l + 1 < config().layers || !ends_network() || piece.all_states) {
+      block_forward(run, weights, block_batch, kv, buffers);
     } else {
-      last_block_forward(run, weights, block_batch, kv, block_buffers(),
-                         {input_.wanted(), input_.wanted_batch(), wanted_adapters_});
+      buffers.x_out = floats_.x + piece.wanted_before * config().width;
+      last_block_forward(run, weights, block_batch, kv, buffers, {input_.wanted(), input_.wanted_batch(), wanted_adapters_});
     }
   }
 }

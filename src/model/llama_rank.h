@@ -11,44 +11,38 @@
 
 #include "kernels/device.h"
 #include "kernels/matmul.h"
-#include "model/adapters.h"
+#include "kernels/stage_link.h"
 #include "model/block.h"
 #include "model/checkpoint.h"
 #include "model/kv_cache.h"
-#include "model/ragged_batch.h"
+#include "model/placed_batch.h"
 #include "model/step_input.h"
 #include "tensor/arena.h"
 
 namespace puna {
 
-// Adapters of all layers and the rows that have them: of the batch, and among the wanted rows.
-struct RowAdapters {
-  const AdapterSet* set;
-  std::int64_t first, rows, first_wanted, wanted;
-};
-
-// A batch in its places, the same for all ranks.
-struct PlacedBatch {
-  const Batch& batch;
-  std::span<const BatchSequence> sequences;  // one for each part
-  std::span<const BatchSequence> runs;       // of wanted rows that follow each other
-  std::span<const RowAdapters> adapters;
+// Where a rank is in the network.
+struct RankPosition {
+  int place = 0;              // among all ranks of all stages: where the cache has its keys and values
+  StageLink* from = nullptr;  // the stage before; nullptr: this is the first
+  StageLink* to = nullptr;    // the next stage; nullptr: this is the last
 };
 
 class LlamaRank {
  public:
-  // `checkpoint` is the rank's share (model/rank_share.h), where `device` says which rank of which team it is.
-  LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::int64_t max_rows, std::int64_t max_logit_rows,
-            std::int64_t adapter_rank);
+  // `checkpoint` is the rank's share (model/rank_share.h) of its stage (model/stages.h), where `device` says which rank of which
+  // team it is.
+  LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device, const RankPosition& position, std::int64_t max_rows,
+            std::int64_t max_logit_rows, std::int64_t adapter_rank);
   LlamaRank(const LlamaRank&) = delete;
   LlamaRank& operator=(const LlamaRank&) = delete;
 
-  // Everything between the batch and the logits. Throws where an operation does.
-  void run(const PlacedBatch& placed, const KvCache& cache);
-  // Logits of rows [first, first + rows) of the states behind the output norm.
+  // What the stage has to do between the batch and the logits, piece by piece. Throws where an operation does.
+  void run(std::span<const PlacedBatch> pieces, const KvCache& cache);
+  // In the last stage: logits of rows [first, first + rows) of the states behind the output norm.
   void multiply_states(std::int64_t first, std::int64_t rows);
 
-  // What these left, on the host, valid until the next.
+  // What these left in the last stage, on the host, valid until the next.
   std::span<const float> logits(std::int64_t rows);  // [rows, V_r]
   std::span<const float> states() const;             // [state_rows, D], in all ranks the same
   // The rank's likeliest tokens [R] of a batch with likeliest_only, and where `values` is not empty their logits.
@@ -56,6 +50,7 @@ class LlamaRank {
 
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const Device& device() const { return device_; }
+  bool ends_network() const { return position_.to == nullptr; }                      // of the last stage
   std::int64_t logit_count() const { return checkpoint_->weights.output.shape[0]; }  // V_r
   std::int64_t state_rows() const { return state_rows_; }
   std::int64_t adapter_rank() const { return adapter_rank_; }
@@ -68,7 +63,7 @@ class LlamaRank {
   // Every buffer of the arena, listed once: visit(pointer, count) in order. Counted without an arena, then taken from it.
   struct Floats {
     float* norms = nullptr;       // [2 L + 1, D] attention and feed-forward norm of each layer, then the output's; decoded to F32
-    float* x = nullptr;           // [T, D]
+    float* x = nullptr;           // [T, D] pieces of a batch where their rows are; the finished rows [R, D] from the front
     float* norm = nullptr;        // [T, D]
     float* qkv = nullptr;         // [T, (H + 2 G) E]
     float* attention = nullptr;   // [T, H, E]
@@ -76,7 +71,7 @@ class LlamaRank {
     float* gate = nullptr;        // [T, F]
     float* up = nullptr;          // [T, F]
     float* rope_table = nullptr;  // [T, E / 2, 2]
-    float* logits = nullptr;      // [R, V_r]
+    float* logits = nullptr;      // [R, V_r] of the last stage
 
     struct Sizes {
       std::int64_t rows, logit_rows, logits;  // T, R, V_r
@@ -87,14 +82,17 @@ class LlamaRank {
   };
 
   const ModelConfig& config() const { return checkpoint_->config; }
-  BlockBuffers block_buffers() const;
+  BlockBuffers block_buffers(float* x) const;
   void take_norms();
-  void compute(const PlacedBatch& placed, const KvCache& cache);
-  void run_blocks(const PlacedBatch& placed, const KvCache& cache);
+  float* rows_of(const PlacedBatch& piece) const { return floats_.x + piece.rows_before * config().width; }
+  void run_piece(const PlacedBatch& piece, const KvCache& cache);
+  void compute(const PlacedBatch& piece, const KvCache& cache);
+  void run_blocks(const PlacedBatch& piece, const KvCache& cache);
   void normalise_states(std::int64_t rows);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   Device device_;
+  RankPosition position_;
   std::int64_t adapter_rank_;                  // r at most
   std::int64_t state_rows_ = 0;                // of the last run()
   std::uint64_t number_;                       // of this rank among all networks', in the keys of recorded steps

@@ -107,10 +107,13 @@ std::string MemoryPlan::text() const {
   return table;
 }
 
-// GPUs hold a share each, the machine those of all ranks, and their logits once more side by side.
+// GPUs hold a share of a stage each, the machine those of all ranks, and their logits once more side by side.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run) {
-  const std::int64_t here = run.on_gpu() ? 1 : run.ranks;  // shares in one memory
-  const ModelConfig share = config_of_largest_share(config, run.ranks);
+  const std::int64_t here = run.on_gpu() ? 1 : run.ranks;  // shares of a stage in one memory
+  const std::int64_t stages_here = run.on_gpu() ? 1 : run.stages;
+  ModelConfig stage = config;
+  if (run.stage_layers > 0) stage.layers = run.stage_layers;
+  const ModelConfig share = config_of_largest_share(run.on_gpu() ? stage : config, run.ranks);
   const auto kv_bytes = [&](Format format, std::int64_t positions) { return here * KvCache::bytes(share, format, positions); };
   MemoryPlan plan;
   plan.weights = weight_bytes;
@@ -122,10 +125,10 @@ MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, con
   const std::int64_t share_logits = run.logit_rows * ((config.vocabulary + run.ranks - 1) / run.ranks) * kFloatBytes;
   plan.logits = here * share_logits + (here > 1 ? run.logit_rows * config.vocabulary * kFloatBytes : 0);
   plan.activations =
-      here * (LlamaRank::activation_bytes(config, run.ranks, run.rows, run.logit_rows, run.on_gpu()) - share_logits) +
+      here * stages_here * (LlamaRank::activation_bytes(stage, run.ranks, run.rows, run.logit_rows, run.on_gpu()) - share_logits) +
       low_rank_bytes(config, run.adapter_rank, run.rows);
   plan.available = free_for(run);
-  plan.gpus = run.on_gpu() ? run.ranks : 0;
+  plan.gpus = run.on_gpu() ? run.devices() : 0;
   const std::int64_t room = plan.available - (plan.total() - plan.kv), page = kv_bytes(run.kv_format, kPagePositions);
   plan.largest_context = room > 0 ? room / page * kPagePositions : 0;
   return plan;

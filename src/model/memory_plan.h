@@ -34,14 +34,18 @@ struct RunShape {
   std::int64_t rows = 512;            // rows of the largest batch (prefill chunk)
   std::int64_t logit_rows = 1;        // rows of logits kept at once
   std::int64_t adapter_rank = 0;      // the largest of adapters that requests choose; their own bytes count among the weights'
-  int ranks = 1;                      // that the network is split over (model/rank_share.h)
-  std::vector<const Gpu*> gpus = {};  // whose memory everything takes, one for each rank; none: the machine's
-  std::int64_t gpu_memory = 0;        // instead: bytes that are free on each of `ranks` GPUs, which need not be here
+  int ranks = 1;                      // that each layer is split over (model/rank_share.h)
+  int stages = 1;                     // that the layers are divided among (model/stages.h)
+  std::int64_t stage_layers = 0;      // of the stage that has most; 0: all of one
+  std::vector<const Gpu*> gpus = {};  // whose memory everything takes, one for each rank of each stage; none: the machine's
+  std::int64_t gpu_memory = 0;        // instead: bytes that are free on each of so many GPUs, which need not be here
   bool on_gpu() const { return !gpus.empty() || gpu_memory > 0; }
+  int devices() const { return ranks * stages; }
 };
 
 // weight_bytes: what the files hold and copied columns take, or what load_on_gpus() takes of the GPU that gets most. Mapped files
-// count in full: a run that pages weights in and out is no run.
+// count in full: a run that pages weights in and out is no run. Of stages on GPUs the plan is a bound: the most layers beside the
+// most weights and the logits, whichever stages have them.
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run);
 // Throws kNoRoom with the figures and what would fit.
 void check_fits(const MemoryPlan& plan, const std::string& where);

@@ -78,15 +78,20 @@ void each_split_column(const Checkpoint& checkpoint, const Share& share, Visit&&
 
 }  // namespace
 
-void check_shares(const Checkpoint& checkpoint, int ranks) {
-  if (ranks == 1) return;
+void check_shares(const Checkpoint& checkpoint, int ranks, int stages) {
+  const int devices = ranks * stages;
+  if (devices == 1) return;
   if (!checkpoint.adapters.empty()) {
     fail(ErrorKind::kUnsupported, checkpoint.where,
          "adapters do not run over several devices: merge them into the weights first (puna merge), or give one device");
   }
   const ModelConfig& config = checkpoint.config;
+  if (stages > config.layers) {
+    fail(ErrorKind::kUnsupported, checkpoint.where, "{} layers do not divide into {} stages: give --pipeline {} or less",
+         config.layers, stages, config.layers);
+  }
   const ColumnBlocks blocks = column_blocks(checkpoint);
-  if (divides(config, blocks, ranks)) return;
+  if (ranks == 1 || divides(config, blocks, ranks)) return;
   std::vector<int> possible;
   for (int count = 2; count <= kMostRanks; ++count) {
     if (divides(config, blocks, count)) possible.push_back(count);
@@ -94,9 +99,10 @@ void check_shares(const Checkpoint& checkpoint, int ranks) {
   fail(ErrorKind::kUnsupported, checkpoint.where,
        "{} heads of {} with {} key/value heads, whose columns lie in blocks of {}, and a feed-forward width of {}, in blocks of "
        "{}, do "
-       "not split over {} devices: {}",
+       "not split over {} devices: {}{}",
        config.heads, config.head_width, config.kv_heads, blocks.attention, config.feed_forward, blocks.feed_forward, ranks,
-       possible.empty() ? "this model runs on one" : fmt::format("use 1 or {}", fmt::join(possible, ", ")));
+       possible.empty() ? "this model runs on one" : fmt::format("use 1 or {}", fmt::join(possible, ", ")),
+       devices <= config.layers ? fmt::format(", or divide its layers: --pipeline {}", devices) : "");
 }
 
 Share share_of_rank(const Checkpoint& checkpoint, int rank, int ranks) {
@@ -154,7 +160,7 @@ std::shared_ptr<Checkpoint> checkpoint_of_share(const Checkpoint& checkpoint, co
     for (std::int64_t layer = 0; layer < (row.per_layer ? checkpoint.config.layers : 1); ++layer) {
       Tensor& tensor = part->weights.at(row.role, layer);
       tensor = share_of(checkpoint.weights.at(row.role, layer), row.role, share);
-      part->weight_bytes += static_cast<std::int64_t>(matrix_bytes(tensor) + tensor.row_scales.size());
+      part->weight_bytes += stored_bytes(tensor);
     }
   }
   return part;

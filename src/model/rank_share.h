@@ -23,9 +23,9 @@ struct Share {
 };
 
 // Throws kUnsupported with the figures, and with the numbers of ranks that would do, where the network does not split: key/value
-// heads that do not divide, blocks that would be cut, fewer blocks than ranks. Adapters do not split. Formats and shapes are read,
-// no bytes.
-void check_shares(const Checkpoint& checkpoint, int ranks);
+// heads that do not divide, blocks that would be cut, fewer blocks than ranks, fewer layers than stages (model/stages.h). Adapters
+// do not split. Formats and shapes are read, no bytes.
+void check_shares(const Checkpoint& checkpoint, int ranks, int stages = 1);
 Share share_of_rank(const Checkpoint& checkpoint, int rank, int ranks);
 
 // H, G and F are a rank's; all else is the network's.

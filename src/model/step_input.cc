@@ -32,7 +32,7 @@ StepInput::Piece StepInput::put(std::size_t count) {
 }
 
 void StepInput::set(std::span<const Token> tokens, std::span<const std::int32_t> wanted, std::span<const BatchSequence> sequences,
-                    std::span<const BatchSequence> runs) {
+                    std::span<const BatchSequence> runs, std::int64_t wanted_before) {
   host_.clear();
   tokens_ = put(tokens.size());
   std::ranges::transform(tokens, host_.begin() + static_cast<std::ptrdiff_t>(tokens_.first), id);
@@ -47,8 +47,8 @@ void StepInput::set(std::span<const Token> tokens, std::span<const std::int32_t>
   }
   wanted_ = put(wanted.size());
   std::ranges::copy(wanted, host_.begin() + static_cast<std::ptrdiff_t>(wanted_.first));
-  likeliest_ = put(wanted.size());
-  likeliest_values_ = put(wanted.size());
+  likeliest_ = put(as_size(wanted_before) + wanted.size());
+  likeliest_values_ = put(as_size(wanted_before) + wanted.size());
   batch_ = {.sequences = sequences, .rows = static_cast<std::int64_t>(tokens.size())};
   wanted_batch_ = {.sequences = runs, .rows = batch_.rows};
   if (device_.gpu != nullptr) {

@@ -23,15 +23,15 @@ class StepInput {
   explicit StepInput(const Device& device) : device_(device) {}
 
   // tokens [T]; wanted [R] rows; the sequences cover all rows, the runs the wanted ones. All but the tokens is read until the next
-  // set().
+  // set(). wanted_before: rows that were wanted of the same batch's pieces before this one.
   void set(std::span<const Token> tokens, std::span<const std::int32_t> wanted, std::span<const BatchSequence> sequences,
-           std::span<const BatchSequence> runs);
+           std::span<const BatchSequence> runs, std::int64_t wanted_before = 0);
 
   // The device's memory.
   std::span<const std::int32_t> tokens() const { return at(tokens_); }
   std::span<const std::int32_t> positions() const { return at(positions_); }
   std::span<const std::int32_t> wanted() const { return at(wanted_); }
-  ArgMax likeliest() const {  // [R] room for what arg_max_rows() finds
+  ArgMax likeliest() const {  // [wanted_before + R] room for what arg_max_rows() finds
     return {memory_ + likeliest_.first, reinterpret_cast<float*>(memory_ + likeliest_values_.first)};
   }
   const KvBatch& batch() const { return batch_; }

@@ -125,6 +125,10 @@ std::string weight_name(WeightRole role, NameColumn column, std::int64_t layer) 
   return fmt::format("{}{}{}", pattern.substr(0, hole), layer, pattern.substr(hole + 2));
 }
 
+std::int64_t stored_bytes(const Tensor& weight) {
+  return format_bytes(weight.format, weight.shape.count()) + static_cast<std::int64_t>(weight.row_scales.size());
+}
+
 std::optional<WeightSlot> find_weight(std::string_view name, NameColumn column) {
   for (const WeightRoleInfo& row : kRoles) {
     if (!row.per_layer) {

@@ -76,6 +76,9 @@ struct ModelWeights {
   const Tensor& at(WeightRole role, std::int64_t layer = 0) const;
 };
 
+// Bytes of a weight as the files have it, scales of rows included, also where they are not there yet.
+std::int64_t stored_bytes(const Tensor& weight);
+
 // The shape a role has in this network.
 Shape weight_shape(const ModelConfig& config, WeightRole role);
 

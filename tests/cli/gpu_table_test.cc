@@ -46,6 +46,24 @@ TEST(GpuTable, CountsTheLargestShare) {
   EXPECT_THAT(rows[1].why_not, HasSubstr("do not split over 3 devices: use 1 or 2, 4, 8"));
 }
 
+// 32 layers of 218,112,000 numbers in three stages: 10 and the embedding, 12, 10 and the output matrix.
+TEST(GpuTable, StagesShareTheGpus) {
+  const auto model = outline_model(known_shape("8b").value(), "bf16");
+  const GpuQuestion question{.gpus = {1, 3, 6}, .stages = 3, .memory = 80'000'000'000, .context = 131072};
+  const std::vector<GpuRow> rows = plan_gpus(*model, question);
+  EXPECT_EQ(rows[0].why_not, "[--pipeline] 3 stages cannot share 1 GPUs equally");
+  constexpr std::int64_t kNormOfLayer = 2 * 4096, kLayer = 218'112'000 - kNormOfLayer, kEmbedding = 525'336'576;
+  EXPECT_EQ(rows[1].plan.weights, 10 * (2 * kLayer + 4 * kNormOfLayer) + 2 * kEmbedding + 4 * 4096);
+  EXPECT_EQ(rows[1].plan.kv, (std::int64_t{16} << 30) * 12 / 32);
+  EXPECT_EQ(rows[1].plan.gpus, 3);
+  EXPECT_EQ(rows[2].plan.kv, rows[1].plan.kv / 2);
+  EXPECT_LT(rows[2].plan.weights, rows[1].plan.weights);
+  EXPECT_THAT(gpu_table_text(*model, question), HasSubstr("131072 positions in f16, in 3 stages:"));
+  EXPECT_EQ(gpu_table_json(*model, question)["stages"], 3);
+  expect_error(ErrorKind::kUnsupported, "32 layers do not divide into 33 stages: give --pipeline 32 or less",
+               [&] { plan_gpus(*model, {.gpus = {33}, .stages = 33, .memory = 1, .context = 64}); });
+}
+
 TEST(GpuTable, TextAndJsonHaveARowForEachNumber) {
   const auto model = outline_model(known_shape("405b").value(), "fp8");
   const GpuQuestion question{.gpus = {1, 8, 16}, .memory = 80'000'000'000, .context = 8192};

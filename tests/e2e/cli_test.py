@@ -121,6 +121,33 @@ class CommandLine(CliTest):
         self.assertEqual((measured["device"], measured["ranks"]), ("cpu", 2))
         self.assert_fails(7, "train", "pretrain-tiny", "--device=cuda:0-1", says="training runs on one")
 
+    def test_stages(self):
+        stages = ["--device", "cpu:3", "--pipeline", "3"]
+        ask = ["run", "nano", "-p", "What is the capital of Japan?", "--date", "26 Jul 2024", "--seed", "3"]
+        for more in ([], ["--lookup"], ["--draft", "nano"]):
+            self.assertEqual(self.output(*ask, *more, *stages), self.output(*ask))
+        self.assertEqual(self.output(*ask, "--temp", "0", "--device", "cpu:4", "--pipeline", "2"), self.output(*ask, "--temp", "0"))
+        text = self.path("text.txt", "The capital of Japan is Tokyo. " * 60)
+        for verb in (["score", "nano", "--text", "The capital of Japan is Tokyo."],
+                     ["perplexity", "nano", "--file", text, "--window", "300", "--json"]):
+            self.assertEqual(self.output(*verb, *stages), self.output(*verb), verb)
+        asked = self.path("asked.jsonl", "".join(json.dumps({"messages": [{"role": "user", "content": content}], "max_tokens": 8}) + "\n"
+                                                 for content in ("Hello", "2 + 2 =", "What is the capital of Japan?")))
+        answers = []
+        for name, flags in (("whole.jsonl", []), ("stages.jsonl", stages)):
+            self.output("batch", "nano", asked, self.path(name), "--temp", "0", "--date", "26 Jul 2024", *flags)
+            with open(self.path(name)) as file:
+                answers.append([json.loads(line)["message"] for line in file])
+        self.assertEqual(answers[1], answers[0])
+        measured = self.json("bench", "nano", "-p", "16", "-n", "4", "-r", "1", "--device", "cpu:4", "--pipeline", "2", "--json")
+        self.assertEqual((measured["stages"], measured["ranks"]), (2, 2))
+        shown = self.json("show", "--shape", "70b", "--gpus", "2,3,6", "--pipeline", "3", "--json")
+        self.assertEqual([row["splits"] for row in shown["gpus"]], [False, True, True])
+        self.assert_fails(2, *ask, "--device", "cpu:3", "--pipeline", "2", says="2 stages cannot share 3 devices equally")
+        self.assert_fails(2, *ask, "--pipeline", "0", says="--pipeline")
+        self.assert_fails(7, *ask, "--device", "cpu:9", "--pipeline", "9", says="5 layers do not divide into 9 stages: give --pipeline 5")
+        self.assert_fails(7, *ask, "--device", "cpu:3", says="or divide its layers: --pipeline 3")
+
     def test_what_fits_on_gpus_that_are_elsewhere(self):
         shown = self.json("show", "--shape", "70b", "--type", "fp8", "--gpus", "1,2", "--gpu-memory", "80GB", "--json")
         self.assertEqual([row["gpus"] for row in shown["gpus"]], [1, 2])

@@ -87,6 +87,12 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(events[-1]["usage"]["completion_tokens"], whole["usage"]["completion_tokens"])
         self.assertEqual(self.text(self.chat(temperature=1, seed=8)), texts[1], "answer i has the seed + i")
 
+    def test_stages_give_the_same_answer(self):
+        asked = {"model": "nano", "messages": [{"role": "user", "content": "What is the capital of Japan? " * 40}], "seed": 5, "max_tokens": 20}
+        with RunningServer("nano", "--device", "cpu:2", "--pipeline", "2") as server:
+            self.assertEqual(server.post(CHAT, asked).json["choices"],
+                             self.server.post(CHAT, asked).json["choices"])
+
     def test_the_same_seed_gives_the_same_answer(self):
         story = [{"role": "user", "content": "Tell me a story."}]
         texts = [self.text(self.chat(story, temperature=1, seed=42, max_tokens=40)) for _ in range(3)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The network split over GPUs against the same on one: two ranks on one GPU, which sum through the host's memory, and a rank on
-// each GPU over NCCL where the machine has several.
+// The network split over GPUs against the same on one: two ranks on one GPU, which sum through the host's memory, a rank on
+// each GPU over NCCL where the machine has several, and its layers in stages, on one GPU and on several.
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -26,16 +27,21 @@ ModelConfig split_config() {
 class GpuRanks : public GpuTest {
  protected:
   // Ranks 0, 1, … on the GPUs of these numbers.
-  static std::vector<std::shared_ptr<Gpu>> open(std::initializer_list<int> numbers) {
+  static std::vector<std::shared_ptr<Gpu>> open(std::span<const int> numbers) {
     std::vector<std::shared_ptr<Gpu>> gpus;
     for (const int number : numbers) gpus.push_back(std::make_shared<Gpu>(number));
     return gpus;
   }
-  static RankRig rig_of(const std::shared_ptr<const Checkpoint>& checkpoint, std::vector<std::shared_ptr<Gpu>> gpus) {
-    std::vector<Gpu*> members;
-    for (const auto& gpu : gpus) members.push_back(gpu.get());
-    const int ranks = static_cast<int>(gpus.size());
-    return {checkpoint, ranks, ranks == 1 ? nullptr : make_team(members), std::move(gpus)};
+  static RankRig rig_of(const std::shared_ptr<const Checkpoint>& checkpoint, std::vector<std::shared_ptr<Gpu>> gpus,
+                        int stages = 1) {
+    const std::size_t ranks = gpus.size() / as_size(stages);
+    RankRig::Teams teams;
+    for (std::size_t first = 0; first < gpus.size() && ranks > 1; first += ranks) {
+      std::vector<Gpu*> members;
+      for (const auto& gpu : std::span(gpus).subspan(first, ranks)) members.push_back(gpu.get());
+      teams.push_back(make_team(members));
+    }
+    return {checkpoint, {static_cast<int>(ranks), stages}, std::move(teams), std::move(gpus), Format::kF32, 2048};
   }
 
   // Prompts round activations, so what a sum changes in the last digit may fall to the other side of a half.
@@ -67,7 +73,7 @@ class GpuRanks : public GpuTest {
 };
 
 TEST_F(GpuRanks, TwoOnOneGpuSumThroughTheHost) {
-  const auto gpus = open({0, 0});
+  const auto gpus = open(std::array{0, 0});
   EXPECT_EQ(make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()})->about(),
             "the host's memory, for want of NCCL: two ranks are on one GPU");
   expect_what_one_does(gpus);
@@ -75,18 +81,54 @@ TEST_F(GpuRanks, TwoOnOneGpuSumThroughTheHost) {
 
 TEST_F(GpuRanks, OneOnEachOfTwoGpus) {
   if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
-  expect_what_one_does(open({0, 1}));
+  expect_what_one_does(open(std::array{0, 1}));
 }
 
 TEST_F(GpuRanks, OneOnEachOfFourGpus) {
   if (find_gpus().gpus.size() < 4) GTEST_SKIP() << "needs four GPUs";
-  expect_what_one_does(open({0, 1, 2, 3}));
+  expect_what_one_does(open(std::array{0, 1, 2, 3}));
+}
+
+// What a GPU computes does not depend on which one it is, so neither do the bits. 1,050 rows go through the stages in two pieces,
+// whose products may sum in another order than the whole's.
+TEST_F(GpuRanks, StagesHaveTheBitsOfOne) {
+  ModelConfig config = split_config();
+  config.layers = 5;
+  const std::vector<Token> tokens = random_tokens(40, 98);
+  const auto last_logits = [](RankRig& rig, std::int64_t rows) {
+    const std::vector<Token> many = random_tokens(rows, 98);
+    return rig.run(std::vector<Batch::Part>{{rig.cache.add_sequence(), rows}}, many,
+                   std::vector<std::int32_t>{static_cast<std::int32_t>(rows) - 1});
+  };
+  // One stage on the first of these GPUs, which are opened again: a GPU is in one team at a time.
+  const auto expect_same = [&](const std::vector<int>& numbers, int stages, const char* what) {
+    const auto gpus = open(numbers), of_one = open(std::span(numbers).first(numbers.size() / as_size(stages)));
+    for (const Format format : {Format::kF32, Format::kBF16, Format::kQ4_K}) {
+      const auto checkpoint = tiny_checkpoint(config, format);
+      RankRig one = rig_of(checkpoint, of_one), several = rig_of(checkpoint, gpus, stages);
+      for (const std::size_t chunk : {40, 7, 1}) {
+        const std::vector<float> expected = one.append(one.cache.add_sequence(), tokens, chunk);
+        EXPECT_EQ(several.append(several.cache.add_sequence(), tokens, chunk), expected)
+            << what << ", " << info(format).name << ", chunks of " << chunk;
+      }
+      EXPECT_EQ(several.greedy(tokens, 20), one.greedy(tokens, 20)) << what << ", recorded";
+      EXPECT_LT(farthest(last_logits(several, 1050), last_logits(one, 1050)), tolerance_of_prompts(format))
+          << what << ", in pieces";
+    }
+  };
+  expect_same({0, 0}, 2, "two stages on one GPU");
+  expect_same({0, 0, 0}, 3, "three stages on one GPU");
+  if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "the rest needs two GPUs";
+  expect_same({0, 1}, 2, "a stage on each of two GPUs");
+  if (find_gpus().gpus.size() < 4) GTEST_SKIP() << "the rest needs four GPUs";
+  expect_same({0, 1, 2, 3}, 4, "a stage on each of four GPUs");
+  expect_same({0, 1, 2, 3}, 2, "two stages of two GPUs");
 }
 
 // Every rank has the same numbers behind a sum over NCCL, and they are near the plain sum.
 TEST_F(GpuRanks, NcclSums) {
   if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
-  const auto gpus = open({0, 1});
+  const auto gpus = open(std::array{0, 1});
   const std::unique_ptr<Team> team = make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()});
   if (!team->records()) GTEST_SKIP() << team->about();
   ThreadPool ranks(2), first(1), second(1);
@@ -109,7 +151,7 @@ TEST_F(GpuRanks, NcclSums) {
 // The team that a failure broke is refused, and nobody waits for ever.
 TEST_F(GpuRanks, AFailureLetsTheOthersGo) {
   if (find_gpus().gpus.size() < 2) GTEST_SKIP() << "needs two GPUs";
-  const auto gpus = open({0, 1});
+  const auto gpus = open(std::array{0, 1});
   const std::unique_ptr<Team> team = make_team(std::vector<Gpu*>{gpus[0].get(), gpus[1].get()});
   if (!team->records()) GTEST_SKIP() << team->about();
   ThreadPool ranks(2), first(1), second(1);
@@ -138,6 +180,17 @@ TEST_F(GpuRanks, AnEngineOverTwoRanks) {
   EXPECT_LT(farthest(two.append(two.cache().add_sequence(), prompt), expected), 1e-2);
   EXPECT_EQ(two.plan().gpus, 2);
   EXPECT_LT(two.plan().weights, one.plan().weights);
+}
+
+TEST_F(GpuRanks, AnEngineInTwoStages) {
+  const std::shared_ptr<const Checkpoint> nano = open_checkpoint(kBuiltInPath);
+  const std::vector<Token> prompt = nano->need_tokenizer().encode("Hello");
+  Engine one(nano, {.devices = {.gpus = {0}}}), two(nano, {.devices = {.gpus = {0, 0}, .stages = 2}});
+  const std::span<const float> expected = one.append(one.cache().add_sequence(), prompt);
+  EXPECT_EQ(farthest(two.append(two.cache().add_sequence(), prompt), expected), 0);
+  EXPECT_EQ(two.plan().gpus, 2);
+  EXPECT_EQ(two.stages(), 2);
+  EXPECT_LT(two.plan().kv, one.plan().kv);
 }
 
 }  // namespace

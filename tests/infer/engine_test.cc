@@ -151,6 +151,48 @@ TEST(Engine, RunsOverRanksOfTheCpu) {
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * largest);
 }
 
+// The same answer bit for bit, from chunks that go through the stages in two pieces.
+TEST(Engine, RunsInStagesOfTheCpu) {
+  ModelConfig config = tiny_config();
+  config.layers = 3;
+  const auto checkpoint = tiny_checkpoint(config, Format::kQ8_0);
+  const std::vector<Token> tokens = random_tokens(470, 96);
+  Engine one(checkpoint, {.threads = 2, .chunk_rows = 300}), two(checkpoint, {.threads = 2, .devices = {.cpu_ranks = 2}});
+  Engine three(checkpoint, {.threads = 4, .chunk_rows = 300, .devices = {.cpu_ranks = 3, .stages = 3}});
+  Engine both(checkpoint, {.threads = 4, .devices = {.cpu_ranks = 4, .stages = 2}});
+  EXPECT_EQ(one.stages(), 1);
+  EXPECT_EQ(three.stages(), 3);
+  EXPECT_EQ(three.ranks(), 1);
+  EXPECT_EQ(three.sums(), "");
+  EXPECT_EQ(three.threads(), 3) << "as many for each";
+  EXPECT_EQ(both.ranks(), 2);
+  EXPECT_EQ(both.sums(), "the host's memory");
+  EXPECT_EQ(three.plan().weights, one.plan().weights);
+  EXPECT_EQ(three.plan().kv, one.plan().kv) << "a layer's lie with it";
+  EXPECT_EQ(three.plan().logits, one.plan().logits) << "the last stage's";
+  EXPECT_GT(three.plan().activations, 2 * one.plan().activations);
+
+  const auto logits = [&](Engine& engine) {
+    const std::span<const float> last = engine.append(engine.cache().add_sequence(), tokens);
+    return std::vector<float>(last.begin(), last.end());
+  };
+  EXPECT_EQ(logits(three), logits(one));
+  EXPECT_EQ(logits(both), logits(two));
+}
+
+TEST(Engine, StagesShareTheDevicesEqually) {
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.devices = {.cpu_ranks = 3, .stages = 2}}),
+            "[--pipeline] 2 stages cannot share 3 devices equally: give as many with --device, or a multiple");
+  EXPECT_THAT(message_of(ErrorKind::kUsage, {.devices = {.stages = 2}}),
+              testing::HasSubstr("2 stages cannot share 1 device equally"));
+  EXPECT_EQ(message_of(ErrorKind::kUsage, {.devices = {.stages = 0}}), "[--pipeline] 0 is too small: give 1 or more");
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported, {.devices = {.cpu_ranks = 3, .stages = 3}}),
+              testing::HasSubstr("2 layers do not divide into 3 stages: give --pipeline 2 or less"));
+  EXPECT_THAT(
+      message_of(ErrorKind::kUnsupported, {.adapters = {std::make_shared<AdapterSet>()}, .devices = {.cpu_ranks = 2, .stages = 2}}),
+      testing::HasSubstr("[adapters] they do not run over several devices"));
+}
+
 TEST(Engine, WhatDoesNotRunOverRanksIsRefused) {
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, {.devices = {.cpu_ranks = 4}}),
               testing::HasSubstr("do not split over 4 devices: use 1 or 2"));

@@ -134,6 +134,24 @@ TEST_P(SchedulerOf, AlsoOverTwoRanks) {
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
 }
 
+// Shared beginnings and steps that go through the stages in pieces: the answers are those of one device, bit for bit.
+TEST_P(SchedulerOf, AlsoInStages) {
+  EngineOptions options = over_ranks(room(kMost, 512, 512), 2);
+  options.devices.stages = 2;
+  Desk desk(options, GetParam());
+  const std::vector<Token> beginning = tokens_of(1, 130);
+  std::vector<std::vector<Token>> prompts;
+  for (const std::int64_t length : {1, 8, 65, 200, 400}) prompts.push_back(tokens_of(static_cast<std::uint64_t>(length), length));
+  for (const std::int64_t length : {3, 70}) prompts.push_back(joined(beginning, tokens_of(7, length)));
+  for (std::size_t i = 0; i < prompts.size(); ++i) desk.ask(prompts[i], sampled(20, i));
+  desk.run();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_same_answer(desk.done.at(i), alone(prompts[i], sampled(20, i), GetParam()));
+  }
+  EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
 TEST_P(SchedulerOf, AKnownBeginningChangesNothingButTheWork) {
   const std::vector<Token> beginning = tokens_of(1, 200);
   Desk desk(room(kMost), GetParam());

@@ -219,7 +219,7 @@ TEST(LlamaOverRanks, AllRanksHaveTheSameResidualStream) {
   const auto checkpoint = tiny_checkpoint(four_way_config(), Format::kQ8_0);
   auto team = std::make_unique<RecordingTeam>(4);
   const RecordingTeam& seen = *team;
-  RankRig rig(checkpoint, 4, std::move(team), {});
+  RankRig rig(checkpoint, 4, RankRig::one_team(std::move(team)), {});
   rig.append(rig.cache.add_sequence(), random_tokens(50, 98), 31);
   ASSERT_EQ(seen.sums[0].size(), 2u * 2 * 2) << "two sums in each of two layers, for two batches";
   for (std::size_t rank = 1; rank < 4; ++rank) EXPECT_EQ(seen.sums[rank], seen.sums[0]) << rank;
@@ -248,7 +248,7 @@ TEST(LlamaOverRanks, AFailedRankEndsTheCallAndTheNextOneWorks) {
   for (const int failing : {0, 1, 3}) {
     auto team = std::make_unique<FailingTeam>(4, failing);
     FailingTeam& failing_team = *team;
-    RankRig rig(checkpoint, 4, std::move(team), {});
+    RankRig rig(checkpoint, 4, RankRig::one_team(std::move(team)), {});
     const int sequence = rig.cache.add_sequence();
     for (const int sums : {0, 1, 3}) {
       failing_team.sums_left = sums;
@@ -264,7 +264,7 @@ TEST(LlamaOverRanks, AFailedRankEndsTheCallAndTheNextOneWorks) {
 TEST(LlamaOverRanks, RanksAreThoseOfTheirTeam) {
   const auto checkpoint = tiny_checkpoint(four_way_config(), Format::kF32);
   expect_error(ErrorKind::kInternal, "2 ranks are not those of the team",
-               [&] { RankRig rig(checkpoint, 2, std::make_unique<HostTeam>(3), {}); });
+               [&] { RankRig rig(checkpoint, 2, RankRig::one_team(std::make_unique<HostTeam>(3)), {}); });
 }
 
 }  // namespace

@@ -63,6 +63,24 @@ TEST(MemoryPlan, TheLargestContextFitsAndOnePageMoreDoesNot) {
   EXPECT_EQ(plan_memory(config, std::numeric_limits<std::int64_t>::max() / 2, run).largest_context, 0);
 }
 
+// 32 layers in stages of 10, 12 and 10: a GPU has at most 12 of them, the machine all.
+TEST(MemoryPlan, StagesHoldTheirLayers) {
+  const ModelConfig config = known_shape("8b").value();
+  RunShape run = {.context = 131072, .rows = 256, .logit_rows = 2, .stages = 3, .stage_layers = 12};
+  const MemoryPlan here = plan_memory(config, 16 * kGiB, run);
+  EXPECT_EQ(here.kv, 16 * kGiB);
+  EXPECT_EQ(here.logits, 2 * 128256 * 4) << "of the last";
+  EXPECT_EQ(here.gpus, 0);
+  run.gpu_memory = 80'000'000'000;
+  const MemoryPlan each = plan_memory(config, 6 * kGiB, run);
+  EXPECT_EQ(each.kv, 6 * kGiB);
+  EXPECT_EQ(each.gpus, 3);
+  run.ranks = 2;
+  EXPECT_EQ(plan_memory(config, 3 * kGiB, run).kv, 3 * kGiB);
+  EXPECT_EQ(plan_memory(config, 3 * kGiB, run).gpus, 6);
+  EXPECT_THAT(plan_memory(config, 3 * kGiB, run).text(), HasSubstr("on each of 6 GPUs"));
+}
+
 MemoryPlan long_plan() {
   MemoryPlan plan;
   plan.weights = 5'000'000'000;

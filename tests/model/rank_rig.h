@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network over ranks of the CPU or of GPUs, with its cache, for tests.
+// A network over ranks of the CPU or of GPUs, in stages or not, with its cache, for tests.
 #pragma once
 
 #include <memory>
@@ -12,23 +12,33 @@
 #include "model/gpu_checkpoint.h"
 #include "model/llama.h"
 #include "model/rank_share.h"
+#include "model/stages.h"
 
 namespace puna {
 
+// Ranks of each stage.
+struct RigShape {
+  RigShape(int of_stage, int all_stages = 1) : ranks(of_stage), stages(all_stages) {}
+  int ranks, stages;
+};
+
 class RankRig {
  public:
-  // Over the host's memory. One rank: no team.
-  RankRig(const std::shared_ptr<const Checkpoint>& checkpoint, int ranks, Format kv_format = Format::kF32,
+  using Teams = std::vector<std::unique_ptr<Team>>;  // one for each stage, or none where stages have one rank
+
+  // Over the host's memory.
+  RankRig(const std::shared_ptr<const Checkpoint>& checkpoint, RigShape shape, Format kv_format = Format::kF32,
           std::int64_t positions = 512)
-      : RankRig(checkpoint, ranks, ranks == 1 ? nullptr : std::make_unique<HostTeam>(ranks), {}, kv_format, positions) {}
+      : RankRig(checkpoint, shape, host_teams(shape), {}, kv_format, positions) {}
   // `gpus`: one for each rank, or none.
-  RankRig(const std::shared_ptr<const Checkpoint>& checkpoint, int ranks, std::unique_ptr<Team> own_team,
+  RankRig(const std::shared_ptr<const Checkpoint>& checkpoint, RigShape shape, Teams own_teams,
           std::vector<std::shared_ptr<Gpu>> own_gpus, Format kv_format = Format::kF32, std::int64_t positions = 512)
       : gpus(std::move(own_gpus)),
-        team(std::move(own_team)),
-        pools(make_pools(ranks)),
-        cache(config_of_largest_share(checkpoint->config, ranks), kv_format, positions, memory_of(ranks)),
-        model(places(checkpoint), 128, 128) {}
+        teams(std::move(own_teams)),
+        pools(make_pools(shape.ranks * shape.stages)),
+        stages(stages_of(*checkpoint, shape.stages)),
+        cache(config_of_largest_share(checkpoint->config, shape.ranks), kv_format, positions, memory(shape.ranks)),
+        model(places(shape.ranks), shape.stages, 1100, 512) {}
 
   // Logits [rows, V] of all rows, or of the given ones.
   std::vector<float> run(std::span<const Batch::Part> parts, std::span<const Token> tokens, std::span<const std::int32_t> rows) {
@@ -70,30 +80,50 @@ class RankRig {
   }
 
   std::vector<std::shared_ptr<Gpu>> gpus;
-  std::unique_ptr<Team> team;
+  Teams teams;
   std::vector<std::unique_ptr<ThreadPool>> pools;
+  std::vector<std::shared_ptr<const Checkpoint>> stages;
   KvCache cache;
   Llama model;
 
+  static Teams one_team(std::unique_ptr<Team> team) {
+    Teams teams;
+    if (team != nullptr) teams.push_back(std::move(team));
+    return teams;
+  }
+
  private:
-  static std::vector<std::unique_ptr<ThreadPool>> make_pools(int ranks) {
+  static Teams host_teams(const RigShape& shape) {
+    Teams teams;
+    for (int stage = 0; stage < shape.stages && shape.ranks > 1; ++stage) teams.push_back(std::make_unique<HostTeam>(shape.ranks));
+    return teams;
+  }
+  static std::vector<std::unique_ptr<ThreadPool>> make_pools(int devices) {
     std::vector<std::unique_ptr<ThreadPool>> pools;
-    for (int rank = 0; rank < ranks; ++rank) pools.push_back(std::make_unique<ThreadPool>(ranks <= 2 ? 2 : 1));
+    for (int device = 0; device < devices; ++device) pools.push_back(std::make_unique<ThreadPool>(devices <= 2 ? 2 : 1));
     return pools;
   }
-  std::vector<const Gpu*> memory_of(int ranks) const {
-    std::vector<const Gpu*> memory(static_cast<std::size_t>(ranks));
-    for (std::size_t rank = 0; rank < gpus.size(); ++rank) memory[rank] = gpus[rank].get();
-    return memory;
+  std::vector<KvCache::Place> memory(int ranks) const {
+    std::vector<KvCache::Place> places;
+    for (const auto& stage : stages) {
+      for (int rank = 0; rank < ranks; ++rank)
+        places.push_back({gpus.empty() ? nullptr : gpus[places.size()].get(), stage->config.layers});
+    }
+    return places;
   }
-  std::vector<Llama::RankPlace> places(const std::shared_ptr<const Checkpoint>& checkpoint) const {
-    const auto shares = gpus.empty() ? shares_on_host(checkpoint, static_cast<int>(pools.size())) : load_on_gpus(checkpoint, gpus);
+  std::vector<Llama::RankPlace> places(int ranks) const {
     std::vector<Llama::RankPlace> places;
-    for (std::size_t rank = 0; rank < shares.size(); ++rank) {
-      places.push_back({shares[rank], Device{.pool = *pools[rank],
-                                             .gpu = gpus.empty() ? nullptr : gpus[rank].get(),
-                                             .team = team.get(),
-                                             .rank = static_cast<int>(rank)}});
+    for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+      const auto of_stage = static_cast<std::size_t>(ranks);
+      const auto shares = gpus.empty() ? shares_on_host(stages[stage], ranks)
+                                       : load_on_gpus(stages[stage], std::span(gpus).subspan(stage * of_stage, of_stage));
+      for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+        const std::size_t place = places.size();
+        places.push_back({shares[rank], Device{.pool = *pools[place],
+                                               .gpu = gpus.empty() ? nullptr : gpus[place].get(),
+                                               .team = teams.empty() ? nullptr : teams[stage].get(),
+                                               .rank = static_cast<int>(rank)}});
+      }
     }
     return places;
   }

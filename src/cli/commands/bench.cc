@@ -148,6 +148,7 @@ void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) 
                        {"batch", flags.batch},
                        {"filled", flags.filled},
                        {"device", engine.device()},
+                       {"stages", engine.stages()},
                        {"ranks", engine.ranks()},
                        {"repeats", flags.repeats},
                        {"threads", engine.threads()},
@@ -158,6 +159,7 @@ void print(const BenchFlags& flags, const Engine& engine, const Speeds& speeds) 
   std::string text =
       fmt::format("{}, {} of weights, {}", name, human_bytes(static_cast<std::uint64_t>(engine.checkpoint().weight_bytes)),
                   on_cpu ? fmt::format("{} threads, {}", engine.threads(), instruction_set()) : engine.device());
+  if (engine.stages() > 1) text += fmt::format(", {} stages", engine.stages());
   if (engine.ranks() > 1) text += fmt::format(", {} ranks that sum over {}", engine.ranks(), engine.sums());
   text += "\n";
   if (speeds.prefill > 0) text += fmt::format("prefill  {:>9.2f} tokens/s  (a prompt of {})\n", speeds.prefill, flags.prompt);

@@ -21,6 +21,7 @@ namespace {
 struct ShowFlags {
   std::string model, shape, type = "bf16", kv = "f16", gpus, gpu_memory = "80GB";
   std::int64_t context = 0;
+  int pipeline = 1;
   bool tensors = false, json = false;
 };
 
@@ -191,6 +192,7 @@ void print_text(const Checkpoint& checkpoint, const ShowFlags& flags) {
 
 void show_gpus(const Checkpoint& checkpoint, const ShowFlags& flags) {
   const GpuQuestion question{.gpus = gpu_counts(flags.gpus),
+                             .stages = flags.pipeline,
                              .memory = memory_size(flags.gpu_memory),
                              .kv_format = kv_format(flags.kv),
                              .context = planned_context(checkpoint, flags)};
@@ -222,6 +224,7 @@ VerbAction declare_show(Command& command) {
   command.flag("--kv", "f32|f16|bf16|q8_0|f8_e4m3", &flags->kv, "format of cached keys and values to plan for (default f16)");
   command.flag("--gpus", "LIST", &flags->gpus, "instead: what each GPU holds where the model is split over so many, as in 1,2,4,8");
   command.flag("--gpu-memory", "SIZE", &flags->gpu_memory, "of one GPU, as in 80GB, the default, or 79GiB");
+  add_pipeline(command, flags->pipeline);
   command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape, "instead of MODEL, for --gpus: this Llama's shape");
   command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default bf16)");
   add_json(command, flags->json);

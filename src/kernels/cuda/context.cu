@@ -88,6 +88,7 @@ GpuContext* open_gpu(int index) {
   gpu->index = index;
   gpu->processors = info.processors;
   check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking), "the stream");
+  check(cudaEventCreateWithFlags(&gpu->met, cudaEventDisableTiming), "the stream");
   check(cublasLtCreate(&gpu->cublas), "cuBLASLt");
   gpu->workspace_bytes = kWorkspaceBytes;
   check(cudaMalloc(&gpu->workspace, kWorkspaceBytes), "the workspace");
@@ -113,6 +114,7 @@ void close_gpu(GpuContext* gpu) {
        {gpu->workspace, static_cast<void*>(gpu->decoded), static_cast<void*>(gpu->staged), static_cast<void*>(gpu->counters)})
     cudaFree(memory);
   cudaFreeHost(gpu->staging);
+  cudaEventDestroy(gpu->met);
   cudaStreamDestroy(gpu->stream);
   delete gpu;
 }
@@ -168,6 +170,36 @@ void copy_out(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
 void copy_within(GpuContext* gpu, void* to, const void* from, std::size_t bytes) {
   use(*gpu);
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu->stream), "copy within the GPU");
+}
+
+namespace {
+
+// What the driver would take through the host's memory goes directly where the machine's links allow it.
+void make_readable(GpuContext& from, GpuContext& gpu) {
+  if (from.index == gpu.index || !gpu.reachable.insert(from.index).second) return;
+  int can = 0;
+  check(cudaDeviceCanAccessPeer(&can, gpu.index, from.index), "copy between GPUs");
+  if (can == 0) return;
+  const cudaError_t status = cudaDeviceEnablePeerAccess(from.index, 0);
+  if (status != cudaErrorPeerAccessAlreadyEnabled) return check(status, "copy between GPUs");
+  cudaGetLastError();  // somebody else did it before
+}
+
+// What will be asked for on `gpu` begins when all that was asked for on `first` is done.
+void follow(GpuContext& gpu, GpuContext& first) {
+  check(cudaEventRecord(first.met, first.stream), "copy between GPUs");
+  check(cudaStreamWaitEvent(gpu.stream, first.met), "copy between GPUs");
+}
+
+}  // namespace
+
+void copy_between(GpuContext* of_from, const void* from, GpuContext* of_to, void* to, std::size_t bytes) {
+  use(*of_from);  // whose event is recorded
+  follow(*of_to, *of_from);
+  use(*of_to);
+  make_readable(*of_from, *of_to);
+  if (bytes > 0) check(cudaMemcpyPeerAsync(to, of_to->index, from, of_from->index, bytes, of_to->stream), "copy between GPUs");
+  follow(*of_from, *of_to);
 }
 
 void zero(GpuContext* gpu, void* memory, std::size_t bytes) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "kernels/gpu.h"
 
@@ -26,6 +27,8 @@ struct GpuContext {
   int index = 0;
   int processors = 0;
   cudaStream_t stream = nullptr;
+  cudaEvent_t met = nullptr;          // where other GPUs' streams wait for this one's
+  std::unordered_set<int> reachable;  // GPUs whose memory was made readable from here, or cannot be
   cublasLtHandle_t cublas = nullptr;
   void* workspace = nullptr;  // of cuBLASLt, and of kernels within one operation
   std::size_t workspace_bytes = 0;

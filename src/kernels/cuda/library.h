@@ -23,6 +23,7 @@ void release_pinned(void* memory);
 void copy_in(GpuContext* gpu, void* to, const void* from, std::size_t bytes);
 void copy_out(GpuContext* gpu, void* to, const void* from, std::size_t bytes);
 void copy_within(GpuContext* gpu, void* to, const void* from, std::size_t bytes);
+void copy_between(GpuContext* of_from, const void* from, GpuContext* of_to, void* to, std::size_t bytes);
 void zero(GpuContext* gpu, void* memory, std::size_t bytes);
 void wait(GpuContext* gpu);
 void set_gradient_format(GpuContext* gpu, Format format);

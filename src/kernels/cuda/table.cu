@@ -58,6 +58,7 @@ constexpr GpuLibrary kLibrary{
     .copy_in = copy_in,
     .copy_out = copy_out,
     .copy_within = copy_within,
+    .copy_between = copy_between,
     .zero = zero,
     .wait = wait,
     .weight_bytes = weight_bytes,
