@@ -43,13 +43,13 @@ TEST_P(LlamaStages, HaveTheBitsOfOne) {
   RankRig one(checkpoint, 1, Format::kF32, 1024);
   for (const int stages : {2, 5}) {
     RankRig several(checkpoint, {1, stages}, Format::kF32, 1024);
-    for (const std::size_t chunk : {300, 37, 7, 1}) {
-      const auto some = all.first(chunk >= 37 ? 300 : 20);
+    for (const std::size_t chunk : {300, 7, 1}) {
+      const auto some = all.first(chunk == 300 ? 300 : 20);
       const std::vector<float> expected = one.append(one.cache.add_sequence(), some, chunk);
       EXPECT_TRUE(same_bits(several.append(several.cache.add_sequence(), some, chunk), expected))
           << stages << " stages, chunks of " << chunk;
     }
-    for (int sequence = 0; sequence < 4; ++sequence) one.cache.remove_sequence(sequence);
+    for (int sequence = 0; sequence < 3; ++sequence) one.cache.remove_sequence(sequence);
   }
 }
 
