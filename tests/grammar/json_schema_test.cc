@@ -162,6 +162,20 @@ TEST(JsonSchema, RefusesWhatItCannotFollowWithItsPlace) {
   bad(R"({"type": "integer", "minimum": 5, "maximum": 4})", "[s.json] no text at all is allowed");
 }
 
+// Where each part stands twice in the one that holds it, a walk that goes to it twice takes 2^60 steps.
+TEST(JsonSchema, FollowsPatternsWithManyAnchors) {
+  std::string ends, begins;
+  for (int i = 0; i < 60; ++i) ends += "(?:a?|$)", begins += "(?:^|a?)";
+  GrammarWalk ending = walk_of({{"type", "string"}, {"pattern", "^b" + ends + "$"}, {"maxLength", 61}});
+  for (const char* text : {R"("b")", R"("baaa")"}) EXPECT_TRUE(ending.accepts(text)) << text;
+  for (const char* text : {R"("a")", R"("bab")"}) EXPECT_FALSE(ending.accepts(text)) << text;
+  GrammarWalk beginning = walk_of({{"type", "string"}, {"pattern", begins + "b$"}});
+  EXPECT_TRUE(beginning.accepts(R"("aab")"));
+  expect_error(ErrorKind::kBadInput, "no text at all is allowed", [&] {
+    json_schema_grammar({{"type", "string"}, {"pattern", "^b" + ends.substr(0, 39 * 8) + "^$"}}, "s");
+  });
+}
+
 TEST(JsonSchema, BoundsWhiteSpace) {
   GrammarWalk walk = walk_of(R"({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}})");
   for (const char* text :
