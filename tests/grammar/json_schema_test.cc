@@ -162,6 +162,15 @@ TEST(JsonSchema, RefusesWhatItCannotFollowWithItsPlace) {
   bad(R"({"type": "integer", "minimum": 5, "maximum": 4})", "[s.json] no text at all is allowed");
 }
 
+TEST(JsonSchema, FollowsThousandsOfReferencesAndValues) {
+  Json referring = {
+      {"type", "object"}, {"properties", Json::object()}, {"$defs", {{"count", {{"$anchor", "x"}, {"type", "null"}}}}}};
+  for (int i = 0; i < 12'000; ++i) referring["properties"][std::to_string(i)] = {{"$ref", "#x"}};
+  GrammarWalk members = walk_of(referring);
+  EXPECT_TRUE(members.accepts(R"({"11":null,"11999":null})"));
+  EXPECT_FALSE(members.accepts(R"({"11":1})"));
+}
+
 // Where each part stands twice in the one that holds it, a walk that goes to it twice takes 2^60 steps.
 TEST(JsonSchema, FollowsPatternsWithManyAnchors) {
   std::string ends, begins;
