@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "grammar/listed_values.h"
 #include "grammar/schema_goals.h"
 
 namespace puna {
@@ -40,9 +41,9 @@ bool SchemaGoals::disjoint_plain(const Goal& a, const Goal& b, int depth) {
   if (x.values || y.values) {
     const ValueRules& listed = x.values ? x : y;
     const ValueRules& other = x.values ? y : x;
-    return std::ranges::none_of(*listed.values, [&](const Json& value) {
-      return other.values ? std::ranges::count(*other.values, value) > 0 : allows(other, value);
-    });
+    const ListedValues known(other.values.value_or(std::vector<Json>()));
+    return std::ranges::none_of(*listed.values,
+                                [&](const Json& value) { return other.values ? known.contains(value) : allows(other, value); });
   }
   constexpr std::array kTypes = {kNullType, kBooleanType, kIntegerType, kNumberType, kStringType, kArrayType, kObjectType};
   return std::ranges::all_of(kTypes,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "grammar/listed_values.h"
 #include "grammar/regex.h"
 #include "grammar/string_formats.h"
 #include "text/unicode.h"
@@ -275,9 +276,10 @@ void SchemaGoals::read_values(SchemaId id, ValueRules& rules) {
     const Json* listed = documents_.find(id, keyword);
     if (listed == nullptr) continue;
     const Json list = keyword == std::string_view("enum") ? *listed : Json::array({*listed});
+    const ListedValues known(rules.values.value_or(std::vector<Json>()));
     std::vector<Json> values;
     for (const Json& value : list) {
-      if (rules.values && std::ranges::count(*rules.values, value) == 0) continue;
+      if (rules.values && !known.contains(value)) continue;
       const unsigned structured = type_of(value) & (kArrayType | kObjectType) & rules.types;
       if ((structured & rules.mentioned) != 0) {
         fail(ErrorKind::kUnsupported, documents_.place_of(id, keyword),

@@ -169,6 +169,40 @@ TEST(JsonSchema, FollowsThousandsOfReferencesAndValues) {
   GrammarWalk members = walk_of(referring);
   EXPECT_TRUE(members.accepts(R"({"11":null,"11999":null})"));
   EXPECT_FALSE(members.accepts(R"({"11":1})"));
+
+  constexpr int kMany = 100'000;
+  Json first = Json::array(), second = Json::array();
+  for (int i = 0; i < kMany; ++i) {
+    first.push_back(i);
+    second.push_back(i + kMany - 0.5);
+  }
+  second.push_back(7.0);
+  GrammarWalk both = walk_of({{"allOf", {{{"enum", first}}, {{"enum", second}}}}});
+  EXPECT_TRUE(both.accepts("7.0"));
+  EXPECT_FALSE(both.begins("9"));
+  expect_error(ErrorKind::kUnsupported, "0 and 1 may hold at once", [&] {
+    json_schema_grammar({{"oneOf", {{{"enum", first}}, {{"enum", second}}}}}, "s");
+  });
+}
+
+TEST(JsonSchema, ComparesListedValuesAsJsonDoes) {
+  const auto both = [](const char* a, const char* b) {
+    return Json{{"allOf", {{{"enum", {parse_json(a, "s"), "else"}}}, {{"enum", {parse_json(b, "s"), "else"}}}}}};
+  };
+  const std::vector<std::pair<const char*, const char*>> same = {{"1", "1.0"},
+                                                                 {"0", "-0.0"},
+                                                                 {"100", "1e2"},
+                                                                 {R"({"a": [1], "b": {}})", R"({"b": {}, "a": [1.0]})"},
+                                                                 {R"(["a", 1])", R"(["\u0061", 1])"}};
+  for (const auto& [a, b] : same) EXPECT_TRUE(walk_of(both(a, b)).accepts(dump_json(parse_json(b, "s")))) << a << " " << b;
+  const std::vector<std::pair<const char*, const char*>> different = {{"1", "\"1\""},
+                                                                      {"1", "-1"},
+                                                                      {"10", "1"},
+                                                                      {"[]", "{}"},
+                                                                      {R"(["a,b"])", R"(["a","b"])"},
+                                                                      {"null", "false"},
+                                                                      {"9007199254740993", "9007199254740992"}};
+  for (const auto& [a, b] : different) EXPECT_FALSE(walk_of(both(a, b)).accepts(dump_json(parse_json(b, "s")))) << a << " " << b;
 }
 
 // Where each part stands twice in the one that holds it, a walk that goes to it twice takes 2^60 steps.
