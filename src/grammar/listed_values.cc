@@ -10,6 +10,8 @@
 namespace puna {
 namespace {
 
+constexpr std::size_t kBytesAStep = 8;
+
 // Equal for equal values, and only for them.
 std::string written_alike(const Json& value) {
   if (value.is_number()) {
@@ -36,5 +38,16 @@ ListedValues::ListedValues(const std::vector<Json>& values) {
 }
 
 bool ListedValues::contains(const Json& value) const { return written_.contains(written_alike(value)); }
+
+std::size_t value_steps(const Json& value) {
+  if (value.is_string()) return 1 + value.get_ref<const std::string&>().size() / kBytesAStep;
+  std::size_t steps = 1;
+  if (value.is_array()) {
+    for (const Json& item : value) steps += value_steps(item);
+  } else if (value.is_object()) {
+    for (const auto& [name, member] : value.items()) steps += 1 + name.size() / kBytesAStep + value_steps(member);
+  }
+  return steps;
+}
 
 }  // namespace puna

@@ -12,8 +12,9 @@
 namespace puna {
 namespace {
 
-constexpr int kMaxDepth = 4;           // members of members that are looked at
-constexpr std::size_t kMaxPrefix = 8;  // items of arrays that are
+constexpr std::size_t kTooLargeSteps = 1'000'000;  // what an automaton has cost that turned out too large
+constexpr int kMaxDepth = 4;                       // members of members that are looked at
+constexpr std::size_t kMaxPrefix = 8;              // items of arrays that are
 
 bool apart(const CountRange& a, const CountRange& b) { return a.max < b.min || b.max < a.min; }
 
@@ -54,14 +55,20 @@ bool SchemaGoals::disjoint_type(const ValueRules& a, const ValueRules& b, JsonTy
   switch (type) {
     case kIntegerType:
     case kNumberType:
+      if (const std::size_t pairs = a.numbers.low.size() * b.numbers.high.size() + b.numbers.low.size() * a.numbers.high.size();
+          pairs > 0)
+        budget_.spend(CompileBudget::kNumberSteps * pairs, documents_.place(a.schemas.front()));
       return apart(a.numbers.low, b.numbers.high) || apart(b.numbers.low, a.numbers.high);
     case kStringType:
       if (apart(a.length, b.length)) return true;
       if (a.patterns.empty() || b.patterns.empty()) return false;
       try {
-        return strings_of(a).both(strings_of(b), documents_.place(a.schemas.front())).empty();
+        const CharAutomaton common = strings_of(a).both(strings_of(b), documents_.place(a.schemas.front()));
+        budget_.spend(common.work(), documents_.place(a.schemas.front()));
+        return common.empty();
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::kUnsupported) throw;
+        budget_.spend(kTooLargeSteps, documents_.place(a.schemas.front()));
         return false;  // too large to see
       }
     case kArrayType: {

@@ -162,6 +162,31 @@ TEST(JsonSchema, RefusesWhatItCannotFollowWithItsPlace) {
   bad(R"({"type": "integer", "minimum": 5, "maximum": 4})", "[s.json] no text at all is allowed");
 }
 
+// A few of these in a server's queue would hold its workers for years, minutes or seconds where compiling them went on to its end.
+TEST(JsonSchema, RefusesWhatTakesTooManySteps) {
+  const auto refused = [](const Json& schema) {
+    expect_error(ErrorKind::kUnsupported, "following the schema takes more than 20000000 steps",
+                 [&] { json_schema_grammar(schema, "s.json"); });
+  };
+  Json dead = {{"allOf", Json::array({{{"anyOf", {false, false}}}})}};  // 2^40 combinations, in none of which a value is allowed
+  for (int i = 0; i < 40; ++i) dead["allOf"].push_back({{"anyOf", {Json::object(), Json::object()}}});
+  refused(dead);
+  refused({{"oneOf", {dead, {{"type", "null"}}}}});
+
+  Json listed = Json::array(), options = Json::array();
+  for (int i = 0; i < 30'000; ++i) listed.push_back(i);
+  for (int i = 0; i < 200; ++i) options.push_back({{"$ref", "#/$defs/listed"}, {"minimum", i}, {"maximum", i}});
+  refused({{"$defs", {{"listed", {{"enum", listed}}}}}, {"oneOf", options}});
+
+  // Names are told apart by the letters in them: 2^14 sets, each an automaton of as many states.
+  Json names = Json::object(), patterns = Json::array();
+  for (char letter = 'a'; letter < 'o'; ++letter) names[std::string(1, letter)] = true;
+  refused({{"patternProperties", names}});
+  for (int i = 0; i < 30; ++i)
+    patterns.push_back({{"pattern", "[a-d]*a[ab]{11}" + std::string(static_cast<std::size_t>(i), 'x') + "|z"}});
+  refused({{"const", "z"}, {"allOf", patterns}});
+}
+
 TEST(JsonSchema, FollowsThousandsOfReferencesAndValues) {
   Json referring = {
       {"type", "object"}, {"properties", Json::object()}, {"$defs", {{"count", {{"$anchor", "x"}, {"type", "null"}}}}}};
@@ -169,6 +194,11 @@ TEST(JsonSchema, FollowsThousandsOfReferencesAndValues) {
   GrammarWalk members = walk_of(referring);
   EXPECT_TRUE(members.accepts(R"({"11":null,"11999":null})"));
   EXPECT_FALSE(members.accepts(R"({"11":1})"));
+
+  Json optional = {{"type", "object"}, {"properties", Json::object()}};  // as Pydantic writes members that may be null
+  for (int i = 0; i < 5'000; ++i)
+    optional["properties"][std::to_string(i)] = {{"anyOf", {{{"type", "boolean"}}, {{"type", "null"}}}}};
+  EXPECT_TRUE(walk_of(optional).accepts(R"({"0":null,"4999":true})"));
 
   constexpr int kMany = 100'000;
   Json first = Json::array(), second = Json::array();
