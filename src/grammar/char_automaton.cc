@@ -116,6 +116,7 @@ class Closer {
     std::sort(all.begin(), all.end());
     return all;
   }
+  std::size_t spent() const { return spent_; }
 
  private:
   void spend(std::size_t steps) {
@@ -194,6 +195,7 @@ CharAutomaton CharAutomaton::from_expression(const ExpressionTree& tree, Express
     });
     automaton.states_[i].steps = std::move(steps);
   }
+  automaton.work_ = spread.states().size() + closer.spent();
   return automaton;
 }
 
@@ -220,6 +222,7 @@ CharAutomaton CharAutomaton::of_texts(std::span<const std::string> texts, const 
     }
     automaton.states_[state].accepts = true;
   }
+  automaton.work_ = automaton.size();
   return automaton;
 }
 
@@ -234,6 +237,7 @@ CharAutomaton CharAutomaton::of_length(std::uint32_t min, std::uint32_t max, con
     if (length == last && max != kUnlimited) break;
     for (const CharRange& range : all.ranges()) state.steps.push_back({range, target});
   }
+  automaton.work_ = automaton.size();
   return automaton;
 }
 
@@ -266,6 +270,7 @@ CharAutomaton CharAutomaton::both(const CharAutomaton& other, const std::string&
         ++y;
       }
     }
+    product.work_ += 1 + a.size() + b.size();
     product.states_[i].steps = std::move(steps);
   }
   return product;
@@ -286,6 +291,7 @@ CharAutomaton CharAutomaton::complement() const {
     std::sort(changed.steps.begin(), changed.steps.end(),
               [](const Step& a, const Step& b) { return a.range.first < b.range.first; });
   }
+  result.work_ = size();
   if (!has_rest) return result;
   State& accepting = result.states_.emplace_back();
   accepting.accepts = true;
@@ -307,6 +313,12 @@ bool CharAutomaton::matches(std::string_view text) const {
     state = as_size(step->target);
   }
   return states_[state].accepts;
+}
+
+std::size_t CharAutomaton::size() const {
+  std::size_t size = states_.size();
+  for (const State& state : states_) size += state.steps.size();
+  return size;
 }
 
 bool CharAutomaton::empty() const {  // every state can be reached

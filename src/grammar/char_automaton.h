@@ -3,6 +3,7 @@
 // things at once, or not satisfy one. All functions throw kUnsupported naming `where` for what needs more than kMaxStates.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -24,6 +25,8 @@ class CharAutomaton {
   CharAutomaton complement() const;
   bool matches(std::string_view text) const;  // false for what is not UTF-8
   bool empty() const;                         // no text at all
+  std::size_t work() const { return work_; }  // states and steps that were looked at to make it
+  std::size_t size() const;                   // in states and steps
 
   // Adds the texts behind `from`, and returns the state behind them.
   int add_to(GrammarBuilder& builder, int from, SpellChars spell) const;
@@ -42,6 +45,7 @@ class CharAutomaton {
   int add_state(const std::string& where);
 
   std::vector<State> states_;  // the first is where texts begin
+  std::size_t work_ = 0;
 };
 
 }  // namespace puna

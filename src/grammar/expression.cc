@@ -2,6 +2,8 @@
 #include "grammar/expression.h"
 
 #include <algorithm>
+#include <optional>
+#include <vector>
 
 #include "base/error.h"
 
@@ -44,19 +46,40 @@ int add_expression(GrammarBuilder& builder, const ExpressionTree& tree, Expressi
   fail(ErrorKind::kInternal, builder.where(), "an anchor was not resolved");
 }
 
-bool matches_empty(const ExpressionTree& tree, ExpressionId id) {
-  const Expression& expression = tree.at(id);
-  const auto empty = [&](ExpressionId part) { return matches_empty(tree, part); };
-  switch (expression.kind) {
-    case ExpressionKind::kSequence:
-      return std::ranges::all_of(expression.parts, empty);
-    case ExpressionKind::kChoice:
-      return std::ranges::any_of(expression.parts, empty);
-    case ExpressionKind::kRepeat:
-      return expression.min == 0 || empty(expression.parts.front());
-    default:
-      return false;
+namespace {
+
+// Each expression is looked at once: several may share one part.
+class EmptyTexts {
+ public:
+  EmptyTexts(const ExpressionTree& tree, ExpressionId root) : tree_(tree), known_(static_cast<std::size_t>(root) + 1) {}
+
+  bool matches(ExpressionId id) {
+    std::optional<bool>& known = known_[static_cast<std::size_t>(id)];
+    if (!known) known = looked_at(tree_.at(id));
+    return *known;
   }
-}
+
+ private:
+  bool looked_at(const Expression& expression) {
+    const auto empty = [&](ExpressionId part) { return matches(part); };
+    switch (expression.kind) {
+      case ExpressionKind::kSequence:
+        return std::ranges::all_of(expression.parts, empty);
+      case ExpressionKind::kChoice:
+        return std::ranges::any_of(expression.parts, empty);
+      case ExpressionKind::kRepeat:
+        return expression.min == 0 || empty(expression.parts.front());
+      default:
+        return false;
+    }
+  }
+
+  const ExpressionTree& tree_;
+  std::vector<std::optional<bool>> known_;  // [expressions up to the root]: parts are older than what holds them
+};
+
+}  // namespace
+
+bool matches_empty(const ExpressionTree& tree, ExpressionId id) { return EmptyTexts(tree, id).matches(id); }
 
 }  // namespace puna

@@ -71,6 +71,10 @@ class GbnfReader {
     }
     return {line, column};
   }
+  int line_of(std::size_t position) {  // positions in ascending order: a grammar may have many rules
+    for (; counted_ < position; ++counted_) line_ += text_[counted_] == '\n' ? 1 : 0;
+    return line_;
+  }
   [[noreturn]] void bad(std::size_t position, std::string_view what, ErrorKind kind = ErrorKind::kBadInput) const {
     const auto [line, column] = line_and_column(position);
     fail(kind, where_, "line {}, column {}: {}", line, column, what);
@@ -93,6 +97,8 @@ class GbnfReader {
   std::string where_;
   std::u32string text_;
   std::size_t at_ = 0;
+  std::size_t counted_ = 0;  // up to here line_of() has counted
+  int line_ = 1;
   std::deque<GbnfRule> rules_;
   std::map<std::string, int, std::less<>> numbers_;
   ExpressionTree* tree_ = nullptr;  // of the rule that is being read
@@ -130,7 +136,7 @@ void GbnfReader::read_rule() {
   const int number = number_of(text, begin);
   GbnfRule& rule = rules_[static_cast<std::size_t>(number)];
   if (rule.line != 0) bad(begin, fmt::format("the rule '{}' is defined a second time, first in line {}", text, rule.line));
-  rule.line = line_and_column(begin).first;
+  rule.line = line_of(begin);
   skip_space(false);
   if (!(take(':') && take(':') && take('='))) bad(at_, fmt::format("expected ::= behind the name '{}'", text));
   skip_space(true);

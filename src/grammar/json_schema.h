@@ -25,7 +25,7 @@
 namespace puna {
 
 // `where` names the schema in messages. Throws kBadInput for what is no schema, or allows no value; kUnsupported for what cannot be
-// followed, and above the limits of what it is built from.
+// followed, above the limits of what it is built from, and past a CompileBudget.
 Grammar json_schema_grammar(const Json& schema, const std::string& where);
 // Any object at all.
 Grammar json_object_grammar();

@@ -439,7 +439,7 @@ class AnchorResolver {
         ExpressionId both = tree_.empty_text();
         if (!drops_left) both = a;
         if (!drops_right) both = drops_left ? b : both_of(a, b);
-        parts[l | r].push_back(both);
+        if (std::ranges::count(parts[l | r], both) == 0) parts[l | r].push_back(both);
       }
     }
     return joined(std::move(parts));

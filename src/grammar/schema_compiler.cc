@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "grammar/json_schema.h"
@@ -11,9 +12,25 @@
 namespace puna {
 namespace {
 
-// The fewest and the most characters of a text that matches; nothing where there is none, kUnlimited for no end.
-std::optional<CountRange> length_of(const ExpressionTree& tree, ExpressionId id) {
-  const Expression& expression = tree.at(id);
+// The fewest and the most characters of a text that matches; nothing where there is none, kUnlimited for no end. Each expression is
+// measured once: resolving anchors lets several share one part.
+class TextLengths {
+ public:
+  explicit TextLengths(const ExpressionTree& tree) : tree_(tree) {}
+
+  std::optional<CountRange> of(ExpressionId id) {
+    if (const auto known = known_.find(id); known != known_.end()) return known->second;
+    return known_[id] = measured(tree_.at(id));
+  }
+
+ private:
+  std::optional<CountRange> measured(const Expression& expression);
+
+  const ExpressionTree& tree_;
+  std::unordered_map<ExpressionId, std::optional<CountRange>> known_;
+};
+
+std::optional<CountRange> TextLengths::measured(const Expression& expression) {
   const auto plus = [](std::uint32_t a, std::uint32_t b) { return a >= kUnlimited - b ? kUnlimited : a + b; };
   const auto times = [](std::uint32_t a, std::uint32_t b) {
     const std::uint64_t product = static_cast<std::uint64_t>(a) * b;
@@ -23,7 +40,7 @@ std::optional<CountRange> length_of(const ExpressionTree& tree, ExpressionId id)
     case ExpressionKind::kSequence: {
       CountRange sum{0, 0};
       for (const ExpressionId part : expression.parts) {
-        const auto length = length_of(tree, part);
+        const auto length = of(part);
         if (!length) return std::nullopt;
         sum = {plus(sum.min, length->min), plus(sum.max, length->max)};
       }
@@ -32,14 +49,14 @@ std::optional<CountRange> length_of(const ExpressionTree& tree, ExpressionId id)
     case ExpressionKind::kChoice: {
       std::optional<CountRange> all;
       for (const ExpressionId part : expression.parts) {
-        const auto length = length_of(tree, part);
+        const auto length = of(part);
         if (!length) continue;
         all = all ? CountRange{std::min(all->min, length->min), std::max(all->max, length->max)} : *length;
       }
       return all;
     }
     case ExpressionKind::kRepeat: {
-      const auto length = length_of(tree, expression.parts.front());
+      const auto length = of(expression.parts.front());
       if (!length) return expression.min == 0 ? std::optional(CountRange{0, 0}) : std::nullopt;
       return CountRange{times(length->min, expression.min), times(length->max, expression.max)};
     }
@@ -62,9 +79,10 @@ bool limit_length(Regex& regex, CountRange length) {
   flatten(regex.tree, regex.root, parts);
   std::uint32_t fixed = 0;
   Expression* repeat = nullptr;
+  TextLengths lengths(regex.tree);
   for (const ExpressionId id : parts) {
     Expression& part = regex.tree.at(id);
-    const auto own = length_of(regex.tree, id);
+    const auto own = lengths.of(id);
     if (!own) return false;
     if (own->min == own->max) {
       fixed += own->min;
@@ -145,7 +163,7 @@ int SchemaCompiler::write_string(const ValueRules& rules, int from) {
   if (rules.patterns.size() == 1) {
     const StringPattern& pattern = rules.patterns.front();
     Regex regex = parse_regex(pattern.pattern, pattern.place, pattern.whole ? RegexMatch::kWhole : RegexMatch::kPart);
-    const auto own = length_of(regex.tree, regex.root);
+    const auto own = TextLengths(regex.tree).of(regex.root);
     const bool implied = !own || (own->min >= length.min && own->max <= length.max);
     if (implied || limit_length(regex, length)) {  // the compact way: repetitions stay counted
       const int open = builder_.add_text(from, "\"");

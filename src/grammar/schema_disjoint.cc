@@ -6,13 +6,15 @@
 #include <string>
 
 #include "base/error.h"
+#include "grammar/listed_values.h"
 #include "grammar/schema_goals.h"
 
 namespace puna {
 namespace {
 
-constexpr int kMaxDepth = 4;           // members of members that are looked at
-constexpr std::size_t kMaxPrefix = 8;  // items of arrays that are
+constexpr std::size_t kTooLargeSteps = 1'000'000;  // what an automaton has cost that turned out too large
+constexpr int kMaxDepth = 4;                       // members of members that are looked at
+constexpr std::size_t kMaxPrefix = 8;              // items of arrays that are
 
 bool apart(const CountRange& a, const CountRange& b) { return a.max < b.min || b.max < a.min; }
 
@@ -40,9 +42,9 @@ bool SchemaGoals::disjoint_plain(const Goal& a, const Goal& b, int depth) {
   if (x.values || y.values) {
     const ValueRules& listed = x.values ? x : y;
     const ValueRules& other = x.values ? y : x;
-    return std::ranges::none_of(*listed.values, [&](const Json& value) {
-      return other.values ? std::ranges::count(*other.values, value) > 0 : allows(other, value);
-    });
+    const ListedValues known(other.values.value_or(std::vector<Json>()));
+    return std::ranges::none_of(*listed.values,
+                                [&](const Json& value) { return other.values ? known.contains(value) : allows(other, value); });
   }
   constexpr std::array kTypes = {kNullType, kBooleanType, kIntegerType, kNumberType, kStringType, kArrayType, kObjectType};
   return std::ranges::all_of(kTypes,
@@ -53,14 +55,20 @@ bool SchemaGoals::disjoint_type(const ValueRules& a, const ValueRules& b, JsonTy
   switch (type) {
     case kIntegerType:
     case kNumberType:
+      if (const std::size_t pairs = a.numbers.low.size() * b.numbers.high.size() + b.numbers.low.size() * a.numbers.high.size();
+          pairs > 0)
+        budget_.spend(CompileBudget::kNumberSteps * pairs, documents_.place(a.schemas.front()));
       return apart(a.numbers.low, b.numbers.high) || apart(b.numbers.low, a.numbers.high);
     case kStringType:
       if (apart(a.length, b.length)) return true;
       if (a.patterns.empty() || b.patterns.empty()) return false;
       try {
-        return strings_of(a).both(strings_of(b), documents_.place(a.schemas.front())).empty();
+        const CharAutomaton common = strings_of(a).both(strings_of(b), documents_.place(a.schemas.front()));
+        budget_.spend(common.work(), documents_.place(a.schemas.front()));
+        return common.empty();
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::kUnsupported) throw;
+        budget_.spend(kTooLargeSteps, documents_.place(a.schemas.front()));
         return false;  // too large to see
       }
     case kArrayType: {

@@ -172,6 +172,16 @@ std::string escaped(std::string_view name) {
   return text;
 }
 
+// Of a place in a document; the names in it may be as long as their writer liked, and thousands of places lie below one.
+std::string step_below(const std::string& place, std::string_view name) {
+  constexpr std::size_t kMaxPlaceBytes = 500;
+  if (place.size() > kMaxPlaceBytes) return place;
+  if (name.size() <= kMaxPlaceBytes) return place + "/" + escaped(name);
+  std::size_t size = kMaxPlaceBytes;
+  while ((static_cast<unsigned char>(name[size]) & 0xC0) == 0x80) --size;  // a character is not cut
+  return place + "/" + escaped(name.substr(0, size)) + "…";
+}
+
 std::string unescaped(std::string_view step, const std::string& where) {
   std::string text;
   for (std::size_t i = 0; i < step.size(); ++i) {
@@ -204,7 +214,7 @@ SchemaId SchemaDocuments::number_of(const Json& value, std::string place, Schema
   return known->second;
 }
 
-std::string SchemaDocuments::place_of(SchemaId id, std::string_view keyword) const { return place(id) + "/" + escaped(keyword); }
+std::string SchemaDocuments::place_of(SchemaId id, std::string_view keyword) const { return step_below(place(id), keyword); }
 
 const Json* SchemaDocuments::find(SchemaId id, std::string_view keyword) const {
   const Json& schema = value(id);
@@ -219,7 +229,7 @@ SchemaId SchemaDocuments::below(SchemaId id, std::string_view keyword) {
 
 SchemaId SchemaDocuments::below(SchemaId id, std::string_view keyword, std::string_view name) {
   const Json& members = *find(id, keyword);
-  return number_of(*members.find(name), place_of(id, keyword) + "/" + escaped(name), entries_[static_cast<std::size_t>(id)].root);
+  return number_of(*members.find(name), step_below(place_of(id, keyword), name), entries_[static_cast<std::size_t>(id)].root);
 }
 
 SchemaId SchemaDocuments::below(SchemaId id, std::string_view keyword, std::size_t index) {
@@ -267,7 +277,7 @@ SchemaId SchemaDocuments::find_pointer(SchemaId from, std::string_view pointer, 
     }
     if (next == nullptr) fail(ErrorKind::kBadInput, where, "\"#{}\" leads nowhere: there is no \"{}\" in {}", whole, name, place);
     value = next;
-    place += "/" + escaped(name);
+    place = step_below(place, name);
     if (!pointer.empty() && value->is_object() && value->contains("$id") && value->at("$id").is_string())
       fail(ErrorKind::kUnsupported, place + "/$id",
            "a document inside the document changes what references mean: take its $id out");
@@ -276,21 +286,30 @@ SchemaId SchemaDocuments::find_pointer(SchemaId from, std::string_view pointer, 
 }
 
 SchemaId SchemaDocuments::find_anchor(SchemaId from, std::string_view name, const std::string& where) {
-  std::vector<std::pair<const Json*, std::string>> work = {{&value(from), place(from)}};
+  const Anchors& anchors = anchors_of(from);
+  const auto found = anchors.find(name);
+  if (found == anchors.end()) fail(ErrorKind::kBadInput, where, "there is no \"$anchor\": \"{}\" in the document", name);
+  return number_of(*found->second.value, found->second.place, from);
+}
+
+// Found in one walk over the document, however many references there are.
+const SchemaDocuments::Anchors& SchemaDocuments::anchors_of(SchemaId root) {
+  const auto [known, fresh] = anchors_.try_emplace(root);
+  if (!fresh) return known->second;
+  std::vector<std::pair<const Json*, std::string>> work = {{&value(root), place(root)}};
   while (!work.empty()) {
-    const auto [value, place] = work.back();
+    const auto [value, place] = std::move(work.back());
     work.pop_back();
     for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
-      if (value->is_object() && value->contains(keyword) && value->at(keyword) == std::string(name))
-        return number_of(*value, place, from);
+      const Json* name = value->is_object() && value->contains(keyword) ? &value->at(keyword) : nullptr;
+      if (name != nullptr && name->is_string()) known->second.try_emplace(name->get<std::string>(), Anchor{value, place});
     }
-    if (!value->is_structured()) continue;
     for (const auto& [key, member] : value->items()) {
-      if (key != "enum" && key != "const" && key != "default" && key != "examples")
-        work.emplace_back(&member, place + "/" + escaped(key));
+      if (member.is_structured() && key != "enum" && key != "const" && key != "default" && key != "examples")
+        work.emplace_back(&member, step_below(place, key));
     }
   }
-  fail(ErrorKind::kBadInput, where, "there is no \"$anchor\": \"{}\" in the document", name);
+  return known->second;
 }
 
 void SchemaDocuments::check(SchemaId id) {
@@ -312,6 +331,7 @@ void SchemaDocuments::check_keyword(SchemaId id, const std::string& name, const 
     constexpr std::size_t kLongEnough = 6, kTypingErrors = 2;
     for (const Keyword& known : kKeywords) {
       if (known.use == Use::kAnnotation || name.size() < kLongEnough || name.starts_with("x-") || name.starts_with('_')) continue;
+      if (name.size() > known.name.size() + kTypingErrors) continue;  // looking closer takes the product of their sizes
       if (typing_errors(name, known.name) <= kTypingErrors)
         fail(ErrorKind::kBadInput, place_of(id, name), "there is no such keyword: did you mean {}?", known.name);
     }

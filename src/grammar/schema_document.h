@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -45,13 +46,21 @@ class SchemaDocuments {
     SchemaId root = 0;
     bool checked = false;
   };
+  struct Anchor {
+    const Json* value = nullptr;
+    std::string place;
+  };
+  using Anchors = std::map<std::string, Anchor, std::less<>>;  // by name
+
   SchemaId number_of(const Json& value, std::string place, SchemaId root);
   SchemaId find_pointer(SchemaId from, std::string_view pointer, const std::string& where);
   SchemaId find_anchor(SchemaId from, std::string_view name, const std::string& where);
+  const Anchors& anchors_of(SchemaId root);
   void check_keyword(SchemaId id, const std::string& name, const Json& value) const;
 
   std::vector<Entry> entries_;
   std::map<const Json*, SchemaId> numbers_;
+  std::map<SchemaId, Anchors> anchors_;  // by document, of those that were asked for
 };
 
 }  // namespace puna

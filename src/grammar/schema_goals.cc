@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "grammar/listed_values.h"
 #include "grammar/regex.h"
 #include "grammar/string_formats.h"
 #include "text/unicode.h"
@@ -14,6 +15,10 @@ namespace puna {
 namespace {
 
 constexpr std::size_t kMaxPath = 64;  // references and combinations in each other
+
+// Of a CompileBudget.
+constexpr std::size_t kBranchSteps = 20, kSchemaSteps = 20;
+std::size_t text_steps(const std::string& text) { return 1 + text.size() / 8; }
 
 bool contains(const Goal& goal, SchemaId id) { return std::ranges::count(goal, id) > 0; }
 
@@ -96,6 +101,7 @@ void SchemaGoals::expand(Branch& branch, SchemaId id, Goal path) {
   if (path.size() == kMaxPath)
     fail(ErrorKind::kUnsupported, documents_.place(id), "references, allOf and anyOf lie in each other more than {} deep",
          kMaxPath);
+  budget_.spend(1 + branch.plain.size() / 64, documents_.place(id));
   documents_.check(id);
   const Json& schema = documents_.value(id);
   if (schema.is_boolean()) {
@@ -135,16 +141,18 @@ std::vector<Goal> SchemaGoals::resolve(Branch branch, bool check) {
     const Choice choice = std::move(next.choices.back());
     next.choices.pop_back();
     const std::size_t size = documents_.find(choice.holder, choice.keyword)->size();
+    if (open.size() + size + done.size() > kMaxAlternatives) {
+      fail(ErrorKind::kUnsupported, documents_.place_of(choice.holder, choice.keyword),
+           "the combinations of anyOf and oneOf are more than {}: write fewer alternatives", kMaxAlternatives);
+    }
     std::vector<SchemaId> options;
     for (std::size_t i = 0; i < size; ++i) options.push_back(documents_.below(choice.holder, choice.keyword, i));
     if (check && choice.keyword == std::string_view("oneOf")) check_one_of(next, choice, options);
     for (std::size_t i = size; i-- > 0;) {  // the first comes off the stack first
+      // Those that die are neither open nor done, and may be 2^40.
+      budget_.spend(kBranchSteps + next.plain.size() + next.choices.size(), documents_.place(choice.holder));
       open.push_back(next);
       expand(open.back(), options[i], choice.path);
-    }
-    if (open.size() + done.size() > kMaxAlternatives) {
-      fail(ErrorKind::kUnsupported, documents_.place_of(choice.holder, choice.keyword),
-           "the combinations of anyOf and oneOf are more than {}: write fewer alternatives", kMaxAlternatives);
     }
   }
   return done;
@@ -174,6 +182,7 @@ void SchemaGoals::check_one_of(const Branch& before, const Choice& choice, const
 ValueRules SchemaGoals::rules_of(const Goal& plain) {
   ValueRules rules;
   rules.schemas = plain;
+  if (!plain.empty()) budget_.spend(kSchemaSteps * plain.size(), documents_.place(plain.front()));
   for (const SchemaId id : plain) read_schema(id, rules);
   if ((rules.types & kNumbers) == kIntegerType) rules.numbers.whole = true;
   if (rules.length.empty()) rules.types &= ~kStringType;
@@ -274,10 +283,13 @@ void SchemaGoals::read_values(SchemaId id, ValueRules& rules) {
   for (const char* keyword : {"enum", "const"}) {
     const Json* listed = documents_.find(id, keyword);
     if (listed == nullptr) continue;
-    const Json list = keyword == std::string_view("enum") ? *listed : Json::array({*listed});
+    const bool one = keyword == std::string_view("const");
+    const ListedValues known(rules.values.value_or(std::vector<Json>()));
     std::vector<Json> values;
-    for (const Json& value : list) {
-      if (rules.values && std::ranges::count(*rules.values, value) == 0) continue;
+    for (std::size_t i = 0; i < (one ? 1 : listed->size()); ++i) {
+      const Json& value = one ? *listed : (*listed)[i];
+      budget_.spend(value_steps(value), documents_.place(id));
+      if (rules.values && !known.contains(value)) continue;
       const unsigned structured = type_of(value) & (kArrayType | kObjectType) & rules.types;
       if ((structured & rules.mentioned) != 0) {
         fail(ErrorKind::kUnsupported, documents_.place_of(id, keyword),
@@ -292,16 +304,25 @@ void SchemaGoals::read_values(SchemaId id, ValueRules& rules) {
 // The rules on types, strings and numbers, values aside.
 bool SchemaGoals::allows(const ValueRules& rules, const Json& value) {
   if ((rules.types & type_of(value)) == 0) return false;
-  if (value.is_number()) return in_range(rules.numbers, value);
+  if (value.is_number()) {
+    const std::size_t bounds = rules.numbers.low.size() + rules.numbers.high.size();
+    if (bounds > 0) budget_.spend(CompileBudget::kNumberSteps * bounds, documents_.place(rules.schemas.front()));
+    return in_range(rules.numbers, value);
+  }
   if (!value.is_string()) return true;
   const auto& text = value.get_ref<const std::string&>();
   const std::size_t length = characters(text);
   return length >= rules.length.min && length <= rules.length.max &&
-         std::ranges::all_of(rules.patterns,
-                             [&](const StringPattern& pattern) { return pattern_automaton(pattern).matches(text); });
+         std::ranges::all_of(rules.patterns, [&](const StringPattern& pattern) { return matches(pattern, text); });
+}
+
+bool SchemaGoals::matches(const StringPattern& pattern, const std::string& text) {
+  budget_.spend(text_steps(text), pattern.place);
+  return pattern_automaton(pattern).matches(text);
 }
 
 Goal SchemaGoals::member_goal(const Goal& plain, const std::string& name) {
+  if (!plain.empty()) budget_.spend(plain.size(), documents_.place(plain.front()));
   Goal goal;
   for (const SchemaId id : plain) {
     bool known = false;
@@ -311,7 +332,7 @@ Goal SchemaGoals::member_goal(const Goal& plain, const std::string& name) {
     }
     if (const Json* patterns = documents_.find(id, "patternProperties")) {
       for (const auto& [pattern, schema] : patterns->items()) {
-        if (!pattern_automaton({pattern, documents_.place_of(id, "patternProperties"), false}).matches(name)) continue;
+        if (!matches({pattern, documents_.place_of(id, "patternProperties"), false}, name)) continue;
         goal.push_back(documents_.below(id, "patternProperties", pattern));
         known = true;
       }
@@ -323,6 +344,7 @@ Goal SchemaGoals::member_goal(const Goal& plain, const std::string& name) {
 }
 
 Goal SchemaGoals::item_goal(const Goal& plain, std::size_t index) {
+  if (!plain.empty()) budget_.spend(plain.size(), documents_.place(plain.front()));
   Goal goal;
   for (const SchemaId id : plain) {
     const Json* prefix = documents_.find(id, "prefixItems");
@@ -336,6 +358,7 @@ Goal SchemaGoals::item_goal(const Goal& plain, std::size_t index) {
 }
 
 bool SchemaGoals::allows_name(const Goal& plain, const std::string& name) {
+  if (!plain.empty()) budget_.spend(plain.size(), documents_.place(plain.front()));
   return std::ranges::all_of(plain, [&](SchemaId id) {
     if (documents_.find(id, "propertyNames") == nullptr) return true;
     const std::vector<Goal> options = alternatives({documents_.below(id, "propertyNames")});
@@ -349,9 +372,15 @@ bool SchemaGoals::allows_name(const Goal& plain, const std::string& name) {
 CharAutomaton SchemaGoals::strings_of(const ValueRules& rules) {
   const std::string where = rules.schemas.empty() ? "" : documents_.place(rules.schemas.front());
   CharAutomaton strings = rules.patterns.empty() ? CharAutomaton::anything() : pattern_automaton(rules.patterns.front());
-  for (std::size_t i = 1; i < rules.patterns.size(); ++i) strings = strings.both(pattern_automaton(rules.patterns[i]), where);
+  budget_.spend(strings.size(), where);
+  for (std::size_t i = 1; i < rules.patterns.size(); ++i) {
+    strings = strings.both(pattern_automaton(rules.patterns[i]), where);
+    budget_.spend(strings.work(), where);
+  }
   if (rules.length.min == 0 && rules.length.max == kUnlimited) return strings;
-  return strings.both(CharAutomaton::of_length(rules.length.min, rules.length.max, where), where);
+  strings = strings.both(CharAutomaton::of_length(rules.length.min, rules.length.max, where), where);
+  budget_.spend(strings.work(), where);
+  return strings;
 }
 
 const CharAutomaton& SchemaGoals::pattern_automaton(const StringPattern& pattern) {
@@ -359,7 +388,9 @@ const CharAutomaton& SchemaGoals::pattern_automaton(const StringPattern& pattern
   const auto known = automata_.find(key);
   if (known != automata_.end()) return known->second;
   const Regex regex = parse_regex(pattern.pattern, pattern.place, pattern.whole ? RegexMatch::kWhole : RegexMatch::kPart);
-  return automata_.emplace(key, CharAutomaton::from_expression(regex.tree, regex.root, pattern.place)).first->second;
+  const auto added = automata_.emplace(key, CharAutomaton::from_expression(regex.tree, regex.root, pattern.place)).first;
+  budget_.spend(added->second.work(), pattern.place);
+  return added->second;
 }
 
 }  // namespace puna

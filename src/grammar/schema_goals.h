@@ -13,6 +13,7 @@
 
 #include "base/json.h"
 #include "grammar/char_automaton.h"
+#include "grammar/compile_budget.h"
 #include "grammar/number_range.h"
 #include "grammar/schema_document.h"
 
@@ -59,8 +60,9 @@ class SchemaGoals {
   explicit SchemaGoals(SchemaDocuments& documents) : documents_(documents) {}
 
   SchemaDocuments& documents() { return documents_; }
+  CompileBudget& budget() { return budget_; }
   // Those that some value may satisfy, as far as that is plain. Throws kUnsupported for a oneOf of which two may hold at once, for
-  // references in a circle, and for more than kMaxAlternatives.
+  // references in a circle, for more than kMaxAlternatives, and, as everything here, past a CompileBudget.
   std::vector<Goal> alternatives(const Goal& goal);
   // Of an alternative. Throws kUnsupported naming the keyword that cannot be followed.
   ValueRules rules_of(const Goal& plain);
@@ -103,8 +105,10 @@ class SchemaGoals {
   void read_format(SchemaId id, ValueRules& rules);
   void read_values(SchemaId id, ValueRules& rules);
   bool allows(const ValueRules& rules, const Json& value);
+  bool matches(const StringPattern& pattern, const std::string& text);
 
   SchemaDocuments& documents_;
+  CompileBudget budget_;
   int comparisons_ = 0;                                             // of alternatives, in disjoint()
   std::map<std::pair<std::string, bool>, CharAutomaton> automata_;  // by pattern
 };

@@ -14,7 +14,8 @@
 namespace puna {
 namespace {
 
-constexpr std::size_t kMaxPatterns = 16;  // of patternProperties, together
+constexpr std::size_t kMaxPatterns = 16;    // of patternProperties, together
+constexpr std::size_t kAutomatonSteps = 3;  // of a CompileBudget, for each state or step of an automaton
 
 }  // namespace
 
@@ -46,6 +47,7 @@ std::optional<CharAutomaton> SchemaCompiler::allowed_names(const Goal& plain,
   std::optional<CharAutomaton> names;
   const auto restrict_to = [&](const CharAutomaton& set, const std::string& where) {
     names = names ? names->both(set, where) : set;
+    goals_.budget().spend(kAutomatonSteps * names->work(), where);
   };
   if (!declared.empty()) {
     std::vector<std::string> texts;
@@ -107,6 +109,7 @@ std::vector<SchemaCompiler::OtherMembers> SchemaCompiler::other_members(const Go
         const CharAutomaton half = matches ? matching : matching.complement();
         Part next{part.names ? part.names->both(half, pattern.pattern.place) : half, part.matches};
         next.matches.push_back(matches);
+        goals_.budget().spend(kAutomatonSteps * (half.size() + next.names->work()), pattern.pattern.place);
         if (!next.names->empty()) split.push_back(std::move(next));
       }
     }

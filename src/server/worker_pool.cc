@@ -32,7 +32,7 @@ void WorkerPool::run() {
     {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return stopping_ || !tasks_.empty(); });
-      if (tasks_.empty()) return;
+      if (stopping_) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }

@@ -14,7 +14,7 @@ namespace puna {
 class WorkerPool {
  public:
   explicit WorkerPool(int threads);
-  ~WorkerPool();  // does what is left first
+  ~WorkerPool();  // waits for tasks that have begun, and drops the others
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 

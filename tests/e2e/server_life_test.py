@@ -355,6 +355,16 @@ class EndTest(unittest.TestCase):
         busy.join()
         self.assertEqual(server.stop(), 0)
 
+    def test_schemas_that_would_take_for_ever_hold_nobody(self):
+        schema = {"allOf": [{"anyOf": [False, False]}] + [{"anyOf": [{}, {}]}] * 40}
+        shaped = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        server = RunningServer()
+        for answer in in_parallel(4, lambda i: server.post(CHAT, {"messages": CAPITAL, "response_format": shaped})):
+            self.assertEqual(answer.status, 400, answer.text)
+            self.assertIn("takes more than", answer.text)
+        self.assertEqual(server.post(CHAT, {"messages": CAPITAL, "max_tokens": 1}).status, 200)
+        self.assertEqual(server.stop(), 0)
+
     def test_control_c_ends_it_as_well(self):
         server = RunningServer()
         self.assertEqual(server.stop(signal.SIGINT), 0)

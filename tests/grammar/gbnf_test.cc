@@ -124,6 +124,15 @@ TEST(Gbnf, NestsDeepAndStillEnds) {
   EXPECT_FALSE(nested.begins(std::string(depth + 1, '(')));
 }
 
+TEST(Gbnf, CountsTheLinesOfAllRulesInOneWalk) {
+  std::string text = "root ::= \"a\"\n";
+  constexpr int kRules = 80'000;
+  for (int i = 0; i < kRules; ++i) text += fmt::format("{:x}::=\"\"\n", i);
+  EXPECT_TRUE(GrammarWalk(gbnf_grammar(text, "g")).accepts("a"));
+  expect_error(ErrorKind::kBadInput, "line 80002, column 1: the rule 'ffff' is defined a second time, first in line 65537",
+               [&] { gbnf_grammar(text + "ffff::=\"\"", "g"); });
+}
+
 TEST(Gbnf, SaysWhereAnErrorIs) {
   const auto bad = [](const std::string& text, const std::string& words, ErrorKind kind = ErrorKind::kBadInput) {
     expect_error(kind, "[file.gbnf] " + words, [&] { gbnf_grammar(text, "file.gbnf"); });

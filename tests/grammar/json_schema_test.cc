@@ -162,6 +162,93 @@ TEST(JsonSchema, RefusesWhatItCannotFollowWithItsPlace) {
   bad(R"({"type": "integer", "minimum": 5, "maximum": 4})", "[s.json] no text at all is allowed");
 }
 
+// A few of these in a server's queue would hold its workers for years, minutes or seconds where compiling them went on to its end.
+TEST(JsonSchema, RefusesWhatTakesTooManySteps) {
+  const auto refused = [](const Json& schema) {
+    expect_error(ErrorKind::kUnsupported, "following the schema takes more than 20000000 steps",
+                 [&] { json_schema_grammar(schema, "s.json"); });
+  };
+  Json dead = {{"allOf", Json::array({{{"anyOf", {false, false}}}})}};  // 2^40 combinations, in none of which a value is allowed
+  for (int i = 0; i < 40; ++i) dead["allOf"].push_back({{"anyOf", {Json::object(), Json::object()}}});
+  refused(dead);
+  refused({{"oneOf", {dead, {{"type", "null"}}}}});
+
+  Json listed = Json::array(), options = Json::array();
+  for (int i = 0; i < 30'000; ++i) listed.push_back(i);
+  for (int i = 0; i < 200; ++i) options.push_back({{"$ref", "#/$defs/listed"}, {"minimum", i}, {"maximum", i}});
+  refused({{"$defs", {{"listed", {{"enum", listed}}}}}, {"oneOf", options}});
+
+  // Names are told apart by the letters in them: 2^14 sets, each an automaton of as many states.
+  Json names = Json::object(), patterns = Json::array();
+  for (char letter = 'a'; letter < 'o'; ++letter) names[std::string(1, letter)] = true;
+  refused({{"patternProperties", names}});
+  for (int i = 0; i < 30; ++i)
+    patterns.push_back({{"pattern", "[a-d]*a[ab]{11}" + std::string(static_cast<std::size_t>(i), 'x') + "|z"}});
+  refused({{"const", "z"}, {"allOf", patterns}});
+}
+
+TEST(JsonSchema, FollowsThousandsOfReferencesAndValues) {
+  Json referring = {
+      {"type", "object"}, {"properties", Json::object()}, {"$defs", {{"count", {{"$anchor", "x"}, {"type", "null"}}}}}};
+  for (int i = 0; i < 12'000; ++i) referring["properties"][std::to_string(i)] = {{"$ref", "#x"}};
+  GrammarWalk members = walk_of(referring);
+  EXPECT_TRUE(members.accepts(R"({"11":null,"11999":null})"));
+  EXPECT_FALSE(members.accepts(R"({"11":1})"));
+
+  Json optional = {{"type", "object"}, {"properties", Json::object()}};  // as Pydantic writes members that may be null
+  for (int i = 0; i < 5'000; ++i)
+    optional["properties"][std::to_string(i)] = {{"anyOf", {{{"type", "boolean"}}, {{"type", "null"}}}}};
+  EXPECT_TRUE(walk_of(optional).accepts(R"({"0":null,"4999":true})"));
+
+  constexpr int kMany = 100'000;
+  Json first = Json::array(), second = Json::array();
+  for (int i = 0; i < kMany; ++i) {
+    first.push_back(i);
+    second.push_back(i + kMany - 0.5);
+  }
+  second.push_back(7.0);
+  GrammarWalk both = walk_of({{"allOf", {{{"enum", first}}, {{"enum", second}}}}});
+  EXPECT_TRUE(both.accepts("7.0"));
+  EXPECT_FALSE(both.begins("9"));
+  expect_error(ErrorKind::kUnsupported, "0 and 1 may hold at once", [&] {
+    json_schema_grammar({{"oneOf", {{{"enum", first}}, {{"enum", second}}}}}, "s");
+  });
+}
+
+TEST(JsonSchema, ComparesListedValuesAsJsonDoes) {
+  const auto both = [](const char* a, const char* b) {
+    return Json{{"allOf", {{{"enum", {parse_json(a, "s"), "else"}}}, {{"enum", {parse_json(b, "s"), "else"}}}}}};
+  };
+  const std::vector<std::pair<const char*, const char*>> same = {{"1", "1.0"},
+                                                                 {"0", "-0.0"},
+                                                                 {"100", "1e2"},
+                                                                 {R"({"a": [1], "b": {}})", R"({"b": {}, "a": [1.0]})"},
+                                                                 {R"(["a", 1])", R"(["\u0061", 1])"}};
+  for (const auto& [a, b] : same) EXPECT_TRUE(walk_of(both(a, b)).accepts(dump_json(parse_json(b, "s")))) << a << " " << b;
+  const std::vector<std::pair<const char*, const char*>> different = {{"1", "\"1\""},
+                                                                      {"1", "-1"},
+                                                                      {"10", "1"},
+                                                                      {"[]", "{}"},
+                                                                      {R"(["a,b"])", R"(["a","b"])"},
+                                                                      {"null", "false"},
+                                                                      {"9007199254740993", "9007199254740992"}};
+  for (const auto& [a, b] : different) EXPECT_FALSE(walk_of(both(a, b)).accepts(dump_json(parse_json(b, "s")))) << a << " " << b;
+}
+
+// Where each part stands twice in the one that holds it, a walk that goes to it twice takes 2^60 steps.
+TEST(JsonSchema, FollowsPatternsWithManyAnchors) {
+  std::string ends, begins;
+  for (int i = 0; i < 60; ++i) ends += "(?:a?|$)", begins += "(?:^|a?)";
+  GrammarWalk ending = walk_of({{"type", "string"}, {"pattern", "^b" + ends + "$"}, {"maxLength", 61}});
+  for (const char* text : {R"("b")", R"("baaa")"}) EXPECT_TRUE(ending.accepts(text)) << text;
+  for (const char* text : {R"("a")", R"("bab")"}) EXPECT_FALSE(ending.accepts(text)) << text;
+  GrammarWalk beginning = walk_of({{"type", "string"}, {"pattern", begins + "b$"}});
+  EXPECT_TRUE(beginning.accepts(R"("aab")"));
+  expect_error(ErrorKind::kBadInput, "no text at all is allowed", [&] {
+    json_schema_grammar({{"type", "string"}, {"pattern", "^b" + ends.substr(0, 39 * 8) + "^$"}}, "s");
+  });
+}
+
 TEST(JsonSchema, BoundsWhiteSpace) {
   GrammarWalk walk = walk_of(R"({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}})");
   for (const char* text :
