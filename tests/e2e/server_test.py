@@ -193,6 +193,17 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": "sometimes"}, param="tool_choice")
         self.refused(CHAT, {"messages": SUM, "tool_choice": "required"}, param="tool_choice")
 
+    def test_an_answer_with_tools_is_the_same_streamed(self):
+        tools = [{"type": "function", "function": {"name": "f", "strict": False, "parameters": {"type": "object", "properties": {}}}}]
+        call = '{"name":"f","parameters":{}}'
+        for answer, content in (("\n\nSure.\n" + call + "\nDone", "Sure.\n\nDone"), ('{"id":"1","name":"f","parameters":{}}', None),
+                                ('{"args":{},"name":"f"}', None), ("```json\n" + call + "\n```", None)):
+            fields = {"tools": tools, "grammar": "root ::= " + json.dumps(answer), "max_tokens": 100}
+            choice = self.chat(**fields)["choices"][0]
+            self.assertEqual((choice["message"]["content"], len(choice["message"]["tool_calls"])), (content, 1), answer)
+            text, calls, reason = joined(self.chat_events(**fields))
+            self.assertEqual((text, len(calls), reason), (content or "", 1, "tool_calls"), answer)
+
     def test_a_text_with_tools_at_hand(self):
         whole = self.chat(tools=TOOLS)
         self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
