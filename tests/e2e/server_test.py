@@ -251,6 +251,24 @@ class ServerTest(unittest.TestCase):
         special = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True}).json["tokens"]
         self.assertEqual(self.complete(max_tokens=20, prompt=special)["choices"][0]["text"], text)
 
+    def test_offsets_of_tokens_are_in_characters(self):
+        shape = {"grammar": 'root ::= "ééabcabcabdabce abc abx"', "stop": ["abce zz", "abx!"]}  # whose beginnings hold texts back
+        for fields in ({"max_tokens": 24}, {"max_tokens": 24, "echo": True, "prompt": ["É un été", "x"], "n": 2},
+                       {"max_tokens": 24, **shape}):
+            whole = self.complete(logprobs=0, **fields)
+            body = {"prompt": "Once upon a time", "temperature": 0, "logprobs": 0, "stream": True, **fields}
+            told = [[] for _ in whole["choices"]]
+            for event in check_stream(self.server.stream_bytes(COMPLETIONS, body), "completion_chunk"):
+                for choice in event["choices"]:
+                    if choice["logprobs"]:
+                        told[choice["index"]] += zip(choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"])
+            for choice, streamed in zip(whole["choices"], told):
+                tokens, offsets = choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"]
+                self.assertEqual(streamed, list(zip(tokens, offsets)), fields)
+                for token, offset in zip(tokens, offsets):
+                    if "\ufffd" not in token and not token.startswith("<|"):
+                        self.assertEqual(choice["text"][offset:offset + len(token)], token[:len(choice["text"]) - offset])
+
     def test_several_prompts(self):
         texts = ["Once upon a time", "The capital of France is", "One two three"]
         fields = {"max_tokens": 12, "temperature": 1, "seed": 5, "n": 2, "logprobs": 1}
