@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/answering.h"
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <utility>
@@ -166,10 +167,12 @@ void check_prompt(const AnswerRequest& request, std::span<const Token> prompt) {
 void check(const AnswerRequest& request) {
   for (const std::vector<Token>& prompt : request.prompts) check_prompt(request, prompt);
   check_sampler_options(request.options.sampler);
-  const std::int64_t vocabulary = request.model->checkpoint().config.vocabulary;
+  if (request.shape && request.options.ignore_end)
+    refuse_field("ignore_eos", "\"ignore_eos\" cannot be true here: an answer that has a shape ends where that does");
+  const Checkpoint& checkpoint = request.model->checkpoint();
+  const std::int64_t tokens = std::min<std::int64_t>(checkpoint.config.vocabulary, checkpoint.need_tokenizer().size());
   for (const auto& [token, bias] : request.options.sampler.logit_bias) {
-    if (id(token) >= vocabulary)
-      refuse_field("logit_bias", "\"logit_bias\" has the token {}, and ids are below {}", id(token), vocabulary);
+    if (id(token) >= tokens) refuse_field("logit_bias", "\"logit_bias\" has the token {}, and ids are below {}", id(token), tokens);
   }
 }
 

@@ -236,6 +236,10 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": CAPITAL, "response_format": {"type": "json_schema", "json_schema": schema}},
                      param="response_format")
         self.refused(CHAT, {"messages": CAPITAL, "regex": "a", "choice": ["b"]})
+        for stream in (False, True):
+            for fields in ({"regex": "a"}, {"response_format": {"type": "json_object"}}, {"tools": TOOLS}):
+                self.refused(CHAT, {"messages": CAPITAL, "ignore_eos": True, "stream": stream, **fields}, param="ignore_eos")
+            self.refused(COMPLETIONS, {"prompt": "x", "ignore_eos": True, "stream": stream, "choice": ["a"]}, param="ignore_eos")
 
     def test_completions(self):
         whole = self.complete(max_tokens=20)
