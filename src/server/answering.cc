@@ -176,6 +176,30 @@ void check(const AnswerRequest& request) {
   }
 }
 
+// "[tool f#/properties/a] …" -> "tools[1]", where f is the second; "" for another error.
+std::string tool_at_fault(std::string_view message, std::span<const Tool> tools) {
+  for (std::size_t i = 0; i < tools.size(); ++i) {
+    const std::string place = "[tool " + tools[i].name;
+    if (message.starts_with(place + "#") || message.starts_with(place + "]")) return fmt::format("tools[{}]", i);
+  }
+  return "";
+}
+
+// Throws ApiError naming the field that asks for what cannot be followed.
+std::shared_ptr<Constraint> constraint_of(AnswerRequest& request) {
+  try {
+    return request.model->constraints().get(*request.shape);
+  } catch (const Error& error) {
+    if (request.shape_may_lapse && error.kind() == ErrorKind::kUnsupported) {
+      request.shape.reset();
+      return nullptr;
+    }
+    const std::string tool = tool_at_fault(error.what(), request.tools);
+    if (tool.empty()) throw;
+    throw ApiError(400, error.kind() == ErrorKind::kUnsupported ? "unsupported" : "invalid_value", tool, error.what());
+  }
+}
+
 }  // namespace
 
 void choose_model(Services& services, const Json& body, AnswerRequest& request) {
@@ -188,7 +212,7 @@ void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRe
   check(request);
   // Those who may ask for several took theirs before they made tokens of any.
   exchange->places().need(static_cast<std::int64_t>(request.prompts.size()) * request.count, request.prompt_field);
-  if (request.shape) request.options.constraint = request.model->constraints().get(*request.shape);
+  if (request.shape) request.options.constraint = constraint_of(request);
   if (events.begin) events.begin();
   const auto asking = std::make_shared<Asking>(services, exchange, request, std::move(events));
   asking->start(std::move(request));

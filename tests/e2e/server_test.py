@@ -193,6 +193,19 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": "sometimes"}, param="tool_choice")
         self.refused(CHAT, {"messages": SUM, "tool_choice": "required"}, param="tool_choice")
 
+    def test_a_tool_whose_schema_cannot_be_followed(self):
+        for schema in ({"type": "array", "items": {}, "uniqueItems": True}, {"type": "string", "format": "binary"},
+                       {"type": "string", "pattern": "^(?=a)b"}):
+            function = {"name": "tag", "parameters": {"type": "object", "properties": {"a": schema}}}
+            tools = [PICK, {"type": "function", "function": function}]
+            for count in (1, 2):
+                self.assertEqual(len(self.chat(tools=tools, n=count)["choices"]), count)
+            self.assertTrue(self.chat_events(tools=tools))
+            strict = [PICK, {"type": "function", "function": {**function, "strict": True}}]
+            for stream in (False, True):
+                for fields in ({"tools": strict}, {"tools": tools, "tool_choice": "required"}):
+                    self.refused(CHAT, {"messages": CAPITAL, "stream": stream, **fields}, param="tools[1]", code="unsupported")
+
     def test_an_answer_with_tools_is_the_same_streamed(self):
         tools = [{"type": "function", "function": {"name": "f", "strict": False, "parameters": {"type": "object", "properties": {}}}}]
         call = '{"name":"f","parameters":{}}'
