@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/answering.h"
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <utility>
@@ -166,10 +167,36 @@ void check_prompt(const AnswerRequest& request, std::span<const Token> prompt) {
 void check(const AnswerRequest& request) {
   for (const std::vector<Token>& prompt : request.prompts) check_prompt(request, prompt);
   check_sampler_options(request.options.sampler);
-  const std::int64_t vocabulary = request.model->checkpoint().config.vocabulary;
+  if (request.shape && request.options.ignore_end)
+    refuse_field("ignore_eos", "\"ignore_eos\" cannot be true here: an answer that has a shape ends where that does");
+  const Checkpoint& checkpoint = request.model->checkpoint();
+  const std::int64_t tokens = std::min<std::int64_t>(checkpoint.config.vocabulary, checkpoint.need_tokenizer().size());
   for (const auto& [token, bias] : request.options.sampler.logit_bias) {
-    if (id(token) >= vocabulary)
-      refuse_field("logit_bias", "\"logit_bias\" has the token {}, and ids are below {}", id(token), vocabulary);
+    if (id(token) >= tokens) refuse_field("logit_bias", "\"logit_bias\" has the token {}, and ids are below {}", id(token), tokens);
+  }
+}
+
+// "[tool f#/properties/a] …" -> "tools[1]", where f is the second; "" for another error.
+std::string tool_at_fault(std::string_view message, std::span<const Tool> tools) {
+  for (std::size_t i = 0; i < tools.size(); ++i) {
+    const std::string place = "[tool " + tools[i].name;
+    if (message.starts_with(place + "#") || message.starts_with(place + "]")) return fmt::format("tools[{}]", i);
+  }
+  return "";
+}
+
+// Throws ApiError naming the field that asks for what cannot be followed.
+std::shared_ptr<Constraint> constraint_of(AnswerRequest& request) {
+  try {
+    return request.model->constraints().get(*request.shape);
+  } catch (const Error& error) {
+    if (request.shape_may_lapse && error.kind() == ErrorKind::kUnsupported) {
+      request.shape.reset();
+      return nullptr;
+    }
+    const std::string tool = tool_at_fault(error.what(), request.tools);
+    if (tool.empty()) throw;
+    throw ApiError(400, error.kind() == ErrorKind::kUnsupported ? "unsupported" : "invalid_value", tool, error.what());
   }
 }
 
@@ -185,7 +212,7 @@ void ask(Services& services, const std::shared_ptr<Exchange>& exchange, AnswerRe
   check(request);
   // Those who may ask for several took theirs before they made tokens of any.
   exchange->places().need(static_cast<std::int64_t>(request.prompts.size()) * request.count, request.prompt_field);
-  if (request.shape) request.options.constraint = request.model->constraints().get(*request.shape);
+  if (request.shape) request.options.constraint = constraint_of(request);
   if (events.begin) events.begin();
   const auto asking = std::make_shared<Asking>(services, exchange, request, std::move(events));
   asking->start(std::move(request));

@@ -24,6 +24,7 @@ struct AnswerRequest {
   PromptFormat format;      // that calls are read in
   std::vector<Tool> tools;  // that may be called; none: the text is what it is
   std::optional<AnswerShape> shape;
+  bool shape_may_lapse = false;                                         // where it cannot be followed here, the answer has none
   int count = 1;                                                        // of each prompt; the j-th has the seed + j
   bool one_call = false;                                                // of several calls in an answer the first counts
   std::string_view call_prefix = "call_";                               // of the calls' ids

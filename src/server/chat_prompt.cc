@@ -55,9 +55,14 @@ void check_message(const Json& message, const std::string& place) {
   }
 }
 
-// Whether a function's calls must follow its schema: unless its "strict" is false.
-bool all_strict(const Json& tools) {
+// Whether calls follow the functions' schemas, where those can be followed: unless a "strict" is false.
+bool follows_schemas(const Json& tools) {
   return std::ranges::all_of(tools, [](const Json& tool) { return field_or(tool.at("function"), "strict", true); });
+}
+
+// Whether they must.
+bool any_strict(const Json& tools) {
+  return std::ranges::any_of(tools, [](const Json& tool) { return field_or(tool.at("function"), "strict", false); });
 }
 
 // A word, or {"type": "function", "function": {"name": "f"}} with one of the tools.
@@ -145,9 +150,11 @@ void prepare_chat(const Json& body, const std::vector<Message>& messages, Answer
   const char* param = asks_format ? "response_format" : "tools";
   try {
     request.shape = answer_shape(shaped, request.format, request.tools, param);
-    if (!request.shape && !request.tools.empty() && all_strict(body.at("tools")) &&
-        request.format.dialect != ToolDialect::kPythonic)
+    if (!request.shape && !request.tools.empty() && follows_schemas(body.at("tools")) &&
+        request.format.dialect != ToolDialect::kPythonic) {
       request.shape = call_or_text_shape(request.format, request.tools, body.at("tools"));
+      request.shape_may_lapse = !any_strict(body.at("tools"));
+    }
   } catch (const Error& error) {
     throw ApiError(400, error.kind() == ErrorKind::kUnsupported ? "unsupported" : "invalid_value", param, error.what());
   }

@@ -22,7 +22,8 @@ std::vector<Tool> read_tools(const Json& body);
 Json chat_tools(const Json& tools, const std::function<Json(const Json& tool, const std::string& place)>& function_of);
 
 // The prompt, the format its answer is read in, and the shape that tools or "response_format" give the answer: calls follow their
-// schemas, which a function's "strict": false waives. Fills in what AnswerRequest has of them.
+// schemas, which a function's "strict": false waives, and so does a schema that cannot be followed where no "strict" is true. Fills
+// in what AnswerRequest has of them.
 void prepare_chat(const Json& body, const std::vector<Message>& messages, AnswerRequest& request);
 
 }  // namespace puna

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/python_calls.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 
@@ -66,9 +67,10 @@ bool PythonReader::escape(std::string& out) {
   if (const int digits = hex_digits(kind); digits > 0) {
     std::uint32_t code = 0;
     const char* const begin = text_.data() + at_;
-    if (text_.size() - at_ < static_cast<std::size_t>(digits)) return false;
-    if (std::from_chars(begin, begin + digits, code, 16).ptr != begin + digits) return false;
-    at_ += static_cast<std::size_t>(digits);
+    const auto there = std::min<std::size_t>(static_cast<std::size_t>(digits), text_.size() - at_);
+    const auto read = static_cast<std::size_t>(std::from_chars(begin, begin + there, code, 16).ptr - begin);
+    at_ += read;
+    if (read < static_cast<std::size_t>(digits)) return false;
     if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
     append_utf8(code, out);
   } else if (const char c = python_escape(kind); c != '\0') {

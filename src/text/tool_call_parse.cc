@@ -4,10 +4,10 @@
 // properly (a regular expression stops at the first brace). What cannot be read, or names no known tool, stays content untouched.
 // One pass: after a candidate that fails, the scan goes on from where reading it stopped.
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "base/error.h"
+#include "text/call_scan.h"
 #include "text/chat.h"
 #include "text/json_reader.h"
 #include "text/python_calls.h"
@@ -17,11 +17,9 @@
 namespace puna {
 namespace {
 
-constexpr std::string_view kPythonTag = "<|python_tag|>";
-constexpr std::string_view kHeader = "<|start_header_id|>assistant<|end_header_id|>";
 constexpr std::string_view kFunctionOpen = "<function=";
 constexpr std::string_view kFunctionClose = "</function>";
-constexpr std::array<std::string_view, 4> kEnds = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"};
+constexpr std::size_t kLongestName = 200;  // in <function=name>, with what stands around it
 constexpr std::string_view kNone = "";
 
 bool is_blank(std::string_view text) { return strip_space(text).empty(); }
@@ -31,6 +29,7 @@ class Parser {
   Parser(std::span<const Tool> tools, std::span<const std::string> builtin_tools) : tools_(tools), builtin_tools_(builtin_tools) {}
 
   Message parse(std::string_view text);
+  std::size_t past_no_call(std::string_view text, std::size_t at);
 
  private:
   bool is_known(std::string_view name) const {
@@ -51,6 +50,7 @@ class Parser {
   std::optional<std::size_t> chain_at(std::string_view text, std::size_t at, std::size_t& stopped);
   bool tagged(std::string_view payload);
   std::string scan(std::string_view text);
+  std::string_view without_fence(std::string_view text) const;
 
   std::span<const Tool> tools_;
   std::span<const std::string> builtin_tools_;
@@ -127,7 +127,7 @@ std::optional<std::size_t> Parser::json_calls(std::string_view text, std::size_t
 // <function=name>{…}</function>; the name may be quoted, the closing tag missing, the object written as Python writes it.
 std::optional<std::size_t> Parser::function_tag(std::string_view text, std::size_t at, std::size_t& stopped) {
   std::size_t begin = at + kFunctionOpen.size();
-  const std::size_t close = text.substr(begin, 200).find('>');
+  const std::size_t close = text.substr(begin, kLongestName).find('>');
   stopped = begin;
   if (close == std::string_view::npos) return std::nullopt;
   std::string_view name = text.substr(begin, close);
@@ -232,7 +232,7 @@ std::string Parser::scan(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const char c = text[at];
     const bool dotted = line_start && !builtin_tools_.empty() && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_');
-    if (c != '{' && c != '[' && c != '<' && !dotted) {
+    if (!may_begin_call(c) && !dotted) {
       line_start = c == '\n' || (line_start && (c == ' ' || c == '\t' || c == '\r'));
       ++at;
       continue;
@@ -257,16 +257,30 @@ std::string Parser::scan(std::string_view text) {
   return content;
 }
 
-// ```json … ``` around the whole answer: the call is what was meant.
-std::string_view without_fence(std::string_view text) {
-  if (!text.starts_with("```") || !text.ends_with("```") || text.size() < 7) return text;
-  const std::size_t line = text.find('\n');
-  const std::string_view inside = text.substr(0, text.size() - 3);
-  if (line == std::string_view::npos || line >= inside.size() || inside.find("```", 3) != std::string_view::npos) return text;
-  return strip_space(inside.substr(line));
+// A reader that came to the text's end might have gone on.
+std::size_t Parser::past_no_call(std::string_view text, std::size_t at) {
+  const std::string_view rest = text.substr(at, kFunctionOpen.size() + kLongestName);
+  const bool tag = kFunctionOpen.starts_with(rest.substr(0, kFunctionOpen.size()));
+  if (tag && rest.size() < kFunctionOpen.size() + kLongestName && rest.find('>') == std::string_view::npos) return at;
+  std::size_t stopped = at + 1;
+  const auto end = call_at(text, at, stopped);
+  calls_.clear();
+  return end || stopped >= text.size() ? at : stopped;
 }
 
-bool has_fence(std::string_view text) { return text.find("```") != std::string_view::npos; }
+// ```json … ``` around the whole answer, which begins with a call: that is what was meant.
+std::string_view Parser::without_fence(std::string_view text) const {
+  if (!text.starts_with(kFence) || !text.ends_with(kFence) || text.size() < 2 * kFence.size() + 1) return text;
+  const std::size_t line = text.find('\n');
+  const std::string_view inside = text.substr(0, text.size() - kFence.size());
+  if (line == std::string_view::npos || line >= inside.size() || inside.find(kFence, kFence.size()) != std::string_view::npos)
+    return text;
+  const std::string_view stripped = strip_space(inside.substr(line));
+  const bool dotted = !builtin_tools_.empty();  // brave_search.call(…)
+  return dotted || (!stripped.empty() && may_begin_call(stripped.front())) ? stripped : text;
+}
+
+bool has_fence(std::string_view text) { return text.find(kFence) != std::string_view::npos; }
 
 Message Parser::parse(std::string_view text) {
   Message message;
@@ -289,8 +303,8 @@ Message Parser::parse(std::string_view text) {
 std::string_view without_frame(std::string_view raw) {
   std::string_view text = raw;
   while (text.starts_with(' ')) text.remove_prefix(1);
-  if (text.starts_with(kHeader)) {
-    text.remove_prefix(kHeader.size());
+  if (text.starts_with(kAssistantHeader)) {
+    text.remove_prefix(kAssistantHeader.size());
     if (text.starts_with("\n\n")) text.remove_prefix(2);
   } else {
     text = raw;
@@ -298,13 +312,17 @@ std::string_view without_frame(std::string_view raw) {
   std::string_view end = kNone;
   do {
     end = kNone;
-    for (const std::string_view candidate : kEnds) end = text.ends_with(candidate) ? candidate : end;
+    for (const std::string_view candidate : kAnswerEnds) end = text.ends_with(candidate) ? candidate : end;
     text.remove_suffix(end.size());
   } while (!end.empty());
   return text;
 }
 
 }  // namespace
+
+std::size_t past_no_call(std::string_view text, std::size_t at, std::span<const Tool> tools) {
+  return Parser(tools, {}).past_no_call(text, at);
+}
 
 Message parse_assistant(const PromptFormat& format, std::string_view raw, std::span<const Tool> tools,
                         std::span<const std::string> builtin_tools) {

@@ -64,6 +64,24 @@ class ServerAdapterTest(unittest.TestCase):
                     for name in ("nano", "nano:blue")]
             self.assertNotEqual(told[0][1:4], told[1][1:4], "the prompt is read with the adapters too")
 
+    def test_ollama_s_names_choose_too(self):
+        with RunningServer("nano", "--adapter", "blue=" + self.adapter) as server:
+            def asked(path, name, **body):
+                response = server.post("/api/" + path, {"model": name, "stream": False, "options": {"temperature": 0, "num_predict": 24}, **body}
+                                       if path in ("chat", "generate") else {"model": name, **body})
+                self.assertEqual(response.status, 200, response.text)
+                return response.json
+
+            for path, body, field in (("chat", {"messages": [{"role": "user", "content": QUESTION}]}, "message"),
+                                      ("generate", {"prompt": QUESTION}, "response"),
+                                      ("generate", {"prompt": "Once upon a time", "raw": True}, "response"),
+                                      ("embed", {"input": QUESTION}, "embeddings"), ("embeddings", {"prompt": QUESTION}, "embedding")):
+                plain, tuned, latest = (asked(path, name, **body)[field] for name in ("nano", "nano:blue", "nano:blue:latest"))
+                self.assertNotEqual(plain, tuned, path)
+                self.assertEqual(latest, tuned, path)
+            said = ask(server, "nano:blue").json["choices"][0]["message"]["content"]
+            self.assertEqual(asked("chat", "nano:blue", messages=[{"role": "user", "content": QUESTION}])["message"]["content"], said)
+
     def test_wrong_adapters_are_refused_at_once(self):
         for flag, code, message in (("blue", 2, "NAME=FOLDER"), ("=" + self.adapter, 2, "NAME=FOLDER"), ("x:blue=" + self.adapter, 2, "no model x"),
                                     ("blue=/nowhere", 4, "no such folder")):

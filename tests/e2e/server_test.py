@@ -199,6 +199,30 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": SUM, "tools": TOOLS, "tool_choice": "sometimes"}, param="tool_choice")
         self.refused(CHAT, {"messages": SUM, "tool_choice": "required"}, param="tool_choice")
 
+    def test_a_tool_whose_schema_cannot_be_followed(self):
+        for schema in ({"type": "array", "items": {}, "uniqueItems": True}, {"type": "string", "format": "binary"},
+                       {"type": "string", "pattern": "^(?=a)b"}):
+            function = {"name": "tag", "parameters": {"type": "object", "properties": {"a": schema}}}
+            tools = [PICK, {"type": "function", "function": function}]
+            for count in (1, 2):
+                self.assertEqual(len(self.chat(tools=tools, n=count)["choices"]), count)
+            self.assertTrue(self.chat_events(tools=tools))
+            strict = [PICK, {"type": "function", "function": {**function, "strict": True}}]
+            for stream in (False, True):
+                for fields in ({"tools": strict}, {"tools": tools, "tool_choice": "required"}):
+                    self.refused(CHAT, {"messages": CAPITAL, "stream": stream, **fields}, param="tools[1]", code="unsupported")
+
+    def test_an_answer_with_tools_is_the_same_streamed(self):
+        tools = [{"type": "function", "function": {"name": "f", "strict": False, "parameters": {"type": "object", "properties": {}}}}]
+        call = '{"name":"f","parameters":{}}'
+        for answer, content in (("\n\nSure.\n" + call + "\nDone", "Sure.\n\nDone"), ('{"id":"1","name":"f","parameters":{}}', None),
+                                ('{"args":{},"name":"f"}', None), ("```json\n" + call + "\n```", None)):
+            fields = {"tools": tools, "grammar": "root ::= " + json.dumps(answer), "max_tokens": 100}
+            choice = self.chat(**fields)["choices"][0]
+            self.assertEqual((choice["message"]["content"], len(choice["message"]["tool_calls"])), (content, 1), answer)
+            text, calls, reason = joined(self.chat_events(**fields))
+            self.assertEqual((text, len(calls), reason), (content or "", 1, "tool_calls"), answer)
+
     def test_a_text_with_tools_at_hand(self):
         whole = self.chat(tools=TOOLS)
         self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
@@ -231,6 +255,10 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": CAPITAL, "response_format": {"type": "json_schema", "json_schema": schema}},
                      param="response_format")
         self.refused(CHAT, {"messages": CAPITAL, "regex": "a", "choice": ["b"]})
+        for stream in (False, True):
+            for fields in ({"regex": "a"}, {"response_format": {"type": "json_object"}}, {"tools": TOOLS}):
+                self.refused(CHAT, {"messages": CAPITAL, "ignore_eos": True, "stream": stream, **fields}, param="ignore_eos")
+            self.refused(COMPLETIONS, {"prompt": "x", "ignore_eos": True, "stream": stream, "choice": ["a"]}, param="ignore_eos")
 
     def test_completions(self):
         whole = self.complete(max_tokens=20)
@@ -245,6 +273,24 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(self.complete(max_tokens=20, prompt=["Once upon a time"])["choices"][0]["text"], text)
         special = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True}).json["tokens"]
         self.assertEqual(self.complete(max_tokens=20, prompt=special)["choices"][0]["text"], text)
+
+    def test_offsets_of_tokens_are_in_characters(self):
+        shape = {"grammar": 'root ::= "ééabcabcabdabce abc abx"', "stop": ["abce zz", "abx!"]}  # whose beginnings hold texts back
+        for fields in ({"max_tokens": 24}, {"max_tokens": 24, "echo": True, "prompt": ["É un été", "x"], "n": 2},
+                       {"max_tokens": 24, **shape}):
+            whole = self.complete(logprobs=0, **fields)
+            body = {"prompt": "Once upon a time", "temperature": 0, "logprobs": 0, "stream": True, **fields}
+            told = [[] for _ in whole["choices"]]
+            for event in check_stream(self.server.stream_bytes(COMPLETIONS, body), "completion_chunk"):
+                for choice in event["choices"]:
+                    if choice["logprobs"]:
+                        told[choice["index"]] += zip(choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"])
+            for choice, streamed in zip(whole["choices"], told):
+                tokens, offsets = choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"]
+                self.assertEqual(streamed, list(zip(tokens, offsets)), fields)
+                for token, offset in zip(tokens, offsets):
+                    if "\ufffd" not in token and not token.startswith("<|"):
+                        self.assertEqual(choice["text"][offset:offset + len(token)], token[:len(choice["text"]) - offset])
 
     def test_several_prompts(self):
         texts = ["Once upon a time", "The capital of France is", "One two three"]

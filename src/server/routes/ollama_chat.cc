@@ -80,7 +80,7 @@ void load_only(Services& services, Asked exchange, const std::string& name, cons
   if (unload) {
     services.models.unload(name);
   } else {
-    load_model(services, name, keep_alive);
+    load_model(services, form.model, keep_alive);
   }
   const Json answer = form.ended(unload ? "unload" : "load");
   if (!stream) return exchange->send_json(answer);
@@ -142,10 +142,10 @@ void ollama_chat(Services& services, Asked exchange) {
   const Json* list = given_field(body, "messages");
   if (list == nullptr || list->empty()) return load_only(services, exchange, name, form, keep_alive, stream);
   const std::vector<Message> messages = chat_messages(body);
-  LoadedModel loaded = load_model(services, name, keep_alive);
+  const LoadedModel loaded = load_model(services, form.model, keep_alive);
   form.load_seconds = loaded.seconds;
-  request.model = std::move(loaded.model);
-  request.options.adapters = request.model->adapters_of(name);
+  request.model = loaded.model;
+  request.options.adapters = loaded.adapters;
   check_wanted_context(body, *request.model);
   prepare_chat(shaping, messages, request);
   answer_in_lines(services, exchange, std::move(request), form, stream);
@@ -163,10 +163,10 @@ void ollama_generate(Services& services, Asked exchange) {
   request.options = ollama_options(body, services);
   const Json shaping = shaping_fields(body);
   if (field_or<std::string>(body, "prompt", "").empty()) return load_only(services, exchange, name, form, keep_alive, stream);
-  LoadedModel loaded = load_model(services, name, keep_alive);
+  const LoadedModel loaded = load_model(services, form.model, keep_alive);
   form.load_seconds = loaded.seconds;
-  request.model = std::move(loaded.model);
-  request.options.adapters = request.model->adapters_of(name);
+  request.model = loaded.model;
+  request.options.adapters = loaded.adapters;
   check_wanted_context(body, *request.model);
   const Checkpoint& checkpoint = request.model->checkpoint();
   if (is_raw(body, checkpoint)) {

@@ -33,7 +33,8 @@ std::vector<Json> texts_of(const Json& input) {
 }
 
 LoadedModel asked_model(Services& services, const Json& body) {
-  const std::string name = known_model(services, body.at("model").get_ref<const std::string&>());
+  const auto& name = body.at("model").get_ref<const std::string&>();
+  known_model(services, name);  // before what else may be wrong
   const auto keep_alive = keep_alive_of(body);
   ollama_options(body, services);  // checked: none of them changes an embedding
   LoadedModel loaded = load_model(services, name, keep_alive);
@@ -58,7 +59,7 @@ void ollama_embed(Services& services, Asked exchange) {
   std::vector<EmbeddingRequest> requests;
   std::size_t tokens = 0;
   for (const Json& text : texts) {
-    requests.push_back({.tokens = written_tokens(text, "input", checkpoint.need_tokenizer())});
+    requests.push_back({.tokens = written_tokens(text, "input", checkpoint.need_tokenizer()), .adapters = loaded.adapters});
     tokens += requests.back().tokens.size();
   }
   const auto answer = [exchange, name = body.at("model"), seconds = loaded.seconds,
@@ -81,6 +82,7 @@ void ollama_embeddings(Services& services, Asked exchange) {
   std::vector<EmbeddingRequest> requests(1);
   requests.front().tokens = written_tokens(prompt, "prompt", loaded.model->checkpoint().need_tokenizer());
   requests.front().normalise = false;
+  requests.front().adapters = loaded.adapters;
   embed(exchange, loaded.model, "prompt", std::move(requests), [exchange](const std::vector<std::vector<float>>& states) {
     exchange->send_json({{"embedding", states.front()}});
   });

@@ -125,9 +125,11 @@ std::optional<std::chrono::seconds> keep_alive_of(const Json& body) {
   return std::chrono::seconds(static_cast<std::int64_t>(std::ceil(std::min(*seconds, kLongestSeconds))));
 }
 
-LoadedModel load_model(Services& services, const std::string& name, std::optional<std::chrono::seconds> keep_alive) {
+LoadedModel load_model(Services& services, std::string_view asked, std::optional<std::chrono::seconds> keep_alive) {
+  const std::string name = known_model(services, asked);
   const auto began = std::chrono::steady_clock::now();
-  LoadedModel loaded{.model = services.models.get(name)};
+  LoadedModel loaded{.model = services.models.get(name), .adapters = nullptr};
+  loaded.adapters = loaded.model->adapters_of(plain_model_name(asked));
   loaded.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (keep_alive) services.models.set_keep_alive(name, *keep_alive);
   return loaded;

@@ -47,12 +47,14 @@ std::optional<std::chrono::seconds> keep_alive_of(const Json& body);
 // A duration as Go writes it; nullopt for another text.
 std::optional<double> parse_go_duration(std::string_view text);
 
-// The model, loaded now where it is not, and how long that took; "keep_alive" is taken in.
+// The model of a request's name, loaded now where it is not, how long that took, and the adapters that the name asks for;
+// "keep_alive" is taken in. Throws ApiError as known_model().
 struct LoadedModel {
   std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const AdapterSet> adapters;
   double seconds = 0;
 };
-LoadedModel load_model(Services& services, const std::string& name, std::optional<std::chrono::seconds> keep_alive);
+LoadedModel load_model(Services& services, std::string_view asked, std::optional<std::chrono::seconds> keep_alive);
 
 // "options": what the answer is written with. Those about memory, threads and devices say nothing here, and "num_ctx" no more than
 // that there must be room for so much. Throws ApiError.

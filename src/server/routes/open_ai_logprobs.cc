@@ -32,7 +32,7 @@ Json chat_logprobs(std::span<const SampledToken> tokens, const ServedModel& mode
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json completion_logprobs(std::span<const SampledToken> tokens, const ServedModel& model, std::size_t offset) {
+Json completion_logprobs(std::span<const SampledToken> tokens, const ServedModel& model, std::size_t& offset) {
   const Tokenizer& tokenizer = model.checkpoint().need_tokenizer();
   Json texts = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
   for (const SampledToken& sampled : tokens) {
@@ -43,12 +43,16 @@ Json completion_logprobs(std::span<const SampledToken> tokens, const ServedModel
     for (const auto& [token, logprob] : sampled.top) top[tokenizer.piece(token, true)] = std::max(kLeast, logprob);
     tops.push_back(std::isnan(sampled.logprob) ? Json() : std::move(top));
     offsets.push_back(offset);
-    offset += tokenizer.piece(sampled.token, false).size();  // special tokens are not in the text
+    offset += characters(tokenizer.piece(sampled.token, false));  // special tokens are not in the text
   }
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(logprobs)},
           {"top_logprobs", std::move(tops)},
           {"text_offset", std::move(offsets)}};
+}
+
+std::size_t characters(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80; }));
 }
 
 }  // namespace puna

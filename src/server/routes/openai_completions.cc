@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // POST /v1/completions: texts that go on from prompts, which are written as they are.
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
@@ -65,7 +66,7 @@ AnswerEvents whole_completion(const std::shared_ptr<Exchange>& exchange, const C
                 for (const Answer& answer : answers) {
                   const std::string& prompt = naming.prompts[answer.prompt];
                   std::vector<SampledToken> tokens = (*known)[answer.prompt];
-                  const std::size_t offset = tokens.empty() ? prompt.size() : 0;
+                  std::size_t offset = tokens.empty() ? characters(prompt) : 0;
                   tokens.insert(tokens.end(), answer.generation.logprobs.begin(), answer.generation.logprobs.end());
                   Json probabilities = logprobs ? completion_logprobs(tokens, *model, offset) : Json();
                   choices.push_back(naming.choice(static_cast<int>(choices.size()), prompt + answer.message.content, answer.reason,
@@ -87,9 +88,9 @@ AnswerEvents streamed_completion(const std::shared_ptr<Exchange>& exchange, cons
     for (int j = 0; j < naming.count; ++j)
       tell(static_cast<int>(prompt) * naming.count + j, naming.prompts[prompt], nullptr, probabilities);
   };
-  const auto offsets = std::make_shared<std::vector<std::size_t>>();  // of what comes next, in each answer
-  for (const std::string& prompt : naming.prompts)
-    offsets->insert(offsets->end(), static_cast<std::size_t>(naming.count), prompt.size());
+  const auto count = static_cast<std::size_t>(naming.count);
+  const auto offsets = std::make_shared<std::vector<std::size_t>>();  // of the next token, in each answer
+  for (const std::string& prompt : naming.prompts) offsets->insert(offsets->end(), count, characters(prompt));
   return {.begin =
               [exchange, naming, echo, logprobs] {
                 exchange->begin_events();
@@ -97,13 +98,16 @@ AnswerEvents streamed_completion(const std::shared_ptr<Exchange>& exchange, cons
                   if (!naming.prompts[i].empty()) echo(i, nullptr);
                 }
               },
-          .prompt = [echo, model](std::size_t prompt,
-                                  std::span<const SampledToken> tokens) { echo(prompt, completion_logprobs(tokens, *model, 0)); },
+          .prompt =
+              [echo, model, offsets, count](std::size_t prompt, std::span<const SampledToken> tokens) {
+                std::size_t offset = 0;
+                echo(prompt, completion_logprobs(tokens, *model, offset));
+                std::fill_n(offsets->begin() + static_cast<std::ptrdiff_t>(prompt * count), count, offset);
+              },
           .text =
               [tell, model, logprobs, offsets](int index, std::string_view text, std::span<const SampledToken> tokens) {
                 std::size_t& offset = (*offsets)[static_cast<std::size_t>(index)];
                 tell(index, text, nullptr, logprobs ? completion_logprobs(tokens, *model, offset) : Json());
-                offset += text.size();
               },
           .finished = [tell](int index, const Answer& answer) { tell(index, "", answer.reason, nullptr); },
           .done =
