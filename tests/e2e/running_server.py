@@ -13,6 +13,8 @@ import threading
 import urllib.parse
 
 PUNA = os.environ["PUNA"]
+# What a sanitizer says of a server that went on, or of one that has ended, when the answers are read and the exit code is not.
+SANITIZER = re.compile(r"(Address|Leak|Thread)Sanitizer: |: runtime error: ")
 # A function whose call is short whatever the model would like to say: a free text that it is made to write may have no end.
 SHORT_CALL = {"name": "pick", "description": "Picks a city", "parameters": {
     "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}}
@@ -83,7 +85,8 @@ class RunningServer:
                 self.process.wait()
                 raise
         self.process.stdout.close()
-        self.log()
+        if SANITIZER.search(self.log()):
+            raise AssertionError(self.log())
         self._log.close()
         return self.process.returncode
 
