@@ -20,9 +20,13 @@ SHORT_CALL = {"name": "pick", "description": "Picks a city", "parameters": {
     "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}}
 
 
-def is_sanitized():
+def is_sanitized(sign=b"__ubsan_handle"):
     with open(PUNA, "rb") as program:
-        return b"__ubsan_handle" in program.read()
+        return sign in program.read()
+
+
+# Seconds until an answer is held to be lost. Under AddressSanitizer or ThreadSanitizer everything takes several times as long.
+PATIENCE = 300 if is_sanitized(b"san_init") else 60
 
 
 class Response:
@@ -44,7 +48,7 @@ class Response:
 class RunningServer:
     """`with RunningServer("nano", "--parallel", "4") as server: server.get("/health")`. Without a model it serves nano."""
 
-    def __init__(self, *arguments, env=None, timeout=60):
+    def __init__(self, *arguments, env=None, timeout=PATIENCE):
         self.timeout = timeout
         self._log = tempfile.TemporaryFile()
         models = [] if any(not word.startswith("-") for word in arguments[:1]) else ["nano"]
@@ -75,7 +79,7 @@ class RunningServer:
         return self._said
 
     # SIGTERM, and waits for its end. The exit code.
-    def stop(self, number=signal.SIGTERM, timeout=60):
+    def stop(self, number=signal.SIGTERM, timeout=PATIENCE):
         if self.process.poll() is None:
             self.process.send_signal(number)
             try:

@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from running_server import PUNA, RunningServer, in_parallel
+from running_server import PATIENCE, PUNA, RunningServer, in_parallel
 from shapes import check_shape, check_stream, joined
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -174,7 +174,7 @@ class ModelsTest(unittest.TestCase):
             check_stream(events[0], "chat_completion_chunk")
 
     def wait_until(self, true, seconds):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE / 60
         while not true():
             self.assertLess(time.monotonic(), end, "in vain")
             time.sleep(0.02)
@@ -321,7 +321,7 @@ class EndTest(unittest.TestCase):
     wait_until = ModelsTest.wait_until
 
     def test_answers_are_ended_first(self):
-        server = RunningServer()
+        server = RunningServer("--drain", str(PATIENCE))
         answers = []
         body = {**LONG, "messages": CAPITAL}
         readers = [threading.Thread(target=lambda: answers.append(server.stream_bytes(CHAT, body))) for _ in range(3)]
@@ -334,7 +334,7 @@ class EndTest(unittest.TestCase):
         server.process.send_signal(signal.SIGTERM)
         for reader in readers:
             reader.join()
-        self.assertEqual(server.process.wait(10), 0)
+        self.assertEqual(server.process.wait(PATIENCE / 6), 0)
         idle.close()
         self.assertEqual(len(answers), 3)
         for answer in answers:
