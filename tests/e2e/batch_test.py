@@ -8,7 +8,8 @@ import subprocess
 import tempfile
 import unittest
 
-PUNA = os.environ["PUNA"]
+from running_server import PATIENCE, PUNA
+
 QUESTION = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": 6}
 TOOL = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}}
 
@@ -48,7 +49,7 @@ class BatchTest(unittest.TestCase):
             return [json.loads(line) for line in file]
 
     def puna(self, *arguments, code=0, **options):
-        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=120, cwd=self.folder, **options)
+        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=2 * PATIENCE, cwd=self.folder, **options)
         self.assertEqual(result.returncode, code, result.stderr)
         return result
 

@@ -17,7 +17,8 @@ import termios
 import time
 import unittest
 
-PUNA = os.environ["PUNA"]
+from running_server import PATIENCE, PUNA
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TINY = os.path.join(ROOT, "tests", "golden", "model", "scaled", "hf")  # random weights, 64 tokens, no tokenizer
 STORIES = os.path.join(os.path.dirname(ROOT), "shared", "data", "stories260K")
@@ -41,7 +42,7 @@ class CliTest(unittest.TestCase):
         return path
 
     def puna(self, *arguments, stdin="", **options):
-        return subprocess.run([PUNA, *arguments], input=stdin, env=self.environment, capture_output=True, timeout=120,
+        return subprocess.run([PUNA, *arguments], input=stdin, env=self.environment, capture_output=True, timeout=2 * PATIENCE,
                               text=isinstance(stdin, str), **options)
 
     def output(self, *arguments, **options):

@@ -10,12 +10,12 @@ import time
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from running_server import PUNA, RunningServer
+from running_server import PATIENCE, PUNA, RunningServer
 
 
 def load(url, *arguments, model="nano"):
     named = ["--model", model] if model else []
-    return subprocess.run([PUNA, "load", "--host", url, *named, "--json", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([PUNA, "load", "--host", url, *named, "--json", *arguments], capture_output=True, text=True, timeout=2 * PATIENCE)
 
 
 class StubHandler(BaseHTTPRequestHandler):

@@ -13,7 +13,8 @@ import tempfile
 import time
 import unittest
 
-PUNA = os.environ["PUNA"]
+from running_server import PATIENCE, PUNA
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STORIES_GGUF = os.path.join(os.path.dirname(ROOT), "shared", "data", "stories260K", "stories260K.gguf")
 needs_stories = unittest.skipUnless(os.path.exists(STORIES_GGUF), "needs ../shared/data/stories260K")
@@ -60,7 +61,7 @@ class TrainTest(unittest.TestCase):
         return path
 
     def puna(self, *arguments, code=0, **options):
-        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=120, cwd=self.folder, **options)
+        result = subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=2 * PATIENCE, cwd=self.folder, **options)
         self.assertEqual(result.returncode, code, result.stderr)
         return result
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-PUNA = os.environ["PUNA"]
+from running_server import PATIENCE, PUNA
 
 
 class TrainTokenizerTest(unittest.TestCase):
@@ -25,7 +25,7 @@ class TrainTokenizerTest(unittest.TestCase):
         return path
 
     def puna(self, *arguments):
-        return subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=120, cwd=self.folder)
+        return subprocess.run([PUNA, *arguments], capture_output=True, text=True, timeout=2 * PATIENCE, cwd=self.folder)
 
     def output(self, *arguments):
         result = self.puna(*arguments)
