@@ -5,8 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <utility>
 
@@ -61,10 +61,10 @@ TEST(ParseJson, ManyKeysTakeLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 200'000; ++i) text += (i > 0 ? ",\"key" : "\"key") + std::to_string(i) + "\":" + std::to_string(i);
   text += "}";
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: others on the machine do not count
   const Json value = parse_json(text, "x");
   // One comparison per pair of keys took 25 seconds without a sanitizer.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 10);
   ASSERT_EQ(value.size(), 200'000u);
   EXPECT_EQ(json_at<std::int64_t>(value, "key123456", "x"), 123456);
   EXPECT_FALSE(value.contains("key200000"));
