@@ -212,12 +212,16 @@ class PullTest(unittest.TestCase):
             fcntl.flock(lock, fcntl.LOCK_EX)
             run = subprocess.Popen([PUNA, "pull", "org/model"], env=self.environment(), stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True)
-            time.sleep(1.0)
+            said = ""
+            while "another program is downloading model.safetensors" not in said:
+                line = run.stderr.readline()
+                self.assertTrue(line, "it has ended and said: " + said)
+                said += line
+            time.sleep(0.2)
             self.assertIsNone(run.poll())
             self.assertEqual(self.hub.seen("cdn"), [])
-        _, errors = run.communicate(timeout=30)
+        run.communicate(timeout=30)
         self.assertEqual(run.returncode, 0)
-        self.assertIn("another program is downloading model.safetensors", errors)
 
     def test_list_and_rm(self):
         inside = json.loads(self.puna("list", "--json").stdout)["models"]
