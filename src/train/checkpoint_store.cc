@@ -134,8 +134,7 @@ StoredCheckpoint CheckpointStore::write(std::int64_t step, std::optional<double>
     fill(unfinished);
     write_manifest(unfinished, step, held_out_loss);
     put_in_place(unfinished, done);
-    fs::remove_all(unfinished,
-                   ignored);  // one of this step that was there before: of a run that was rolled back, or not averaged yet
+    fs::remove_all(unfinished, ignored);  // the one of this step that was there: rolled back since, or not averaged yet
   } catch (const fs::filesystem_error& error) {
     fs::remove_all(unfinished, ignored);
     fail(error.code() == std::errc::no_space_on_device ? ErrorKind::kNoRoom : ErrorKind::kBadInput, done.string(),

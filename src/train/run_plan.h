@@ -48,9 +48,8 @@ struct TrainMemory {
   std::vector<std::pair<std::string, std::int64_t>> parts;
   std::int64_t before = 0;  // instead of them before the first step: the reference, where it is asked once
   std::int64_t available = 0;
-  std::string gpu;  // whose memory it is, or "": the machine's
-  std::int64_t host_copy =
-      0;  // with a GPU, of the machine's memory while a checkpoint is written or sampled from, and for a stage's average
+  std::string gpu;             // whose memory it is, or "": the machine's
+  std::int64_t host_copy = 0;  // with a GPU, of the machine's memory: a checkpoint while it is written, a stage's average
   std::int64_t total() const;  // of the parts
   std::int64_t peak() const;   // of the parts and of what is held before them
   std::string text() const;
