@@ -62,8 +62,8 @@ void Exchange::send(HttpResponse response) {
     const bool own = std::ranges::find(response.headers, header.first, &HttpHeaders::value_type::first) != response.headers.end();
     if (!own) response.headers.push_back(header);
   }
+  finished(status);  // before the client can read it: who comes again at once finds the places free
   reply_->send(std::move(response));
-  finished(status);
 }
 
 void Exchange::send_json(const Json& value, int status) { send({.status = status, .body = dump_json(value)}); }
@@ -88,18 +88,18 @@ void Exchange::line(const Json& value) { reply_->write(dump_json(value) + "\n");
 
 void Exchange::end(std::string_view last) {
   if (finished_) return;
+  finished(200);
   reply_->write(std::string(last));
   reply_->end();
-  finished(200);
 }
 
 void Exchange::fail(const ApiError& error) {
   if (finished_) return;
   if (!streams_) return send(error_response(origin_.family, error, origin_.id));
   const Json value = error_json(origin_.family, error, origin_.id);
+  finished(error.status());
   origin_.family == ApiFamily::kOllama ? line(value) : event(value, origin_.family == ApiFamily::kAnthropic ? "error" : "");
   reply_->end();
-  finished(error.status());
 }
 
 void Exchange::on_gone(std::function<void()> callback) { reply_->on_gone(std::move(callback)); }
