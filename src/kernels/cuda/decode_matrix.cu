@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread decodes eight neighbours: what it reads lies beside what its neighbours read, and so does what it writes. Rows of floats
-// that are not whole pieces, or that go to unaligned places, are moved value by value.
+// Of floats a thread decodes eight neighbours: what it reads lies beside what its neighbours read, and so does what it writes. Rows
+// that are not whole pieces, or that go to unaligned places, are moved value by value. Of a quantized matrix a thread decodes what
+// a lane holds of one row in a half of a cell (kernels/cuda/weight_cells.h).
 #include "kernels/cuda/decode_matrix.h"
 
 #include "base/error.h"
 #include "kernels/cuda/mma.h"
+#include "kernels/cuda/weight_cells.h"
 #include "kernels/cuda/weight_rows.h"
 
 namespace puna::cuda {
@@ -18,7 +20,9 @@ struct DecodedRows {
   const float* row_scales = nullptr;     // [N] or nullptr
   const std::int32_t* listed = nullptr;  // [rows], or nullptr: from `first` on
   std::int64_t first = 0, rows = 0, width = 0;
-  bool in_groups = false;  // eight values at a time
+  bool in_groups = false;  // eight values at a time; of quantized ones, four
+
+  __device__ std::int64_t row(std::int64_t i) const { return listed != nullptr ? listed[i] : first + i; }
 };
 
 __device__ __forceinline__ __half half_of(float value) { return __float2half_rn(fminf(fmaxf(value, -kMostHalf), kMostHalf)); }
@@ -40,40 +44,77 @@ __device__ __forceinline__ void store_group(__half* out, const float (&v)[kGroup
 }
 
 template <Format F, typename Out>
-__global__ void __launch_bounds__(kThreads) decode_kernel(const DecodedRows from, Out* out) {
+__global__ void __launch_bounds__(kThreads) decode_rows_kernel(const DecodedRows from, Out* out) {
   wait_for_previous_kernel();
   allow_next_kernel();
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t of_row = from.in_groups ? from.width / kGroupValues : from.width;
   if (index >= from.rows * of_row) return;
-  const std::int64_t i = index / of_row, within = index % of_row;
-  const std::int64_t n = from.listed != nullptr ? from.listed[i] : from.first + i;
-  const std::byte* row = from.weight + n * row_layout(F, from.width).bytes;
+  const std::int64_t i = index / of_row, within = index % of_row, n = from.row(i);
+  const std::byte* row = from.weight + n * from.width * float_bytes(F);
   const float row_scale = from.row_scales == nullptr ? 1.0f : from.row_scales[n];
   const auto scaled = [&](float value) { return from.row_scales == nullptr ? value : value * row_scale; };
-  if (from.in_groups) {
-    float values[kGroupValues];
-    decode_group<F>(row, from.width, within, values);
+  if (!from.in_groups) return store_value(out + index, scaled(float_value<F>(row, within)));
+  float values[kGroupValues];
+  decode_group<F>(row, within, values);
 #pragma unroll
-    for (float& value : values) value = scaled(value);
-    store_group(out + i * from.width + within * kGroupValues, values);
-    return;
-  }
-  Out* const to = out + i * from.width + within;
-  if constexpr (is_quantized(F)) {
-    float values[kGroupValues];
-    decode_group<F>(row, from.width, within / kGroupValues, values);
-    store_value(to, values[within % kGroupValues]);
+  for (float& value : values) value = scaled(value);
+  store_group(out + i * from.width + within * kGroupValues, values);
+}
+
+__device__ __forceinline__ void store_quad(float* out, const float4& v) { *reinterpret_cast<float4*>(out) = v; }
+__device__ __forceinline__ void store_quad(__half* out, const float4& v) {
+  union {
+    uint2 bits;
+    __half2 pairs[2];
+  } packed;
+  packed.pairs[0] = __halves2half2(half_of(v.x), half_of(v.y));
+  packed.pairs[1] = __halves2half2(half_of(v.z), half_of(v.w));
+  *reinterpret_cast<uint2*>(out) = packed.bits;
+}
+
+// Threads in the order of lanes, then halves, then rows in eights: neighbours read what lies side by side.
+template <Format F, typename Out>
+__global__ void __launch_bounds__(kThreads) decode_cells_kernel(const DecodedRows from, Out* out) {
+  wait_for_previous_kernel();
+  allow_next_kernel();
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, halves = 2 * cells_of(from.width);
+  const int t = static_cast<int>(index % 4);
+  const std::int64_t i = index / (32 * halves) * 8 + index / 4 % 8, half = index / 32 % halves;
+  if (i >= from.rows) return;
+  const std::int64_t n = from.row(i);
+  const int g = static_cast<int>(n % 8), within = static_cast<int>(half % 2);
+  const std::byte* cell = from.weight + n / kTileRows * tile_bytes(F, from.width) + half / 2 * cell_layout(F).bytes;
+  Out* const to = out + i * from.width;
+  const auto store = [&](int j, int w, const float4& values) {
+    const std::int64_t k = half * kHalfValues + j * kPieceValues + w * kPieceValues / 2 + t * kQuad;
+    if (k >= from.width) return;
+    if (from.in_groups) return store_quad(to + k, values);
+    store_value(to + k, values.x);
+    store_value(to + k + 1, values.y);
+    store_value(to + k + 2, values.z);
+    store_value(to + k + 3, values.w);
+  };
+  if (n % kTileRows < 8) {
+    decode_half<F, 0>(cell, within, 4 * g + t, store);
   } else {
-    store_value(to, scaled(float_value<F>(row, within)));
+    decode_half<F, 1>(cell, within, 4 * g + t, store);
   }
 }
 
 template <Format F, typename Out>
 void decode(GpuContext& gpu, DecodedRows& from, Out* out) {
-  from.in_groups = has_whole_pieces<F>(from.width) && reinterpret_cast<std::uintptr_t>(out) % 16 == 0;
-  const std::int64_t units = from.rows * (from.in_groups ? from.width / kGroupValues : from.width);
-  if (units > 0) launch(gpu, "decode_rows", decode_kernel<F, Out>, blocks_for(units, kThreads), kThreads, 0, true, from, out);
+  if (from.rows * from.width == 0) return;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(out) % 16 == 0;
+  if constexpr (is_quantized(F)) {
+    from.in_groups = aligned;
+    const unsigned blocks = blocks_for((from.rows + 7) / 8 * 64 * cells_of(from.width), kThreads);
+    launch(gpu, "decode_rows", decode_cells_kernel<F, Out>, blocks, kThreads, 0, true, from, out);
+  } else {
+    from.in_groups = aligned && has_whole_pieces<F>(from.width);
+    const unsigned blocks = blocks_for(from.rows * (from.in_groups ? from.width / kGroupValues : from.width), kThreads);
+    launch(gpu, "decode_rows", decode_rows_kernel<F, Out>, blocks, kThreads, 0, true, from, out);
+  }
 }
 
 template <typename Out>

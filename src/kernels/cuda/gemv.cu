@@ -14,7 +14,7 @@
 namespace puna::cuda {
 namespace {
 
-// The instances for one format (kernels/cuda/gemv_launch.h).
+// The instances for one format (kernels/cuda/gemv_work.h).
 struct GemvOfFormat {
   int (*rows)(const GpuContext&, std::int64_t rows, std::int64_t width);
   void (*launch)(GpuContext&, GemvWork&);

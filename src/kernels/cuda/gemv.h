@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of a few rows of X with matrices of every format, as kernels/cuda/load_weight.h lays them out: what a step of decoding
-// is bound by. Sums in F32, in an order that depends only on K and the format: a row of Y has the same bits whatever is computed
-// with it.
+// is bound by. Sums in F32, of quantized weights first in whole numbers, in an order that depends only on K and the format: a row of Y
+// has the same bits whatever other rows of W are multiplied with it.
 #pragma once
 
 #include <span>

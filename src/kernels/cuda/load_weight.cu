@@ -24,11 +24,13 @@ namespace {
 
 constexpr int kMostThreads = 4, kBuffersEach = 2;
 constexpr std::size_t kPieceBytes = kStagingBytes / (kMostThreads * kBuffersEach);
-constexpr std::size_t kScalesAlignment = 16;
+constexpr std::size_t kAlignment = 16;
 
+// Of a matrix without its row scales.
 std::size_t matrix_bytes(const Tensor& tensor) {
-  const std::size_t bytes = as_size(tensor.shape.rows() * loaded_row_bytes(tensor.format, tensor.shape.row_length()));
-  return (bytes + kScalesAlignment - 1) / kScalesAlignment * kScalesAlignment;
+  const std::int64_t rows = tensor.shape.rows(), width = tensor.shape.row_length();
+  return as_size(is_quantized(tensor.format) ? tiles_of(rows) * tile_bytes(tensor.format, width)
+                                             : rows * width * float_bytes(tensor.format));
 }
 
 struct Event {
@@ -91,10 +93,8 @@ class Transfer {
     if (!is_quantized(tensor_.format)) {
       check(cudaMemcpyAsync(to_ + offset, gpu_.staging + buffer, bytes, cudaMemcpyHostToDevice, gpu_.stream), "weights");
     } else {
-      const std::int64_t width = tensor_.shape.row_length();
       check(cudaMemcpyAsync(gpu_.staged + buffer, gpu_.staging + buffer, bytes, cudaMemcpyHostToDevice, gpu_.stream), "weights");
-      relayout_rows(gpu_, tensor_.format, gpu_.staged + buffer, count, width,
-                    to_ + first * loaded_row_bytes(tensor_.format, width));
+      relayout_rows(gpu_, tensor_.format, {gpu_.staged + buffer, first, count, tensor_.shape.row_length(), to_});
     }
     check(cudaEventRecord(sent, gpu_.stream), "weights");
   }
@@ -123,23 +123,21 @@ Tensor load_vector(GpuContext& gpu, const Tensor& on_host, std::byte* to) {
 
 }  // namespace
 
-std::int64_t loaded_row_bytes(Format format, std::int64_t width) { return row_layout(format, width).bytes; }
-
 std::size_t weight_bytes(const Tensor& on_host) {
   PUNA_CHECK(on_host.shape.rank() == 1 || on_host.shape.rank() == 2, "weights", "{} is {}", on_host.name, on_host.shape.text());
   if (on_host.shape.rank() == 1) return as_size(on_host.shape.count()) * sizeof(float);
-  return matrix_bytes(on_host) + on_host.row_scales.size();
+  return (matrix_bytes(on_host) + kAlignment - 1) / kAlignment * kAlignment + on_host.row_scales.size();
 }
 
 Tensor load_weight(GpuContext* gpu, const Tensor& on_host, std::byte* to) {
   const std::size_t all = weight_bytes(on_host);
-  PUNA_CHECK(reinterpret_cast<std::uintptr_t>(to) % kRunAlignment == 0, "weights", "{} would not be aligned", on_host.name);
+  PUNA_CHECK(reinterpret_cast<std::uintptr_t>(to) % kAlignment == 0, "weights", "{} would not be aligned", on_host.name);
   check(cudaSetDevice(gpu->index), "weights");
   if (on_host.shape.rank() == 1) return load_vector(*gpu, on_host, to);
   check(cudaStreamSynchronize(gpu->stream), "weights");  // nothing staged earlier is still to be read
   Transfer(*gpu, on_host, to).run();
   Tensor loaded = on_host;
-  loaded.bytes = {to, as_size(on_host.shape.rows() * loaded_row_bytes(on_host.format, on_host.shape.row_length()))};
+  loaded.bytes = {to, matrix_bytes(on_host)};
   if (!on_host.row_scales.empty()) {
     std::byte* const scales = to + (all - on_host.row_scales.size());
     check(cudaMemcpyAsync(scales, on_host.row_scales.data(), on_host.row_scales.size(), cudaMemcpyHostToDevice, gpu->stream),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights on their way from the (mapped) file into the GPU's memory. Floats stay as they are, row by row, with F8E4M3's row scales
-// behind them; quantized rows are laid out as kernels/cuda/weight_rows.h says, without loss and in as many bytes but for padding
-// (Q4_K and Q5_K: 2 to 3 % more); vectors, of any format, become F32.
+// behind them; quantized matrices are laid out as kernels/cuda/weight_cells.h says, without loss and in as many bytes but for
+// padding to whole cells (Q4_K and Q5_K: 2 to 3 % more); vectors, of any format, become F32.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,5 @@ namespace puna::cuda {
 std::size_t weight_bytes(const Tensor& on_host);
 // `to`: 16-byte aligned. Returns when the weight is there.
 Tensor load_weight(GpuContext* gpu, const Tensor& on_host, std::byte* to);
-
-// Bytes from one row of a weight in the GPU's memory to the next (Tensor::row_bytes() is for files).
-std::int64_t loaded_row_bytes(Format format, std::int64_t width);
 
 }  // namespace puna::cuda

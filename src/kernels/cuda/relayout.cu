@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread takes a piece of 32 values: it picks the stored numbers q out of the block and writes the piece into every run of the
-// row. The bus is slower than any of this.
+// A thread takes a half's four pieces of one row: it picks the stored numbers q out of their blocks and writes them into every part
+// of the cell. The bus is slower than any of this.
 #include "kernels/cuda/relayout.h"
 
 #include "base/error.h"
 #include "kernels/cuda/mma.h"
-#include "kernels/cuda/weight_rows.h"
+#include "kernels/cuda/weight_cells.h"
 #include "tensor/blocks.h"
 
 namespace puna::cuda {
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// A piece between its two layouts: q as stored (Q8_0: the signed bytes), and the words of its scale and super runs.
+// A piece between its two layouts: q as stored (Q8_0: the signed bytes), and what the scales and the super part hold of its row.
 struct LoosePiece {
   std::uint8_t q[kPieceValues];
   unsigned scale, super;
@@ -86,65 +86,96 @@ __device__ void take(const BlockQ6_K& block, int j, LoosePiece& piece) {
 }
 
 template <typename Word>
-__device__ __forceinline__ void put(std::byte* run, int at, unsigned word) {
-  reinterpret_cast<Word*>(run)[at] = static_cast<Word>(word);
+__device__ __forceinline__ void put(std::byte* part, int at, unsigned word) {
+  reinterpret_cast<Word*>(part)[at] = static_cast<Word>(word);
 }
 
-// The piece into place `at` of a row.
+// Four values of a piece, of which the lower four bits (or eight) go to `low` and the others to `high`, each from its byte's bit 0.
+struct Quad {
+  unsigned low = 0, high = 0;
+};
 template <Format F>
-__device__ void write(const LoosePiece& piece, std::byte* row, std::int64_t width, int at) {
-  constexpr PieceLayout kLayout = piece_layout(F);
-  const RowLayout runs = row_layout(F, width);
-  const int pieces = static_cast<int>(width / kPieceValues);
-  unsigned low[8] = {}, high[2] = {};
-  for (int i = 0; i < kPieceValues; ++i) {
-    const int word = i / kGroupValues, value = i % kGroupValues;
-    if constexpr (F == Format::kQ8_0) {
-      low[i / 4] |= static_cast<unsigned>(piece.q[i]) << (8 * (i % 4));
-    } else {
-      constexpr int kBits = kLayout.high / 4;
-      const int bit = 16 * (value % 2) + 4 * (value / 2);
-      low[word] |= (piece.q[i] & 15u) << bit;
-      high[word * kBits / 4] |= (static_cast<unsigned>(piece.q[i]) >> 4) << (bit + kBits * word % 4);
+__device__ Quad quad_of(const LoosePiece& piece, int first) {
+  constexpr bool kBytes = piece_layout(F).bits == 8;
+  Quad quad;
+  for (int i = 0; i < kQuad; ++i) {
+    const unsigned q = piece.q[first + i];
+    quad.low |= (kBytes ? q : q & 15u) << (8 * i);
+    if (!kBytes) quad.high |= (q >> 4) << (8 * i);
+  }
+  return quad;
+}
+
+// The pieces of half `half` into row `row` of a tile's cell.
+template <Format F>
+__device__ void write(const LoosePiece (&pieces)[kHalfPieces], std::byte* cell, int half, int row) {
+  constexpr PieceLayout kPiece = piece_layout(F);
+  constexpr CellLayout kCell = cell_layout(F);
+  const int g = row % 8, r = row / 8;
+  std::byte *const low = cell + half * kCell.low, *const high = cell + kCell.high_at + half * kCell.high,
+                   *const scales = cell + kCell.scales_at + half * kCell.scales;
+  for (int t = 0; t < 4; ++t) {
+    const int lane = 4 * g + t;
+    unsigned bits[2] = {};
+    for (int j = 0; j < kHalfPieces; ++j) {
+      for (int w = 0; w < 2; ++w) {
+        const Quad quad = quad_of<F>(pieces[j], 4 * t + 16 * w);
+        if constexpr (kPiece.bits == 8) {
+          put<unsigned>(low, ((r * 2 + j / 2) * 32 + lane) * 4 + 2 * (j % 2) + w, quad.low);
+        } else if constexpr (kPiece.bits == 6) {
+          bits[w] |= quad.high << (2 * j);
+        } else {
+          bits[0] |= quad.high << (2 * j + w);
+        }
+      }
+      if constexpr (kPiece.bits < 8) {
+        put<unsigned>(low, ((r * 32 + lane) * 4) + j,
+                      quad_of<F>(pieces[j], 4 * t).low | quad_of<F>(pieces[j], 4 * t + 16).low << 4);
+      }
+    }
+    for (int word = 0; word < kPiece.bits - 4 && kPiece.bits < 8; ++word) {
+      put<unsigned>(high, (r * 32 + lane) * (kPiece.bits - 4) + word, bits[word]);
     }
   }
-  for (int i = 0; i < 4 * kLayout.planes; ++i) put<unsigned>(row + i / 4 * pieces * 16, 4 * at + i % 4, low[i]);
-  for (int i = 0; i < kLayout.high / 4; ++i) put<unsigned>(row + runs.high, at * (kLayout.high / 4) + i, high[i]);
-  put<typename RunWord<kLayout.scale>::Type>(row + runs.scale, at, piece.scale);
-  if constexpr (kLayout.super > 0) {
-    if (at % kSuperPieces == 0) put<typename RunWord<kLayout.super>::Type>(row + runs.super, at / kSuperPieces, piece.super);
+  for (int j = 0; j < kHalfPieces; ++j) {
+    if constexpr (kPiece.scale_bits == 32) {
+      put<unsigned>(scales, (r * 8 + g) * 4 + j, pieces[j].scale);
+    } else {
+      put<unsigned short>(scales, (g * 4 + j) * 2 + r, pieces[j].scale);
+    }
   }
+  if constexpr (kPiece.super_bits == 32) put<unsigned>(cell + kCell.super_at, row, pieces[0].super);
+  if constexpr (kPiece.super_bits == 16) put<unsigned short>(cell + kCell.super_at, 2 * g + r, pieces[0].super);
 }
 
 template <Format F, typename Block>
-__global__ void __launch_bounds__(kThreads)
-    relayout_kernel(const std::byte* blocks, std::int64_t rows, std::int64_t width, std::byte* to) {
-  constexpr int kPieces = piece_layout(F).super > 0 ? kSuperPieces : 1;  // of a block
-  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, pieces = width / kPieceValues;
-  if (index >= rows * pieces) return;
-  const int at = static_cast<int>(index % pieces);
-  LoosePiece piece{};
-  take(reinterpret_cast<const Block*>(blocks)[index / kPieces], at % kPieces, piece);
-  write<F>(piece, to + index / pieces * row_layout(F, width).bytes, width, at);
+__global__ void __launch_bounds__(kThreads) relayout_kernel(const BlockRows of) {
+  constexpr int kPieces = piece_layout(F).super_bits > 0 ? kCellPieces : 1;  // of a block
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, halves = 2 * cells_of(of.width);
+  if (index >= of.rows * halves) return;
+  const std::int64_t row = of.first + index / halves, half = index % halves, pieces = of.width / kPieceValues;
+  LoosePiece loose[kHalfPieces] = {};
+  for (int j = 0; j < kHalfPieces; ++j) {
+    const std::int64_t at = half * kHalfPieces + j;
+    if (at >= pieces) break;  // the rest of the last cell is zeros
+    const auto* block = reinterpret_cast<const Block*>(of.blocks) + (index / halves * pieces + at) / kPieces;
+    take(*block, static_cast<int>(at % kPieces), loose[j]);
+  }
+  std::byte* const cell = of.matrix + row / kTileRows * tile_bytes(F, of.width) + half / 2 * cell_layout(F).bytes;
+  write<F>(loose, cell, static_cast<int>(half % 2), static_cast<int>(row % kTileRows));
 }
 
-struct Rows {
-  const std::byte* blocks;
-  std::int64_t rows, width;
-  std::byte* to;
-};
 template <Format F, typename Block>
-void relayout(GpuContext& gpu, const Rows& of) {
+void relayout(GpuContext& gpu, const BlockRows& of) {
   PUNA_CHECK(of.width % info(F).block_values == 0, "weights", "rows of {} values are not whole blocks", of.width);
-  const unsigned grid = blocks_for(of.rows * (of.width / kPieceValues), kThreads);
-  launch(gpu, "relayout", relayout_kernel<F, Block>, grid, kThreads, 0, false, of.blocks, of.rows, of.width, of.to);
+  const unsigned grid = blocks_for(of.rows * 2 * cells_of(of.width), kThreads);
+  launch(gpu, "relayout", relayout_kernel<F, Block>, grid, kThreads, 0, false, of);
 }
 
 }  // namespace
 
-void relayout_rows(GpuContext& gpu, Format format, const std::byte* blocks, std::int64_t rows, std::int64_t width, std::byte* to) {
-  if (rows * width == 0) return;
-  const Rows of{blocks, rows, width, to};
+void relayout_rows(GpuContext& gpu, Format format, const BlockRows& of) {
+  if (of.rows * of.width == 0) return;
   switch (format) {
     case Format::kQ8_0:
       return relayout<Format::kQ8_0, BlockQ8_0>(gpu, of);

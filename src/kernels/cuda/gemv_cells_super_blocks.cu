@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of few rows with weights in K blocks of 256 (kernels/cuda/gemv_kernel.h).
-#include "kernels/cuda/gemv_launch.h"
+// Products of few rows with weights in K blocks of 256 (kernels/cuda/gemv_cells_kernel.h).
+#include "kernels/cuda/gemv_cells_launch.h"
 
 namespace puna::cuda {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of kernels/cuda/gemv.h, for one format F and up to T rows of X.
+// The kernels of kernels/cuda/gemv.h for weights in float formats, for one format F and up to T rows of X.
 //
 // A block of 16 warps has up to 128 neighbouring rows of W and all of X, in F32, in shared memory. A warp's unit of work is R rows
 // of W, or, where rows are long, one of S interleaved parts of them. Its lanes have U pieces of each row under way, and as soon as
@@ -11,10 +11,10 @@
 // odd, so that neither reading (neighbouring p) nor writing (neighbouring i) meets a bank twice.
 #pragma once
 
+#include "kernels/cuda/gemv_result.h"
 #include "kernels/cuda/gemv_work.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/reduce.h"
-#include "kernels/cuda/silu.h"
 #include "kernels/cuda/weight_rows.h"
 
 namespace puna::cuda {
@@ -22,42 +22,31 @@ namespace puna::cuda {
 // U, steps of 32 pieces that a warp loads at once, for one row of X. Rows are split into parts of so many steps and more, so the
 // order of a sum follows from it; it does not from what is loaded at once for more rows of X.
 template <Format F>
-inline constexpr int kStepsAtOnce = is_quantized(F) || F == Format::kF32 ? 2 : 4;
+inline constexpr int kStepsAtOnce = F == Format::kF32 ? 2 : 4;
 template <Format F, int T>
-inline constexpr int kUnitSteps = T == 1 || (T == 2 && !is_quantized(F)) ? kStepsAtOnce<F> : kStepsAtOnce<F> / 2;
+inline constexpr int kUnitSteps = T <= 2 ? kStepsAtOnce<F> : kStepsAtOnce<F> / 2;
 template <Format F, int T>
-inline constexpr int kUnitRows = T > 2 && !is_quantized(F) && F != Format::kF32 ? 4 : 2;
+inline constexpr int kUnitRows = T > 2 && F != Format::kF32 ? 4 : 2;
 
-// Where the parts of X lie in dynamic shared memory.
+// Where X lies in dynamic shared memory.
 template <Format F>
 struct SharedX {
   using Piece = WeightPiece<F>;
   static constexpr int kQuads = Piece::kValues / 4;
-  static constexpr int kSumValues = 16;  // whose sum meets a center or a minimum
-  int stride, row, sums_row;             // in quads, quads and floats
+  int stride, row;  // in quads
 
   __host__ __device__ explicit SharedX(std::int64_t width)
-      : stride(static_cast<int>(width / Piece::kValues) | 1),
-        row(kQuads * stride),
-        sums_row(Piece::kHasOffset ? static_cast<int>(width / kSumValues) : 0) {}
+      : stride(static_cast<int>(width / Piece::kValues) | 1), row(kQuads * stride) {}
   __host__ __device__ std::size_t bytes(int rows) const {
-    return static_cast<std::size_t>(rows) *
-           (static_cast<std::size_t>(row) * sizeof(float4) + static_cast<std::size_t>(sums_row) * 4);
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(row) * sizeof(float4);
   }
 };
-
-template <bool kInQuads>
-__device__ __forceinline__ float4 load_quad(const float* from) {
-  if constexpr (kInQuads) return *reinterpret_cast<const float4*>(from);
-  return make_float4(from[0], from[1], from[2], from[3]);
-}
 
 // x [rows, K], times the norm's weight, to shared memory; zeros for the rows up to T. squares [T, warps]: of what x was. A thread
 // asks for kAtOnce quads before it uses the first.
 template <Format F, int T, bool kInQuads>
-__device__ __forceinline__ void load_x(const GemvWork& work, const SharedX<F>& shared, float4* quads, float* sums,
+__device__ __forceinline__ void load_x(const GemvWork& work, const SharedX<F>& shared, float4* quads,
                                        float (&squares)[T][kGemvWarps]) {
-  using Piece = WeightPiece<F>;
   constexpr int kAtOnce = T <= 2 ? 2 : 4;
   const int count = static_cast<int>(work.width / 4), lane = static_cast<int>(threadIdx.x) % 32;
   const bool normed = work.norm_weight != nullptr;
@@ -82,16 +71,6 @@ __device__ __forceinline__ void load_x(const GemvWork& work, const SharedX<F>& s
           square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, square))));
           v = make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w);
         }
-        if constexpr (Piece::kHasOffset) {
-          float sum = __fadd_rn(__fadd_rn(v.x, v.y), __fadd_rn(v.z, v.w));
-          sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-          sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
-          if (quad % 4 == 0 && quad < count) sums[t * shared.sums_row + quad / 4] = sum;
-        }
-        if constexpr (Piece::kScalesPairs) {
-          v.z *= 0.0625f;
-          v.w *= 0.0625f;
-        }
         if (quad < count) quads[t * shared.row + quad % SharedX<F>::kQuads * shared.stride + quad / SharedX<F>::kQuads] = v;
       }
     }
@@ -103,16 +82,9 @@ __device__ __forceinline__ void load_x(const GemvWork& work, const SharedX<F>& s
 // acc [R, T] += the products of one piece of R rows of W with the same piece of X.
 template <Format F, int R, int T>
 __device__ __forceinline__ void add_piece(const WeightPiece<F> (&weights)[R], const SharedX<F>& shared, const float4* quads,
-                                          const float* sums, int piece, float (&acc)[R][T]) {
-  using Piece = WeightPiece<F>;
-  constexpr bool kScaled = Piece::kScales > 0;
-  float within[R][T];
+                                          int piece, float (&acc)[R][T]) {
 #pragma unroll
-  for (int group = 0; group < Piece::kGroups; ++group) {
-    if (kScaled && group % (Piece::kGroups / (kScaled ? Piece::kScales : 1)) == 0) {
-#pragma unroll
-      for (int i = 0; i < R * T; ++i) within[i / T][i % T] = 0.0f;
-    }
+  for (int group = 0; group < WeightPiece<F>::kGroups; ++group) {
     float w[R][kGroupValues];
 #pragma unroll
     for (int r = 0; r < R; ++r) weights[r].decode(group, w[r]);
@@ -122,27 +94,9 @@ __device__ __forceinline__ void add_piece(const WeightPiece<F> (&weights)[R], co
       const float4 a = x[0], b = x[shared.stride];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        float& sum = kScaled ? within[r][t] : acc[r][t];
+        float& sum = acc[r][t];
         sum = fmaf(w[r][3], a.w, fmaf(w[r][2], a.z, fmaf(w[r][1], a.y, fmaf(w[r][0], a.x, sum))));
         sum = fmaf(w[r][7], b.w, fmaf(w[r][6], b.z, fmaf(w[r][5], b.y, fmaf(w[r][4], b.x, sum))));
-      }
-    }
-    if constexpr (kScaled) {
-      constexpr int kSpan = Piece::kGroups / Piece::kScales;
-      if (group % kSpan != kSpan - 1) continue;
-      constexpr int kSums = 2 / Piece::kScales;  // of 16 values
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float scale = weights[r].scale(group / kSpan);
-        const float offset = fmaf(scale, -static_cast<float>(Piece::kLayout.center), weights[r].minimum());
-#pragma unroll
-        for (int t = 0; t < T; ++t) {
-          acc[r][t] = fmaf(scale * Piece::kUnit, within[r][t], acc[r][t]);
-          if constexpr (Piece::kHasOffset) {
-            const float* sum = sums + t * shared.sums_row + 2 * piece + group / kSpan * kSums;
-            acc[r][t] = fmaf(offset, kSums == 2 ? __fadd_rn(sum[0], sum[kSums - 1]) : sum[0], acc[r][t]);
-          }
-        }
       }
     }
   }
@@ -153,42 +107,20 @@ __device__ __forceinline__ const std::byte* row_of(const GemvMatrix& matrix, std
   return (row % 2 == 0 ? matrix.weight : matrix.up) + row / 2 * row_bytes;
 }
 
-__device__ __forceinline__ float scaled_by_row(const GemvMatrix& matrix, std::int64_t row, float sum) {
-  const float* scales = matrix.up != nullptr && row % 2 == 1 ? matrix.up_row_scales : matrix.row_scales;
-  return scales == nullptr ? sum : sum * scales[matrix.up == nullptr ? row : row / 2];
-}
-
-__device__ __forceinline__ float norm_factor(float squares, std::int64_t width, float eps) {
-  return 1.0f / sqrtf(squares / static_cast<float>(width) + eps);
-}
-
-// What becomes of the sums of row n of W, or of rows 2 n and 2 n + 1 of a gated pair.
-__device__ __forceinline__ void finish(const GemvMatrix& matrix, std::int64_t n, int t, float sum, float up_sum) {
-  const std::int64_t at = t * matrix.stride + n;
-  if (matrix.up == nullptr) {
-    sum = scaled_by_row(matrix, n, sum);
-    matrix.y[at] = matrix.residual == nullptr ? sum : __fadd_rn(matrix.residual[at], sum);
-  } else {
-    matrix.y[at] = silu(scaled_by_row(matrix, 2 * n, sum)) * scaled_by_row(matrix, 2 * n + 1, up_sum);
-  }
-}
-
 template <Format F, int T>
-__global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_kernel(const __grid_constant__ GemvWork work) {
+__global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_rows_kernel(const __grid_constant__ GemvWork work) {
   constexpr int R = kUnitRows<F, T>, U = kUnitSteps<F, T>;
-  PUNA_DYNAMIC_SHARED(float4, quads);  // [T] rows of SharedX, then their sums
+  PUNA_DYNAMIC_SHARED(float4, quads);  // [T] rows of SharedX
   __shared__ float partial[kMostBlockRows][kMostSplits][T];
   __shared__ float squares[T][kGemvWarps];
 
-  int m = 0;
-  while (m + 1 < work.matrices && blockIdx.x >= work.matrix[m + 1].first_block) ++m;
-  const GemvMatrix& matrix = work.matrix[m];
+  const GemvMatrix& matrix = matrix_of_block(work);
   const std::int64_t first = (blockIdx.x - matrix.first_block) * work.block_rows;
   const int rows = static_cast<int>(min(matrix.rows - first, static_cast<std::int64_t>(work.block_rows)));
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int pieces = static_cast<int>(work.width / WeightPiece<F>::kValues), splits = work.splits;
   const int units = (rows + R - 1) / R * splits;
-  const std::int64_t row_bytes = row_layout(F, work.width).bytes;
+  const std::int64_t row_bytes = work.width * float_bytes(F);
 
   int unit = warp;
   int piece = unit % splits * 32 + lane;  // of this lane in the next step
@@ -202,7 +134,7 @@ __global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_kernel(cons
     const int at = piece + u * splits * 32;
     if (at >= pieces) return;
 #pragma unroll
-    for (int r = 0; r < R; ++r) weights[u][r].load(row[r], work.width, at);
+    for (int r = 0; r < R; ++r) weights[u][r].load(row[r], at);
   };
   if (unit < units) {
     point();
@@ -212,11 +144,10 @@ __global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_kernel(cons
   wait_for_previous_kernel();
   allow_next_kernel();
   const SharedX<F> shared(work.width);
-  float* const sums = reinterpret_cast<float*>(quads + T * shared.row);
   if (work.in_quads) {
-    load_x<F, T, true>(work, shared, quads, sums, squares);
+    load_x<F, T, true>(work, shared, quads, squares);
   } else {
-    load_x<F, T, false>(work, shared, quads, sums, squares);
+    load_x<F, T, false>(work, shared, quads, squares);
   }
   __syncthreads();
 
@@ -233,7 +164,7 @@ __global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_kernel(cons
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       const int at = now + u * splits * 32;
-      if (at < pieces) add_piece<F, R, T>(weights[u], shared, quads, sums, at, acc);
+      if (at < pieces) add_piece<F, R, T>(weights[u], shared, quads, at, acc);
       if (unit < units) load(u);
     }
     if (!ends) continue;
@@ -255,12 +186,7 @@ __global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_kernel(cons
   const int outputs = gated ? rows / 2 : rows;
   for (int i = static_cast<int>(threadIdx.x); i < outputs * work.rows; i += kGemvThreads) {
     const int n = i % outputs, t = i / outputs;
-    float factor = 1.0f;
-    if (work.norm_weight != nullptr) {
-      float square = squares[t][0];
-      for (int w = 1; w < kGemvWarps; ++w) square = __fadd_rn(square, squares[t][w]);
-      factor = norm_factor(square, work.width, work.norm_eps);
-    }
+    const float factor = factor_of(work, squares, t);
     const float sum = __fmul_rn(joined(gated ? 2 * n : n, t), factor);
     finish(matrix, (gated ? first / 2 : first) + n, t, sum, gated ? __fmul_rn(joined(2 * n + 1, t), factor) : 0.0f);
   }
@@ -274,10 +200,10 @@ __device__ __forceinline__ float row_product(const GemvWork& work, const std::by
   if (has_whole_pieces<F>(work.width)) {
     for (std::int64_t group = lane; group < work.width / kGroupValues; group += 32) {
       float w[kGroupValues];
-      decode_group<F>(row, work.width, group, w);
+      decode_group<F>(row, group, w);
       for (int i = 0; i < kGroupValues; ++i) sum = fmaf(w[i], factor(group * kGroupValues + i), sum);
     }
-  } else if constexpr (!is_quantized(F)) {
+  } else {
     for (std::int64_t k = lane; k < work.width; k += 32) sum = fmaf(float_value<F>(row, k), factor(k), sum);
   }
   return warp_reduce(sum, Sum());
@@ -285,14 +211,14 @@ __device__ __forceinline__ float row_product(const GemvWork& work, const std::by
 
 // A warp for each number of a column of Y, row by row of X.
 template <Format F>
-__global__ void __launch_bounds__(kGemvThreads) gemv_of_any_kernel(const __grid_constant__ GemvWork work) {
+__global__ void __launch_bounds__(kGemvThreads) gemv_of_any_rows_kernel(const __grid_constant__ GemvWork work) {
   wait_for_previous_kernel();
   allow_next_kernel();
   const GemvMatrix& matrix = work.matrix[0];
   const bool gated = matrix.up != nullptr;
   const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kGemvWarps + threadIdx.x / 32;
   if (n >= (gated ? matrix.rows / 2 : matrix.rows)) return;
-  const std::int64_t row_bytes = row_layout(F, work.width).bytes;
+  const std::int64_t row_bytes = work.width * float_bytes(F);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int t = 0; t < work.rows; ++t) {
     const float* x = work.x + t * work.width;

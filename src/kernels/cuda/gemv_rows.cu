@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of few rows with float weights (kernels/cuda/gemv_kernel.h).
-#include "kernels/cuda/gemv_launch.h"
+// Products of few rows with float weights (kernels/cuda/gemv_rows_kernel.h).
+#include "kernels/cuda/gemv_rows_launch.h"
 
 namespace puna::cuda {
 
