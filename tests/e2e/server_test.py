@@ -4,10 +4,12 @@
 import json
 import os
 import re
+import subprocess
+import tempfile
 import time
 import unittest
 
-from running_server import SHORT_CALL, RunningServer, in_parallel
+from running_server import PUNA, SHORT_CALL, RunningServer, in_parallel
 from shapes import check_shape, check_stream, joined
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -169,6 +171,28 @@ class ServerTest(unittest.TestCase):
         self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"5": 101}}, param="logit_bias")
         for stream in (False, True):
             self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"99999999": 1}, "stream": stream}, param="logit_bias")
+
+    # Rows of the output matrix beyond the tokenizer's last token are no tokens.
+    def test_logit_bias_ends_with_the_tokenizer(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = lambda name: os.path.join(folder, name)
+            with open(path("text.txt"), "w") as file:
+                file.write("the cat sees a tree.\na bird likes the sun.\n" * 400)
+            subprocess.run([PUNA, "train-tokenizer", path("text.txt"), "--vocab", "280", "--out", path("tokenizer.json")], check=True,
+                           capture_output=True)
+            with open(path("recipe.yaml"), "w") as file:
+                json.dump({"tokenizer": path("tokenizer.json"), "data": [path("text.txt")], "out": path("run"), "steps": 1,
+                           "sequence_length": 32, "step_tokens": 64, "batch_tokens": 64,
+                           "new_model": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "feed_forward": 64, "vocabulary": 320}}, file)
+            subprocess.run([PUNA, "train", path("recipe.yaml")], check=True, capture_output=True)
+            with RunningServer("padded=" + path("run/latest")) as server:
+                body = {"model": "padded", "prompt": "the cat", "max_tokens": 2}
+                self.assertEqual(server.post(COMPLETIONS, {**body, "logit_bias": {"279": 1}}).status, 200)
+                refused = server.post(COMPLETIONS, {**body, "logit_bias": {"280": 1}})
+                self.assertEqual(refused.status, 400, refused.text)
+                error = check_shape(refused.json, "error")["error"]
+                self.assertEqual(error["param"], "logit_bias")
+                self.assertIn("below 280", error["message"])
 
     def test_tools_whole_and_streamed(self):
         whole = self.chat(SUM, tools=TOOLS)

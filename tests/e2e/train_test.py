@@ -243,6 +243,12 @@ class TrainTest(unittest.TestCase):
             json.dump([256, 100, 101, 102], file)
         score = lambda model: json.loads(self.puna("score", model, "--tokens", tokens, "--json").stdout)["logprobs"]
         self.assertEqual(score("c"), score("a/latest"))
+        self.puna("average", "half", "a/latest", "b/latest", "--type", "f32")
+        os.rename(self.path("b"), self.path("b=0.5"))  # the name of a folder, no share
+        self.puna("average", "named", "a/latest", "b=0.5/latest", "--type", "f32")
+        self.puna("average", "both", "a/latest", "b=0.5/latest=0", "--type", "f32")
+        self.assertEqual(score("named"), score("half"))
+        self.assertEqual(score("both"), score("a/latest"))
         self.assertIn("expected two or more", self.puna("average", "d", "a/latest", code=2).stderr)
 
     @needs_stories

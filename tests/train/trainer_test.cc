@@ -2,12 +2,16 @@
 // Whole runs of small models: what they learn, that a stopped run continues bit for bit, and what happens when a step goes wrong.
 #include "train/trainer.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdio>
 #include <iterator>
+#include <thread>
 
 #include "base/error.h"
 #include "model/adapter_file.h"
@@ -141,6 +145,30 @@ TEST_F(TrainerTest, ACheckpointOfAStepThatIsThereTakesItsPlace) {
     verify_checkpoint(path("store") + "/step-00000006");
     EXPECT_EQ(std::distance(fs::directory_iterator(path("store")), {}), 1) << "something unfinished stays";
   }
+}
+
+// As a kill in between would find it: whoever looks while a checkpoint is replaced sees the old one or the new one.
+TEST_F(TrainerTest, ACheckpointThatIsReplacedIsNeverGone) {
+  const fs::path one = path("one"), other = path("other");
+  fs::create_directory(one);
+  fs::create_directory(other);
+  if (::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) != 0)
+    GTEST_SKIP() << "this file system cannot exchange two folders";
+  CheckpointStore store(path("store"), 1, false);
+  const auto write = [&] { store.write(6, std::nullopt, [](const fs::path& folder) { std::ofstream(folder / "x") << "whole"; }); };
+  write();
+  std::atomic<bool> done{false};
+  std::atomic<std::int64_t> looked{0}, missed{0};
+  std::thread reader([&] {
+    while (!done) {
+      missed += fs::exists(path("store") + "/step-00000006") ? 0 : 1;
+      ++looked;
+    }
+  });
+  for (int i = 0; i < 100 || looked < 100; ++i) write();
+  done = true;
+  reader.join();
+  EXPECT_EQ(missed, 0) << "of " << looked;
 }
 
 TEST_F(TrainerTest, RowsForValidationThatCannotBeUsedAreFoundBeforeTheFirstStep) {
