@@ -55,7 +55,7 @@ export function Composer({ id, onEditLast }: { id: string; onEditLast: () => voi
     if (event.key === 'Enter' && !event.shiftKey) {
       event.preventDefault();
       send();
-    } else if (event.key === 'ArrowUp' && text === '') {
+    } else if (event.key === 'ArrowUp' && text === '' && !busy) {
       event.preventDefault();
       onEditLast();
     }

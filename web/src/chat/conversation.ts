@@ -83,6 +83,8 @@ function childrenOf({ messages }: Conversation): Map<string, Message[]> {
   if (known) return known;
   const children = new Map<string, Message[]>();
   for (const message of Object.values(messages)) {
+    // Imports once took a message with the root's name. It is below itself: who went down to it would never end.
+    if (message.id === kRoot) continue;
     const family = children.get(message.parent);
     if (family) family.push(message);
     else children.set(message.parent, [message]);
@@ -176,7 +178,7 @@ function wireMessage(message: Message): WireMessage {
 /** What the server is asked: the system prompt and the path up to `last`. Answers that failed before their first word are left out. */
 export function wireMessages(chat: Conversation, last: string): WireMessage[] {
   const path: Message[] = [];
-  for (let message = chat.messages[last]; message; message = chat.messages[message.parent]) path.unshift(message);
+  for (let id = last; id !== kRoot && chat.messages[id]; id = chat.messages[id]!.parent) path.unshift(chat.messages[id]!);
   const said = path.filter(({ role, text, toolCalls }) => role !== 'assistant' || text !== '' || toolCalls?.length);
   const system: WireMessage[] = chat.system.trim() ? [{ role: 'system', content: chat.system }] : [];
   return [...system, ...said.map(wireMessage)];

@@ -108,8 +108,13 @@ export async function saveConversation(chat: Conversation): Promise<void> {
   const before = stored.get(chat.id) ?? {};
   stored.set(chat.id, messages);
   await write(chat.id, (conversations, store) => {
-    for (const message of Object.values(messages)) if (before[message.id] !== message) store.put({ ...message, chat: chat.id });
-    for (const id of Object.keys(before)) if (!messages[id]) store.delete([chat.id, id]);
+    const key = conversations.getKey(chat.id);
+    key.onsuccess = () => {
+      // Another tab may have deleted it, and its messages with it: then all of them are written again.
+      const kept = key.result === undefined ? {} : before;
+      for (const message of Object.values(messages)) if (kept[message.id] !== message) store.put({ ...message, chat: chat.id });
+      for (const id of Object.keys(kept)) if (!messages[id]) store.delete([chat.id, id]);
+    };
     return conversations.put(conversation);
   });
   headings.value = [headingOf(chat), ...headings.value.filter(({ id }) => id !== chat.id)].sort(newestFirst);

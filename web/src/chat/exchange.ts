@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conversations as a JSON file: written whole, read with suspicion. Nothing of a file is trusted but strings, numbers and the tree.
 import type { Sampling, ToolCall } from '../api/types';
-import { newId, type Conversation, type Message, type Role } from './conversation';
+import { kRoot, newId, type Conversation, type Message, type Role } from './conversation';
 
 const kFormat = 'puna-conversations';
 
@@ -31,7 +31,8 @@ function toolCalls(value: unknown): ToolCall[] | undefined {
 }
 
 function message(value: unknown, id: string): Message | undefined {
-  if (!isObject(value) || !['user', 'assistant', 'tool'].includes(text(value.role))) return undefined;
+  // A message with the root's name would be below itself.
+  if (id === kRoot || !isObject(value) || !['user', 'assistant', 'tool'].includes(text(value.role))) return undefined;
   const attachments = Array.isArray(value.attachments)
     ? value.attachments.filter(isObject).map((file) => ({ name: text(file.name), text: text(file.text) }))
     : undefined;

@@ -6,11 +6,13 @@ import type { Message } from './conversation';
 
 interface MessageEditorProps {
   message: Message;
+  /** True while an answer is written: until its end no question goes out. */
+  busy: boolean;
   onSave: (text: string) => void;
   onCancel: () => void;
 }
 
-export function MessageEditor({ message, onSave, onCancel }: MessageEditorProps) {
+export function MessageEditor({ message, busy, onSave, onCancel }: MessageEditorProps) {
   const [text, setText] = useState(message.text);
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
@@ -18,7 +20,8 @@ export function MessageEditor({ message, onSave, onCancel }: MessageEditorProps)
     area.current?.setSelectionRange(text.length, text.length);
   }, []);
   const asks = message.role === 'user';
-  const save = () => text.trim() !== '' && onSave(text);
+  const ready = text.trim() !== '' && !(asks && busy);
+  const save = () => ready && onSave(text);
   return (
     <div class="editor">
       <textarea
@@ -39,7 +42,7 @@ export function MessageEditor({ message, onSave, onCancel }: MessageEditorProps)
         }}
       />
       <div class="row">
-        <button type="button" class="button primary" onClick={save} disabled={text.trim() === ''}>
+        <button type="button" class="button primary" onClick={save} disabled={!ready}>
           {t(asks ? 'action.sendVersion' : 'action.save')}
         </button>
         <button type="button" class="button" onClick={onCancel}>

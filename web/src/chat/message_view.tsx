@@ -36,7 +36,12 @@ export function MessageView({ chat, message, path, editing, onEdit }: MessagePro
         {message.edited && <span class="edited">{t('message.edited')}</span>}
       </header>
       {editing ? (
-        <MessageEditor message={message} onCancel={() => onEdit('')} onSave={(text) => keepEdit(chat, message, text, onEdit)} />
+        <MessageEditor
+          message={message}
+          busy={live !== undefined}
+          onCancel={() => onEdit('')}
+          onSave={(text) => keepEdit(chat, message, text, onEdit)}
+        />
       ) : isLive ? (
         <LiveBody live={live} model={message.model ?? ''} />
       ) : (
@@ -103,7 +108,7 @@ function Body({ chat, message, path }: Pick<MessageProps, 'chat' | 'message' | '
       {toolCalls && toolCalls.length > 0 && (
         <ToolCallsView
           calls={toolCalls}
-          waiting={tree.openToolCalls(path, message)}
+          waiting={lives.value.has(chat.id) ? [] : tree.openToolCalls(path, message)}
           onResults={(results) => sendToolResults(chat.id, message.id, results)}
         />
       )}
@@ -114,7 +119,7 @@ function Body({ chat, message, path }: Pick<MessageProps, 'chat' | 'message' | '
 }
 
 function answerAgain(chat: Conversation, message: Message) {
-  void answer(chat.id, message.parent);
+  answer(chat.id, message.parent);
   returnFocus();
 }
 

@@ -15,15 +15,20 @@ import { parseTools } from './tools';
 const kRenderMs = 50;
 const kSaveMs = 2000;
 
-/** An answer on its way: `answer` changes at most each 50 ms. */
+/** An answer on its way: `answer` changes at most each 50 ms; at `ended` all of it is in the conversation. */
 export interface Live {
   messageId: string;
   answer: Signal<Answer>;
   stop: AbortController;
+  ended: Promise<void>;
 }
 
 const open = new Map<string, Signal<tree.Conversation | null>>();
 export const lives = signal<ReadonlyMap<string, Live>>(new Map());
+/** Conversations that another tab has changed while they were answered here. */
+const missed = new Set<string>();
+/** The conversation without a message: what is begun in it is there again after a look elsewhere. */
+let fresh: Signal<tree.Conversation | null> | undefined;
 
 /** The conversation's signal; null where none of that id is stored. */
 export async function openConversation(id: string): Promise<Signal<tree.Conversation | null>> {
@@ -34,9 +39,11 @@ export async function openConversation(id: string): Promise<Signal<tree.Conversa
   return stored;
 }
 
-export function startConversation(model = defaultModel.value): Signal<tree.Conversation | null> {
-  const chat = tree.newConversation(model);
-  const fresh = signal<tree.Conversation | null>(chat);
+/** The same one until its first message is sent. */
+export function startConversation(): Signal<tree.Conversation | null> {
+  if (fresh) return fresh;
+  const chat = tree.newConversation(defaultModel.value);
+  fresh = signal<tree.Conversation | null>(chat);
   open.set(chat.id, fresh);
   return fresh;
 }
@@ -51,6 +58,8 @@ export function update(id: string, change: (chat: tree.Conversation) => tree.Con
 
 export async function deleteConversation(id: string): Promise<tree.Conversation | null> {
   stopAnswer(id);
+  // What was written of the answer is to come back as well.
+  await lives.value.get(id)?.ended;
   const chat = (await openConversation(id)).value;
   open.delete(id);
   await forgetConversation(id);
@@ -62,9 +71,20 @@ export async function restoreConversation(chat: tree.Conversation) {
   await saveConversation(chat);
 }
 
-onOtherTab(async (id) => {
+/** Shows what is stored by now. What another tab has deleted stays open here, and is stored again with its next change. */
+async function catchUp(id: string): Promise<void> {
   const held = open.get(id);
-  if (held && !lives.value.has(id)) held.value = (await loadConversation(id)) ?? held.value;
+  if (!held) return;
+  const before = held.value;
+  const found = await loadConversation(id).catch(() => undefined);
+  // What was written here meanwhile may have been stored too late to be in `found`.
+  if (held.value !== before) return catchUp(id);
+  if (found) held.value = found;
+}
+
+onOtherTab((id) => {
+  if (lives.value.has(id)) missed.add(id);
+  else void catchUp(id);
 });
 
 const leafOf = (chat: tree.Conversation) => tree.shownPath(chat).at(-1)?.id ?? tree.kRoot;
@@ -74,8 +94,10 @@ function newMessage(parent: string, role: tree.Role, change: Partial<tree.Messag
 }
 
 export function sendMessage(id: string, text: string, attachments: Attachment[]) {
-  const chat = open.get(id)?.value;
+  const held = open.get(id);
+  const chat = held?.value;
   if (!chat) return;
+  if (held === fresh) fresh = undefined;
   go('chat', id);
   askAfter(id, newMessage(leafOf(chat), 'user', { text, attachments: attachments.length ? attachments : undefined }));
 }
@@ -85,18 +107,21 @@ export const branchFrom = (id: string, old: tree.Message, text: string) =>
   askAfter(id, newMessage(old.parent, 'user', { text, attachments: old.attachments }));
 
 function askAfter(id: string, message: tree.Message) {
+  // One answer at a time: what would not be asked now is not kept either.
+  if (lives.value.has(id)) return;
   update(id, (chat) => tree.addMessage(chat, message));
-  void answer(id, message.id);
+  answer(id, message.id);
 }
 
 export function sendToolResults(id: string, parent: string, results: { callId: string; text: string }[]) {
+  if (lives.value.has(id)) return;
   let last = parent;
   for (const { callId, text } of results) {
     const message = newMessage(last, 'tool', { text, toolCallId: callId });
     update(id, (chat) => tree.addMessage(chat, message));
     last = message.id;
   }
-  void answer(id, last);
+  answer(id, last);
 }
 
 export const stopAnswer = (id: string) => lives.value.get(id)?.stop.abort();
@@ -109,7 +134,7 @@ function setLive(id: string, live: Live | undefined) {
 }
 
 /** A new answer below `parent`; failed answers without a word are taken away first. */
-export async function answer(id: string, parent: string): Promise<void> {
+export function answer(id: string, parent: string) {
   const held = open.get(id);
   if (!held?.value || lives.value.has(id)) return;
   for (const { id: old, text, failure, toolCalls } of tree.siblings(held.value, parent))
@@ -117,21 +142,25 @@ export async function answer(id: string, parent: string): Promise<void> {
   const chat = held.value;
   const model = chat.model || defaultModel.value;
   const message = newMessage(parent, 'assistant', { model });
-  const live: Live = { messageId: message.id, answer: signal(emptyAnswer()), stop: new AbortController() };
+  const begun = { messageId: message.id, answer: signal(emptyAnswer()), stop: new AbortController() };
   update(id, (now) => tree.addMessage(now, message));
-  setLive(id, live);
-  const gathered = emptyAnswer();
-  const end = await follow(id, chat, { parent, model, live, gathered });
-  update(id, (now) => tree.changeMessage(now, message.id, { ...recorded(gathered, model), ...end }));
-  setLive(id, undefined);
-  void refreshServer();
+  setLive(id, { ...begun, ended: keepAnswer(id, chat, { parent, model, live: begun, gathered: emptyAnswer() }) });
 }
 
 interface Following {
   parent: string;
   model: string;
-  live: Live;
+  live: Omit<Live, 'ended'>;
   gathered: Answer;
+}
+
+async function keepAnswer(id: string, chat: tree.Conversation, following: Following): Promise<void> {
+  const { model, live, gathered } = following;
+  const end = await follow(id, chat, following);
+  while (missed.delete(id)) await catchUp(id);
+  update(id, (now) => tree.changeMessage(now, live.messageId, { ...recorded(gathered, model), ...end }));
+  setLive(id, undefined);
+  void refreshServer();
 }
 
 async function follow(

@@ -9,7 +9,7 @@ import { readableArguments } from './tools';
 
 interface ToolCallsProps {
   calls: ToolCall[];
-  /** The calls that wait for a result; none while the answer is still being written. */
+  /** The calls that wait for a result; none while an answer is being written. */
   waiting: ToolCall[];
   onResults: (results: { callId: string; text: string }[]) => void;
 }

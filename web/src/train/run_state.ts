@@ -13,9 +13,12 @@ export const metricsOf = signal<ReadonlyMap<string, RunMetrics>>(new Map());
 export const runsError = signal<ApiError | null>(null);
 
 async function readMetrics(name: string) {
-  const known = metricsOf.value.get(name) ?? noMetrics();
+  const before = metricsOf.value.get(name);
+  const known = before ?? noMetrics();
   const { rows, next } = await fetchMetrics(name, known.next);
-  if (rows.length === 0 && next === known.next && metricsOf.value.has(name)) return;
+  // Another poll was faster and has brought the same rows.
+  if (metricsOf.value.get(name) !== before) return;
+  if (before && rows.length === 0 && next === known.next) return;
   metricsOf.value = new Map(metricsOf.value).set(name, grown(known, rows, next));
 }
 

@@ -107,6 +107,98 @@ test('a stopped answer keeps what it had', async () => {
   await expect.poll(() => page.locator('.figures', { hasText: 'stopped' }).count()).toBe(2);
 });
 
+test('no question goes out while an answer is written', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
+  await send(page, 'Go');
+  await answers(page).getByText('Half an answ').waitFor();
+  await composer(page).press('ArrowUp');
+  await page.keyboard.type('Again');
+  expect(await composer(page).inputValue()).toBe('Again');
+  const editor = page.getByLabel('Text of the message');
+  expect(await editor.count()).toBe(0);
+
+  await composer(page).fill('');
+  await button(page, 'Stop').click();
+  await finished(page);
+  await composer(page).press('ArrowUp');
+  await editor.fill('Went');
+  await send(page, 'Again');
+  await answers(page).nth(1).getByText('Half an answ').waitFor();
+  await editor.press('Control+Enter');
+  expect(await button(page, 'Send as a new version').isDisabled()).toBe(true);
+  await button(page, 'Stop').click();
+  await button(page, 'Send as a new version').click();
+  await answers(page).getByText('Half an answ').waitFor();
+  expect(await page.locator('.said').allInnerTexts()).toEqual(['Went']);
+});
+
+test('a chat deleted while it is answered comes back with what the answer had', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
+  await send(page, 'Go');
+  await answers(page).getByText('Half an answ').waitFor();
+  await page.getByRole('link', { name: 'Go' }).hover();
+  await button(page, 'Delete “Go”').click();
+  await button(page, 'Undo').click();
+  await page.getByRole('link', { name: 'Go' }).click();
+  await page.locator('.figures', { hasText: 'stopped' }).waitFor();
+  await page.reload();
+  await page.locator('.figures', { hasText: 'stopped' }).waitFor();
+  expect(await answers(page).locator('.markdown').innerText()).toMatch(/^Half an answ\.*$/);
+});
+
+async function deleteInOtherTab(page: Page, title: string) {
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByRole('link', { name: title }).hover();
+  await button(other, `Delete “${title}”`).click();
+  await page.getByRole('link', { name: title }).waitFor({ state: 'detached' });
+  await other.close();
+}
+
+test('a chat that another tab deleted is stored whole again with what is written next', async () => {
+  const page = await openPage();
+  await answerWith(page, () => textEvents('Yes.'));
+  await ask(page, 'First');
+  await deleteInOtherTab(page, 'First');
+  await ask(page, 'Second');
+  await page.getByRole('link', { name: 'First' }).waitFor();
+  await page.reload();
+  await expect.poll(() => page.locator('.said').allInnerTexts()).toEqual(['First', 'Second']);
+});
+
+test('a chat that another tab deletes while it is answered is stored whole at the end of the answer', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
+  await send(page, 'Go');
+  await answers(page).getByText('Half an answ').waitFor();
+  await deleteInOtherTab(page, 'Go');
+  await button(page, 'Stop').click();
+  await page.getByRole('link', { name: 'Go' }).waitFor();
+  await page.reload();
+  await page.locator('.figures', { hasText: 'stopped' }).waitFor();
+  expect(await page.locator('.said').allInnerTexts()).toEqual(['Go']);
+});
+
+test('what another tab names a chat while it is answered stays', async () => {
+  const page = await openPage();
+  await answerWithoutEnd(page, 'Half an answ');
+  await send(page, 'Go');
+  await answers(page).getByText('Half an answ').waitFor();
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByRole('link', { name: 'Go' }).hover();
+  await button(other, 'Rename “Go”').click();
+  await other.getByLabel('New name').fill('Wool');
+  await other.getByLabel('New name').press('Enter');
+  await page.getByRole('link', { name: 'Wool' }).waitFor();
+  await other.close();
+  await button(page, 'Stop').click();
+  await page.getByRole('heading', { name: 'Wool', level: 1 }).waitFor();
+  expect(await answers(page).locator('.markdown').innerText()).toMatch(/^Half an answ\.*$/);
+});
+
 test('tools: defined, called, answered by hand', async () => {
   const page = await openPage();
   const requests = await answerWith(page, ({ messages }) =>

@@ -226,3 +226,24 @@ test('what was begun stays with its chat', async () => {
   await page.getByRole('link', { name: 'One' }).click();
   await expect.poll(() => composer(page).inputValue()).toBe('half a thought');
 });
+
+test('what was begun in a new chat is there after a look elsewhere, until it is sent', async () => {
+  const page = await openPage();
+  await button(page, 'Settings of this chat').click();
+  await page.getByLabel('System prompt').fill('Answer in one word.');
+  await page.keyboard.press('Escape');
+  await composer(page).fill('half a thought');
+  await page.getByRole('link', { name: 'Train' }).click();
+  await page.getByRole('heading', { name: 'Train', level: 1 }).waitFor();
+  await page.getByRole('link', { name: 'Chat', exact: true }).click();
+  await expect.poll(() => composer(page).inputValue()).toBe('half a thought');
+  await composer(page).press('Enter');
+  await finished(page);
+  await button(page, 'Settings of this chat').click();
+  expect(await page.getByLabel('System prompt').inputValue()).toBe('Answer in one word.');
+  await page.keyboard.press('Escape');
+  await button(page, 'New chat').click();
+  await expect.poll(() => page.locator('article').count()).toBe(0);
+  await button(page, 'Settings of this chat').click();
+  expect(await page.getByLabel('System prompt').inputValue()).toBe('');
+});

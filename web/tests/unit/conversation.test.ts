@@ -83,6 +83,16 @@ test('asks the server with system prompt, files, tool calls and results, but not
   ]);
 });
 
+test('comes to an end where a stored message has the name of the root', () => {
+  for (const parent of ['', 'u1']) {
+    const before = sample();
+    const chat = { ...before, messages: { ...before.messages, '': message('', parent, 'user') } };
+    expect(ids(chat)).toBe('u1 b1');
+    expect(tree.wireMessages(chat, 'b1').length).toBe(2);
+    expect(ids(tree.removeMessage(chat, 'u1'))).toBe('');
+  }
+});
+
 test('knows which tool calls wait', () => {
   let chat = tree.newConversation('m');
   const call = (id: string) => ({ id, type: 'function' as const, function: { name: id, arguments: '' } });

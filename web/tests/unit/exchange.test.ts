@@ -73,9 +73,11 @@ test('leaves out messages that run in a circle or hang from nothing', () => {
           b: { role: 'user', parent: 'a' },
           c: { role: 'user', parent: 'none' },
           d: { role: 'user' },
+          '': { role: 'user', parent: 'd' },
         },
       },
     ]),
   );
+  expect(Object.keys(chat!.messages)).toEqual(['d']);
   expect(shownPath(chat!).map(({ id }) => id)).toEqual(['d']);
 });
