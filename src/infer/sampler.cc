@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <ranges>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -128,13 +129,11 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, std::span<
 
 void Sampler::apply_penalties() {
   counts_.resize(adjusted_.size());
-  for (const Token token : history_) {
-    PUNA_CHECK(static_cast<std::size_t>(id(token)) < counts_.size(), "sampler",
-               "token {} of the history is outside the vocabulary ({})", id(token), counts_.size());
-  }
-  const auto visit = [&](std::span<const Token> tokens, auto&& penalize) {  // each token once, with how often it is there
-    for (const Token token : tokens) ++counts_[static_cast<std::size_t>(id(token))];
-    for (const Token token : tokens) {
+  const auto is_drawn = [&](Token token) { return static_cast<std::size_t>(id(token)) < counts_.size(); };
+  // Each token once, with how often it is there; but those that a prompt may have and no answer: rows beyond the tokenizer's last.
+  const auto visit = [&](std::span<const Token> tokens, auto&& penalize) {
+    for (const Token token : tokens | std::views::filter(is_drawn)) ++counts_[static_cast<std::size_t>(id(token))];
+    for (const Token token : tokens | std::views::filter(is_drawn)) {
       std::int32_t& count = counts_[static_cast<std::size_t>(id(token))];
       if (count > 0) penalize(adjusted_[static_cast<std::size_t>(id(token))], count);
       count = 0;

@@ -118,9 +118,11 @@ std::vector<Scheduler::Task*> Scheduler::choose_readers(std::int64_t most_rows) 
   std::vector<Task*> chosen;
   for (Task* const task : readers) {
     if (most_rows < kPanelRows) break;
-    task->rows = Engine::chunk(task->left(), most_rows);
+    const std::int64_t rows = Engine::chunk(task->left(), most_rows), rest = task->left() - rows;
+    if (rest > 0 && rest < kPanelRows) continue;  // a rest of so few rows is summed in another order than they are alone
+    task->rows = rows;
     chosen.push_back(task);
-    most_rows -= task->rows;
+    most_rows -= rows;
   }
   return chosen;
 }

@@ -325,6 +325,17 @@ TEST(Sampler, PresenceAndFrequencyCountGeneratedTokensOnly) {
   EXPECT_THAT(tokens, ElementsAre(0, 1, 0, 0, 0, 0, 0, 1));
 }
 
+// Ids that the model has rows for and the tokenizer no names: a prompt may hold them, an answer cannot.
+TEST(Sampler, PenaltiesPassOverWhatIsNeverDrawn) {
+  SamplerOptions options;
+  options.temperature = 0;
+  options.repetition_penalty = 2;
+  options.presence_penalty = 1;
+  Sampler sampler(options);
+  sampler.accept_prompt(std::vector<Token>{Token{0}, Token{7}});
+  EXPECT_EQ(sampler.sample(std::vector<float>{4, 3, 1}).token, Token{1});
+}
+
 TEST(Sampler, BiasMovesLogits) {
   SamplerOptions options;
   options.temperature = 0;

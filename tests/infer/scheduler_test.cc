@@ -3,6 +3,7 @@
 // whom.
 #include "infer/scheduler.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -117,6 +118,25 @@ TEST_P(SchedulerOf, AnswersAreTheSameInAnyCompany) {
     EXPECT_EQ(desk.done.at(i).prompt_tokens, lengths[i]);
   }
   EXPECT_EQ(desk.pages_in_use(), desk.scheduler.prefixes().size());
+}
+
+// Whatever of a pass's rows others leave to a prompt, no rest of it is read that is summed otherwise.
+TEST_P(SchedulerOf, NoPromptIsLeftAFewRows) {
+  for (const std::int64_t length : {9, 11, 14, 15}) {
+    const Generation want = alone(tokens_of(7, length), sampled(3, 7), GetParam());
+    for (std::int64_t left = 16; left < 34; ++left) {
+      SCOPED_TRACE(fmt::format("{} beside {}", length, left));
+      Desk desk(room(kMost), GetParam());
+      desk.ask(tokens_of(1, 20), sampled(60, 1));
+      desk.scheduler.step();
+      desk.ask(tokens_of(2, left + 3 * 32), sampled(2, 2));
+      for (int i = 0; i < 3; ++i) desk.scheduler.step();
+      desk.ask(tokens_of(7, length), sampled(3, 7));
+      desk.run();
+      ASSERT_EQ(desk.done.size(), 3u);
+      expect_same_answer(desk.done.at(2), want);
+    }
+  }
 }
 
 TEST_P(SchedulerOf, AlsoOverTwoRanks) {
