@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "grammar/tool_grammar.h"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -38,19 +39,26 @@ class ToolCallWriter {
     builder_.add_empty(builder_.add_text(space(at), "}"), builder_.end_of(root_));
   }
 
+  // All texts but those that begin as a call does, in whichever dialect: JSON that begins with none of a call's keys is text.
   void add_other_texts() {
     const CharSet space = {{U'\t', U'\n'}, {U'\r', U'\r'}, {U' ', U' '}};
+    const int before = builder_.add_state(), object = builder_.add_state();
+    text_ = builder_.add_state();
+    builder_.add_empty(builder_.start_of(root_), before);
+    builder_.add_chars(text_, CharSet::all(), text_);
+    for (const int state : {before, object, text_}) builder_.add_empty(state, builder_.end_of(root_));
+    for (const int state : {before, object}) builder_.add_chars(state, space, state);
     CharSet other = space;
-    other.add(U'{', U'{');
-    other.add(U'<', U'<');
-    const int start = builder_.start_of(root_), text = builder_.add_state(), end = builder_.end_of(root_);
-    const int before = builder_.add_state();
-    builder_.add_empty(start, before);
-    builder_.add_chars(before, space, before);
-    builder_.add_chars(before, other.negated(), text);
-    builder_.add_chars(text, CharSet::all(), text);
-    builder_.add_empty(before, end);
-    builder_.add_empty(text, end);
+    for (const char32_t c : {U'{', U'<'}) other.add(c, c);
+    builder_.add_chars(before, other.negated(), text_);
+    add_unlike(builder_.add_text(before, "<"), {"function="}, {});
+    builder_.add_chars(before, {{U'{', U'{'}}, object);
+    other = space;
+    other.add(U'"', U'"');
+    builder_.add_chars(object, other.negated(), text_);
+    // An escape could spell any of them.
+    add_unlike(builder_.add_text(object, "\""), {"name\"", "function\"", "parameters\"", "arguments\"", "args\"", "type\"", "id\""},
+               {{U'\\', U'\\'}});
   }
 
   Grammar finish() {
@@ -64,10 +72,25 @@ class ToolCallWriter {
     return builder_.add_text(space(builder_.add_text(from, quoted_json(name) + ":")), value);
   }
 
+  // From `from` on, what begins with none of `words`; `never` are characters that cannot stand in place of theirs.
+  void add_unlike(int from, const std::vector<std::string>& words, const CharSet& never) {
+    builder_.add_empty(from, builder_.end_of(root_));
+    std::map<char, std::vector<std::string>> behind;  // the first characters
+    for (const std::string& word : words) behind[word.front()].push_back(word.substr(1));
+    CharSet known = never;
+    for (const auto& [first, rests] : behind) {
+      const auto code = static_cast<char32_t>(first);
+      known.add(code, code);
+      if (!rests.front().empty()) add_unlike(builder_.add_text(from, std::string(1, first)), rests, never);
+    }
+    builder_.add_chars(from, known.negated(), text_);
+  }
+
   ToolDialect dialect_;
   GrammarBuilder builder_;
   SchemaCompiler compiler_;
   int root_;
+  int text_ = 0;  // where any character may follow
 };
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace puna {
 // for kPythonic, and with "tool f#/properties/…" for a schema that json_schema.h refuses.
 Grammar tool_call_grammar(const PromptFormat& format, std::span<const Tool> tools, std::string_view named = {});
 
-// One call of any of the tools, or a text that does not begin as a call does, with { or <. Throws as tool_call_grammar().
+// One call of any of the tools, or a text that does not begin as a call does in any dialect: with <function=, or with an object
+// whose first key is one of a call's. Throws as tool_call_grammar().
 Grammar call_or_text_grammar(const PromptFormat& format, std::span<const Tool> tools);
 
 }  // namespace puna

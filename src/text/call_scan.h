@@ -14,7 +14,7 @@ namespace puna {
 
 inline constexpr std::string_view kPythonTag = "<|python_tag|>";
 inline constexpr std::string_view kAssistantHeader = "<|start_header_id|>assistant<|end_header_id|>";
-inline constexpr std::array<std::string_view, 4> kAnswerEnds = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"};
+inline constexpr std::array<std::string_view, 3> kAnswerEnds = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"};  // of Llama 3
 inline constexpr std::string_view kFence = "```";
 
 // Where the reading of calls is tried.

@@ -326,14 +326,14 @@ std::size_t past_no_call(std::string_view text, std::size_t at, std::span<const 
 
 Message parse_assistant(const PromptFormat& format, std::string_view raw, std::span<const Tool> tools,
                         std::span<const std::string> builtin_tools) {
-  const std::string_view text = without_frame(raw);
   if (format.frame == Frame::kLlama2) {  // no tools: every answer is content
+    constexpr std::string_view kEnd = "</s>";
     Message message;
     message.role = Role::kAssistant;
-    message.content = text;
+    message.content = raw.substr(0, raw.size() - (raw.ends_with(kEnd) ? kEnd.size() : 0));
     return message;
   }
-  return Parser(tools, builtin_tools).parse(text);
+  return Parser(tools, builtin_tools).parse(without_frame(raw));
 }
 
 }  // namespace puna

@@ -128,6 +128,26 @@ class BatchTest(unittest.TestCase):
         self.assertLessEqual(answers[3]["usage"]["completion_tokens"], 2)
         self.assertEqual((answers[4]["usage"]["completion_tokens"], answers[4]["finish_reason"]), (0, "length"))
 
+    # Who offers no tools gets no calls, whatever the answer looks like.
+    def test_json_is_text_where_there_are_no_tools(self):
+        says = '{"name":"Ada","parameters":{}}'
+        path = lambda name: os.path.join(self.folder, name)
+        self.write(path("words.txt"), [says] * 200)
+        self.puna("train-tokenizer", path("words.txt"), "--vocab", "300", "--out", path("tokenizer.json"))
+        self.write(path("rows.jsonl"), [{"messages": [QUESTION["messages"][0], {"role": "assistant", "content": says}]}] * 40)
+        with open(path("recipe.yaml"), "w") as file:
+            json.dump({"tokenizer": path("tokenizer.json"), "objective": "sft", "data": [path("rows.jsonl")], "out": path("run"),
+                       "steps": 60, "step_tokens": 512, "batch_tokens": 512, "sequence_length": 512,
+                       "optimizer": {"learning_rate": 0.01},
+                       "new_model": {"layers": 1, "width": 32, "heads": 2, "feed_forward": 64, "context": 1024}}, file)
+        self.puna("train", path("recipe.yaml"))
+        ask = ("--temp", "0", "--date", "26 Jul 2024")
+        one = json.loads(self.puna("run", path("run/latest"), "-p", "the cat", "-n", "40", "--json", *ask).stdout)["message"]
+        self.write(self.requests, [{**QUESTION, "max_tokens": 40}])
+        self.puna("batch", path("run/latest"), self.requests, self.answers, *ask)
+        for message in (one, self.read()[0]["message"]):
+            self.assertEqual((message["content"], message.get("tool_calls")), (says, None))
+
     def test_answers_have_the_shape_that_was_asked_for(self):
         schema = {"type": "object", "properties": {"name": {"enum": ["cat", "dog"]}, "age": {"type": "integer", "minimum": 3, "maximum": 12}},
                   "required": ["name", "age"]}

@@ -97,6 +97,24 @@ TEST(ToolGrammar, IsReadBackAsTheCall) {
   }
 }
 
+// Where a call is left to the model, all else is text: JSON that is no call, and whatever begins with "<" and is none.
+TEST(ToolGrammar, LeavesOtherTextsAsTheyAre) {
+  for (const char* name : {"llama3.1", "llama3.1-function", "llama3.1-meta"}) {
+    GrammarWalk walk(call_or_text_grammar(format(name), tools()));
+    for (const char* text :
+         {"", "Yes.", " [1, 2]", R"({"answer": 42})", R"({"names": ["a"]})", R"({"nam": 1})", "{}", "{ }", "{", "{x}",
+          "{\n  \"result\": {\"name\": \"get\"}}", "<b>bold</b>", "<think>", "<function>", "<", R"({")"}) {
+      EXPECT_TRUE(walk.accepts(text)) << name << ": " << text;
+    }
+    for (const char* text : {R"({"name": "other")", R"({"parameters":)", R"({"type": 5)", R"({"n\u0061me")", " <function=other",
+                             R"({"function": {)", R"({"name": "get", "parameters": {"on": 1})"}) {
+      EXPECT_FALSE(walk.begins(text)) << name << ": " << text;
+    }
+  }
+  EXPECT_TRUE(
+      GrammarWalk(call_or_text_grammar(format("llama3.1"), tools())).accepts(R"({"name": "get", "parameters": {"on": true}})"));
+}
+
 TEST(ToolGrammar, SaysWhatItCannotDo) {
   expect_error(ErrorKind::kUsage, "there are no tools", [] { tool_call_grammar(format("llama3.1"), {}); });
   expect_error(ErrorKind::kUsage, "there is no tool 'get_wether': did you mean get_weather?",

@@ -171,6 +171,9 @@ TEST(ParseAssistant, AFencedCallIsACall) {
   EXPECT_EQ(summary(parse("```\nprint(1)\n```")), "|```\nprint(1)\n```");
 }
 
+// In Llama 3's words </s> is the end of what is crossed out, in HTML, not of an answer.
+TEST(ParseAssistant, AnotherFamilysEndIsText) { EXPECT_EQ(summary(parse("<s>old</s>")), "|<s>old</s>"); }
+
 TEST(ParseAssistant, Llama2HasNoTools) {
   const auto known = known_tools();
   const Message message = parse_assistant(*prompt_format_from_name("llama2"), R"x({"name": "f", "parameters": {}}</s>)x", known);

@@ -194,7 +194,6 @@ class Answerer {
   struct Pending {
     Json id, answer;  // null until it is there
     PromptOptions prompt;
-    bool plain = false;  // JSON that may look like a call and is none
   };
 
   void refuse(Pending& pending, const Error& error) {
@@ -214,7 +213,6 @@ class Answerer {
     if (const auto shape = answer_shape(body, format_, pending->prompt.tools, where)) options.constraint = constraints_.get(*shape);
     options.adapters = adapters_of(body, adapters_, where);
     drafts_.give(options);
-    pending->plain = options.constraint != nullptr && pending->prompt.tools.empty();
     scheduler_.add(encode_prompt(checkpoint_->need_tokenizer(), render_prompt(format_, messages, pending->prompt)), options,
                    {.text = {},
                     .done = [this, pending](const Generation& generation) { answer(*pending, generation); },
@@ -225,7 +223,7 @@ class Answerer {
     std::string raw = generation.text;
     if (id(generation.last) >= 0) raw += checkpoint_->need_tokenizer().piece(generation.last, true);
     Message message{.role = Role::kAssistant, .content = generation.text, .tool_calls = {}, .tool_call_id = {}};
-    if (!pending.plain) message = parse_assistant(format_, generation.text, pending.prompt.tools);
+    if (!pending.prompt.tools.empty()) message = parse_assistant(format_, generation.text, pending.prompt.tools);
     const auto written = static_cast<std::int64_t>(generation.tokens.size());
     ++answered_;
     prompt_tokens_ += generation.prompt_tokens;

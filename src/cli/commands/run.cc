@@ -142,7 +142,7 @@ std::vector<Token> chat_tokens(const Checkpoint& checkpoint, const ChatSetup& se
 void finish(const Generation& generation, const std::optional<ChatSetup>& chat, const RunFlags& flags,
             const Checkpoint& checkpoint) {
   std::optional<Message> message;
-  if (chat && flags.grammar.given()) {
+  if (chat && (flags.grammar.given() || chat->prompt.tools.empty())) {
     message = Message{.role = Role::kAssistant, .content = generation.text, .tool_calls = {}, .tool_call_id = {}};
   } else if (chat) {
     message = parse_assistant(chat->format, generation.text, chat->prompt.tools);
