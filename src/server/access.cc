@@ -97,6 +97,8 @@ Right Access::right_of(const HttpRequest& request) const {
   return found >> static_cast<unsigned>(Right::kManage) != 0 ? Right::kManage : found != 0 ? Right::kInfer : Right::kNone;
 }
 
+ApiError lacks_rights() { return {403, "insufficient_permissions", "", "this key may ask models, and not manage them"}; }
+
 std::optional<ApiError> Access::refusal(const HttpRequest& request, Right needed) {
   if (!host_is_known(request)) {
     return ApiError(403, "host_not_allowed", "Host",
@@ -113,7 +115,7 @@ std::optional<ApiError> Access::refusal(const HttpRequest& request, Right needed
         401, "invalid_api_key", "",
         given_key(request).empty() ? "no key: send \"Authorization: Bearer KEY\"" : "the key is not one of this server's");
   }
-  if (right < needed) return ApiError(403, "insufficient_permissions", "", "this key may ask models, and not manage them");
+  if (right < needed) return lacks_rights();
   if (takes_too_many(request.peer))
     return ApiError(429, "rate_limit_exceeded", "", fmt::format("more than {} requests in a minute", options_.requests_per_minute))
         .with_header("Retry-After", "5");

@@ -21,6 +21,9 @@ namespace puna {
 // What a route takes: nothing (health), a key, or a key to manage: to load, download and delete models, and to see training runs.
 enum class Right { kNone, kInfer, kManage };
 
+// 403 for a key that may ask models only.
+ApiError lacks_rights();
+
 struct AccessOptions {
   std::vector<std::string> infer_keys = {}, manage_keys = {};
   std::vector<std::string> hosts = {};  // that a Host header may name beside loopback and the address that is listened on; "*": any

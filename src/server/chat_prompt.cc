@@ -15,15 +15,16 @@ namespace {
 constexpr std::size_t kMostMessages = 10'000;
 constexpr std::size_t kMostTools = 256;
 
-constexpr std::array<FieldRule, 9> kChatMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
-                                                          {"content", FieldKind::kTextOrList},
-                                                          {"name", FieldKind::kText, 0, 256},
-                                                          {"tool_calls", FieldKind::kList, 0, 128},
-                                                          {"tool_call_id", FieldKind::kText, 0, 256},
-                                                          {"refusal", FieldKind::kText},
-                                                          {"reasoning_content", FieldKind::kText},
-                                                          {"audio", FieldKind::kObject},
-                                                          {"annotations", FieldKind::kList}}};
+constexpr std::array<FieldRule, 10> kChatMessageFields = {{{"role", FieldKind::kText, 1, 32, true},
+                                                           {"content", FieldKind::kTextOrList},
+                                                           {"name", FieldKind::kText, 0, 256},
+                                                           {"tool_calls", FieldKind::kList, 0, 128},
+                                                           {"tool_call_id", FieldKind::kText, 0, 256},
+                                                           {"refusal", FieldKind::kText},
+                                                           {"reasoning_content", FieldKind::kText},
+                                                           {"function_call", FieldKind::kObject},
+                                                           {"audio", FieldKind::kObject},
+                                                           {"annotations", FieldKind::kList}}};
 constexpr std::array<FieldRule, 4> kCallFields = {{{"id", FieldKind::kText, 0, 256},
                                                    {"type", FieldKind::kText, 0, 32},
                                                    {"function", FieldKind::kObject, 0, 0, true},
@@ -46,6 +47,10 @@ void check_message(const Json& message, const std::string& place) {
   if (given_field(message, "content") == nullptr && role != "assistant")
     throw ApiError(400, "missing_required_parameter", place + ".content",
                    fmt::format("the field \"{}.content\" is missing", place));
+  // Clients that keep whole answers send it as null.
+  if (given_field(message, "function_call") != nullptr)
+    throw ApiError(400, "unsupported", place + ".function_call",
+                   fmt::format("\"{}.function_call\" is not read: write \"tool_calls\"", place));
   if (const Json* calls = given_field(message, "tool_calls"); calls != nullptr) {
     for (std::size_t i = 0; i < calls->size(); ++i) {
       const std::string call = fmt::format("{}.tool_calls[{}]", place, i);

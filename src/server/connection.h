@@ -193,17 +193,27 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     close();
   }
 
-  // Waits for the next request, or, while one is answered, for the client's going. Only where the buffer is empty: what comes
-  // meanwhile is the next request's beginning.
+  // Waits for the next request, or, while one is answered, for the client's going. What comes meanwhile is the next request's
+  // beginning; of one that sends so much ahead, the going is no longer seen.
   void watch() {
-    if (watching_ || buffer_.size() > 0) return;
+    constexpr std::size_t kMostAhead = 64 << 10;
+    if (watching_ || buffer_.size() >= kMostAhead) return;
     watching_ = true;
     stream_.async_read_some(buffer_.prepare(4096), [self = this->shared_from_this()](ErrorCode error, std::size_t bytes) {
       self->watching_ = false;
-      if (error) return self->close();
+      const bool stopped = std::exchange(self->stops_watching_, false) && error == asio::error::operation_aborted;
+      if (error && !stopped) return self->close();
       self->buffer_.commit(bytes);
-      if (self->phase_ == Phase::kIdle) self->read_head();
+      if (self->phase_ == Phase::kIdle) return self->read_head();
+      if (self->phase_ == Phase::kAnswering || self->phase_ == Phase::kStreaming) self->watch();
     });
+  }
+
+  // What has come of the next request is read now, so nobody else may be reading.
+  void stop_watching() {
+    stops_watching_ = true;
+    ErrorCode ignored;
+    stream_.lowest_layer().cancel(ignored);
   }
 
   void next_request() {
@@ -213,7 +223,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     behind_ = false;
     if (last_request_ || hub_.draining) return close();
     phase_ = Phase::kIdle;
-    if (buffer_.size() > 0) return read_head();
+    if (buffer_.size() > 0) return watching_ ? stop_watching() : read_head();
     arm(hub_.options.idle_time, Wait::kIdle);
     watch();
   }
@@ -222,6 +232,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     phase_ = Phase::kReading;
     begun_ = false;
     arm(hub_.options.header_time, Wait::kHead);
+    request_ = {};
     parser_.emplace();
     parser_->header_limit(static_cast<std::uint32_t>(hub_.options.most_header_bytes));
     parser_->body_limit(hub_.options.most_body_bytes);
@@ -261,6 +272,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   }
 
   void on_read_error(ErrorCode error) {
+    if (error == http::error::body_limit && request_.path.empty()) take_head();
     if (error == http::error::header_limit) return refuse(431, "the request's head is too long");
     if (error == http::error::body_limit)
       return refuse(
@@ -409,7 +421,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     if (phase_ == Phase::kLingering) return linger();
   }
 
-  void refuse(int status, const std::string& message) { refuse(hub_.events.malformed(status, message)); }
+  void refuse(int status, const std::string& message) { refuse(hub_.events.malformed(request_, status, message)); }
 
   // Answers and closes; the rest of the request is not wanted.
   void refuse(HttpResponse response) {
@@ -453,7 +465,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   std::optional<http::request_parser<http::string_body>> parser_;
   HttpRequest request_;
   bool is_chunked_ = true;
-  bool begun_ = false, watching_ = false, head_only_ = false, keep_alive_ = true, last_request_ = false;
+  bool begun_ = false, watching_ = false, stops_watching_ = false, head_only_ = false, keep_alive_ = true, last_request_ = false;
   std::shared_ptr<Ticket> ticket_;
   std::function<void()> gone_;
   std::function<void(bool full)> backlog_changed_;

@@ -35,8 +35,8 @@ struct ListenerEvents {
   std::function<std::optional<HttpResponse>(const HttpRequest&)> head;
   // A whole request. Must not throw, nor take long.
   std::function<void(HttpRequest, std::shared_ptr<HttpReply>)> request;
-  // What is said to bytes that are no request.
-  std::function<HttpResponse(int status, const std::string& message)> malformed;
+  // What is said to bytes that are no request, or to one whose body is too long or too slow; of it what is known of its head.
+  std::function<HttpResponse(const HttpRequest& request, int status, const std::string& message)> malformed;
 };
 
 }  // namespace puna

@@ -40,8 +40,8 @@ struct Server::Impl {
                   .request = [this](HttpRequest request,
                                     std::shared_ptr<HttpReply> reply) { take(std::move(request), std::move(reply)); },
                   .malformed =
-                      [](int status, const std::string& message) {
-                        return error_response(ApiFamily::kOpenAi, {status, "malformed_request", "", message}, "");
+                      [this](const HttpRequest& request, int status, const std::string& message) {
+                        return refused(request, {status, "malformed_request", "", message});
                       }}),
         models(options.models, options.registry),
         store(options.store) {
@@ -66,6 +66,7 @@ struct Server::Impl {
   WorkerPool workers{kWorkers};
 
   std::optional<HttpResponse> refuse_head(const HttpRequest& request);
+  HttpResponse refused(const HttpRequest& request, const ApiError& error);
   std::optional<ApiError> refusal(const HttpRequest& request);
   void take(HttpRequest request, std::shared_ptr<HttpReply> reply);
   HttpHeaders headers_for(const HttpRequest& request) const;
@@ -83,15 +84,19 @@ HttpHeaders Server::Impl::headers_for(const HttpRequest& request) const {
 
 // All that can be said before the body is read.
 std::optional<HttpResponse> Server::Impl::refuse_head(const HttpRequest& request) {
-  HttpHeaders headers = headers_for(request);
   const auto error = refusal(request);
-  if (!error) return std::nullopt;
+  return error ? std::optional(refused(request, *error)) : std::nullopt;
+}
+
+// In the shape of the family that the path belongs to.
+HttpResponse Server::Impl::refused(const HttpRequest& request, const ApiError& error) {
+  HttpHeaders headers = headers_for(request);
   const std::string id = request_id();
   const ApiFamily family = family_of(request.path);
-  HttpResponse response = error_response(family, *error, id);
+  HttpResponse response = error_response(family, error, id);
   headers.emplace_back(id_header(family), id);
   response.headers.insert(response.headers.end(), headers.begin(), headers.end());
-  metrics.count_request("refused", error->status(), 0);
+  metrics.count_request("refused", error.status(), 0);
   return response;
 }
 

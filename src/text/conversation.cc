@@ -52,8 +52,10 @@ ToolCall call_from_json(const Json& value, const std::string& where) {
   call.name = json_at<std::string>(function, "name", where);
   call.id = json_or<std::string>(value, "id", "", where);
   if (function.contains("arguments")) {
-    const Json& arguments = function.at("arguments");  // OpenAI writes the object as a text
-    call.arguments = arguments.is_string() ? parse_json(arguments.get<std::string>(), where + ": arguments") : arguments;
+    const Json& arguments = function.at("arguments");  // OpenAI writes the object as a text, others an empty one for none
+    call.arguments = !arguments.is_string() ? arguments
+                     : arguments == ""      ? Json()
+                                            : parse_json(arguments.get<std::string>(), where + ": arguments");
   }
   if (call.arguments.is_null()) call.arguments = Json::object();
   return call;
@@ -108,7 +110,8 @@ std::vector<Tool> tools_from_json(const Json& value, const std::string& where) {
     Tool tool;
     tool.name = json_at<std::string>(function, "name", place);
     tool.description = json_or<std::string>(function, "description", "", place);
-    tool.parameters = function.contains("parameters") ? function.at("parameters") : Json::object();
+    tool.parameters = function.contains("parameters") ? function.at("parameters") : Json();
+    if (tool.parameters.is_null()) tool.parameters = Json::object();
     if (!tool.parameters.is_object()) fail(ErrorKind::kBadInput, place, "\"parameters\" is not an object: give a JSON schema");
     tools.push_back(std::move(tool));
   }

@@ -126,6 +126,10 @@ class OllamaTest(unittest.TestCase):
         self.assertEqual(self.post("generate", model="nano", prompt="", stream=False).json["done_reason"], "load")
         self.assertEqual(loaded(), ["nano"])
 
+    def test_no_stops_are_an_empty_list(self):
+        self.assertEqual(self.post("generate", model="nano", prompt="a", stream=False, options={"stop": [], "num_predict": 2}).json["done"], True)
+        self.refused(400, "stop", "generate", model="nano", prompt="a", options={"stop": ""})
+
     def test_keep_alive_says_when_a_model_goes(self):
         self.post("generate", model="nano", keep_alive="10m", stream=False)
         expires = self.server.get("/api/ps").json["models"][0]["expires_at"]

@@ -65,6 +65,21 @@ class AccessTest(unittest.TestCase):
         connection.close()
         return found
 
+    def test_a_key_for_asking_neither_loads_nor_unloads_nor_pins(self):
+        asks, manages = {"Authorization": "Bearer " + INFER}, {"Authorization": "Bearer " + MANAGE}
+        expires = lambda: self.server.get("/api/ps", manages).json["models"][0]["expires_at"]
+        body = {"model": "nano", "prompt": "a", "stream": False, "options": {"num_predict": 1}, "keep_alive": "10m"}
+        self.assertEqual(self.server.post("/api/generate", body, asks).status, 200)
+        before = expires()
+        self.assertTrue(before.startswith("9999"), before)
+        for path in ("/api/chat", "/api/generate"):
+            for keep_alive in (0, -1):
+                refused = self.server.post(path, {"model": "nano", "keep_alive": keep_alive, "stream": False}, asks)
+                self.assertEqual(refused.status, 403, refused.text)
+        self.assertEqual(expires(), before)
+        self.assertEqual(self.server.post("/api/generate", {"model": "nano", "keep_alive": 0, "stream": False}, manages).status, 200)
+        self.assertEqual(self.server.get("/api/ps", manages).json["models"], [])
+
     def test_no_route_and_no_spelling_without_a_key(self):
         wrong = [{}, {"Authorization": "Bearer " + "x" * 21}, {"Authorization": "Bearer " + MANAGE[:-1]},
                  {"Authorization": "Bearer " + MANAGE + "x"}, {"x-api-key": MANAGE[:-1]}, {"Authorization": "Basic " + MANAGE},
@@ -195,6 +210,11 @@ class OpenToSomeTest(unittest.TestCase):
             self.assertTrue(server.raw(head % (2 << 20)).startswith(b"HTTP/1.1 413 "))
             chunks = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"80000\r\n" + b"x" * 0x80000
             self.assertTrue(server.raw(chunks + b"\r\n80000\r\n" + b"x" * 0x80000 + b"\r\n80000\r\n").startswith(b"HTTP/1.1 413 "))
+            for path, says in ((b"/api/chat", b'{"error":"'), (b"/v1/messages", b'"type":"error"'), (b"/v1/completions", b'{"error":{')):
+                asked = (head % (2 << 20)).replace(b"/tokenize", path).replace(b"Host:", b"Origin: http://localhost:3000\r\nHost:")
+                answer = server.raw(asked)
+                self.assertIn(says, answer.replace(b": ", b":"), path)
+                self.assertIn(b"Access-Control-Allow-Origin: http://localhost:3000", answer, path)
             long = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 20000 + b"\r\n\r\n"
             self.assertTrue(server.raw(long).startswith(b"HTTP/1.1 431 "))
 

@@ -172,6 +172,16 @@ class ServerTest(unittest.TestCase):
         for stream in (False, True):
             self.refused(CHAT, {"messages": CAPITAL, "logit_bias": {"99999999": 1}, "stream": stream}, param="logit_bias")
 
+    # What clients keep of whole answers, and what some of them write for nothing.
+    def test_messages_and_tools_with_empty_parts(self):
+        call = {"id": "c1", "type": "function", "function": {"name": "stop", "arguments": ""}}
+        messages = [*CAPITAL, {"role": "assistant", "content": None, "function_call": None, "tool_calls": [call]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "done"}]
+        tool = {"type": "function", "function": {"name": "stop", "description": None, "parameters": None, "strict": None}}
+        self.chat(messages, tools=[tool])
+        self.refused(CHAT, {"messages": [*CAPITAL, {"role": "assistant", "content": "", "function_call": {"name": "f"}}, *CAPITAL]},
+                     param="messages[1].function_call")
+
     # Rows of the output matrix beyond the tokenizer's last token are no tokens.
     def test_logit_bias_ends_with_the_tokenizer(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -36,8 +36,9 @@ class ListenerTest : public ::testing::Test {
                                 .request = [this](HttpRequest request,
                                                   std::shared_ptr<HttpReply> reply) { take(std::move(request), std::move(reply)); },
                                 .malformed =
-                                    [](int status, const std::string& message) {
-                                      return HttpResponse{.status = status, .content_type = "text/plain", .body = message};
+                                    [](const HttpRequest& request, int status, const std::string& message) {
+                                      return HttpResponse{
+                                          .status = status, .content_type = "text/plain", .body = request.path + ": " + message};
                                     }});
     listener_->start();
     port_ = std::stoi(listener_->url().substr(listener_->url().rfind(':') + 1));
@@ -167,7 +168,9 @@ TEST_F(ListenerTest, RefusesWhatIsTooLong) {
   EXPECT_THAT(ask(get("/a", "X: " + std::string(2000, 'x') + "\r\n"), "\r\n"), StartsWith("HTTP/1.1 431 "));
   EXPECT_THAT(ask(get("/" + std::string(2000, 'x')), "\r\n"), StartsWith("HTTP/1.1 431 "));
   // By its announced length, before a byte of it was sent; or as it comes.
-  EXPECT_THAT(ask("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", "\r\n"), StartsWith("HTTP/1.1 413 "));
+  const std::string refused = ask("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", "taken");
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(refused, HasSubstr("/a: the request's body is longer"));
   EXPECT_THAT(
       ask("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + std::string(1001, 'x') + "\r\n0\r\n\r\n",
           "\r\n"),
@@ -266,6 +269,34 @@ TEST_F(ListenerTest, TellsThatAClientHasGone) {
   EXPECT_EQ(listener_->connections(), 0u);
   held_->write("to nobody");  // is dropped
   held_->end();
+}
+
+// What came behind its request is the next one's beginning, and does not hide its going.
+TEST_F(ListenerTest, TellsThatAClientHasGoneThatSentMore) {
+  start();
+  RawClient client(port_);
+  client.send(get("/hold") + "G");
+  ASSERT_NE(held(), nullptr);
+  client.send("ET /next");
+  EXPECT_FALSE(gone_);
+  client.close();
+  EXPECT_TRUE(is_gone());
+}
+
+TEST_F(ListenerTest, AnswersWhatCameInPiecesWhileAnotherWasAnswered) {
+  start();
+  RawClient client(port_);
+  client.send(get("/hold"));
+  const auto reply = held();
+  ASSERT_NE(reply, nullptr);
+  for (const std::string_view piece : {"POST /next HTTP/1.1\r\nHo", "st: x\r\nContent-Length: 4\r\n\r\nbo"}) {
+    client.send(piece);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  reply->send({.status = 200, .content_type = "text/plain", .body = "first"});
+  EXPECT_THAT(client.receive("first"), HasSubstr("first"));
+  client.send("dy" + get("/last"));
+  EXPECT_THAT(client.receive("GET /last"), ::testing::ContainsRegex("POST /next body(.|\n|\r)*GET /last"));
 }
 
 TEST_F(ListenerTest, DropsAClientThatDoesNotRead) {

@@ -33,16 +33,18 @@ TEST(GoDuration, IsNothingElse) {
 }
 
 TEST(KeepAlive, IsWholeSecondsUpwards) {
-  EXPECT_EQ(keep_alive_of(Json::object()), std::nullopt);
-  EXPECT_EQ(keep_alive_of({{"keep_alive", nullptr}}), std::nullopt);
-  EXPECT_EQ(keep_alive_of({{"keep_alive", 0}}), seconds(0));
-  EXPECT_EQ(keep_alive_of({{"keep_alive", 2.1}}), seconds(3));
-  EXPECT_EQ(keep_alive_of({{"keep_alive", "10ms"}}), seconds(1));
-  EXPECT_EQ(keep_alive_of({{"keep_alive", -1}}), seconds(-1));
-  EXPECT_EQ(keep_alive_of({{"keep_alive", "-5m"}}), seconds(-1));
-  EXPECT_EQ(keep_alive_of({{"keep_alive", 1e300}}), seconds(1'000'000'000));
+  const auto kept = [](const Json& body) { return keep_alive_of(body, Right::kManage); };
+  EXPECT_EQ(kept(Json::object()), std::nullopt);
+  EXPECT_EQ(kept({{"keep_alive", nullptr}}), std::nullopt);
+  EXPECT_EQ(kept({{"keep_alive", 0}}), seconds(0));
+  EXPECT_EQ(kept({{"keep_alive", 2.1}}), seconds(3));
+  EXPECT_EQ(kept({{"keep_alive", "10ms"}}), seconds(1));
+  EXPECT_EQ(kept({{"keep_alive", -1}}), seconds(-1));
+  EXPECT_EQ(kept({{"keep_alive", "-5m"}}), seconds(-1));
+  EXPECT_EQ(kept({{"keep_alive", 1e300}}), seconds(1'000'000'000));
   for (const Json& wrong : {Json("soon"), Json(true), Json::array(), Json::object(), Json(std::string(1 << 20, '1'))})
-    EXPECT_THROW(keep_alive_of({{"keep_alive", wrong}}), ApiError) << wrong.type_name();
+    EXPECT_THROW(kept({{"keep_alive", wrong}}), ApiError) << wrong.type_name();
+  EXPECT_EQ(keep_alive_of({{"keep_alive", "5m"}}, Right::kInfer), std::nullopt) << "a key that only asks pins nothing";
 }
 
 TEST(ModelName, LosesWhatClientsPutAroundIt) {

@@ -76,6 +76,7 @@ std::vector<Message> chat_messages(const Json& body) {
 // What is said of a request that asks for nothing.
 void load_only(Services& services, Asked exchange, const std::string& name, const OllamaForm& form,
                std::optional<std::chrono::seconds> keep_alive, bool stream) {
+  if (exchange->right() < Right::kManage) throw lacks_rights();
   const bool unload = keep_alive == std::chrono::seconds(0);
   if (unload) {
     services.models.unload(name);
@@ -135,7 +136,7 @@ void ollama_chat(Services& services, Asked exchange) {
   const bool stream = field_or(body, "stream", true);
   OllamaForm form = form_of(body, true);
   const std::string name = known_model(services, form.model);
-  const auto keep_alive = keep_alive_of(body);
+  const auto keep_alive = keep_alive_of(body, exchange->right());
   AnswerRequest request;
   request.options = ollama_options(body, services);
   const Json shaping = shaping_fields(body);
@@ -158,7 +159,7 @@ void ollama_generate(Services& services, Asked exchange) {
   const bool stream = field_or(body, "stream", true);
   OllamaForm form = form_of(body, false);
   const std::string name = known_model(services, form.model);
-  const auto keep_alive = keep_alive_of(body);
+  const auto keep_alive = keep_alive_of(body, exchange->right());
   AnswerRequest request;
   request.options = ollama_options(body, services);
   const Json shaping = shaping_fields(body);

@@ -32,10 +32,10 @@ std::vector<Json> texts_of(const Json& input) {
   return {input.begin(), input.end()};
 }
 
-LoadedModel asked_model(Services& services, const Json& body) {
+LoadedModel asked_model(Services& services, const Json& body, Right right) {
   const auto& name = body.at("model").get_ref<const std::string&>();
   known_model(services, name);  // before what else may be wrong
-  const auto keep_alive = keep_alive_of(body);
+  const auto keep_alive = keep_alive_of(body, right);
   ollama_options(body, services);  // checked: none of them changes an embedding
   LoadedModel loaded = load_model(services, name, keep_alive);
   check_wanted_context(body, *loaded.model);
@@ -51,7 +51,7 @@ void ollama_embed(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kEmbedFields);
   const std::vector<Json> texts = texts_of(body.at("input"));
-  const LoadedModel loaded = asked_model(services, body);
+  const LoadedModel loaded = asked_model(services, body, exchange->right());
   const Checkpoint& checkpoint = loaded.model->checkpoint();
   if (field_or(body, "dimensions", checkpoint.config.width) != checkpoint.config.width)
     throw ApiError(400, "unsupported", "dimensions",
@@ -77,7 +77,7 @@ void ollama_embeddings(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kEmbeddingsFields);
   const auto prompt = field_or<std::string>(body, "prompt", "");
-  const LoadedModel loaded = asked_model(services, body);
+  const LoadedModel loaded = asked_model(services, body, exchange->right());
   if (prompt.empty()) return exchange->send_json({{"embedding", Json::array()}});
   std::vector<EmbeddingRequest> requests(1);
   requests.front().tokens = written_tokens(prompt, "prompt", loaded.model->checkpoint().need_tokenizer());

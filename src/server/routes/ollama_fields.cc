@@ -24,7 +24,7 @@ constexpr std::array<FieldRule, 21> kOptionFields = {{
     {"repeat_penalty", FieldKind::kNumber, 0.01, 10},
     {"presence_penalty", FieldKind::kNumber, -2, 2},
     {"frequency_penalty", FieldKind::kNumber, -2, 2},
-    {"stop", FieldKind::kTextOrList, 1, 1024},
+    {"stop", FieldKind::kTextOrList, 0, 1024},
     {"num_ctx", FieldKind::kInteger, 1, 1e9},
     {"num_batch", FieldKind::kInteger, 1, 1e9},
     {"num_gpu", FieldKind::kInteger, -1, 1e9},
@@ -112,7 +112,7 @@ std::optional<double> parse_go_duration(std::string_view text) {
   return negative ? -total : total;
 }
 
-std::optional<std::chrono::seconds> keep_alive_of(const Json& body) {
+std::optional<std::chrono::seconds> keep_alive_of(const Json& body, Right right) {
   const Json* field = given_field(body, "keep_alive");
   if (field == nullptr) return std::nullopt;
   std::optional<double> seconds;
@@ -121,6 +121,7 @@ std::optional<std::chrono::seconds> keep_alive_of(const Json& body) {
     seconds = parse_go_duration(field->get_ref<const std::string&>());
   if (!seconds)
     refuse_field("keep_alive", "\"keep_alive\" is {}, expected seconds or a duration as \"5m\"", dump_json(*field).substr(0, 80));
+  if (right < Right::kManage) return std::nullopt;
   if (*seconds < 0) return std::chrono::seconds(-1);
   return std::chrono::seconds(static_cast<std::int64_t>(std::ceil(std::min(*seconds, kLongestSeconds))));
 }

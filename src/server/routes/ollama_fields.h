@@ -42,8 +42,9 @@ std::string_view plain_model_name(std::string_view name);
 // The name as the registry has it. Throws ApiError 404 in Ollama's words.
 std::string known_model(const Services& services, std::string_view name);
 
-// "5m", "1h30m", "-1", 300, -1, 0: whole seconds, upwards; negative: for ever; nullopt where the field is absent. Throws ApiError.
-std::optional<std::chrono::seconds> keep_alive_of(const Json& body);
+// "5m", "1h30m", "-1", 300, -1, 0: whole seconds, upwards; negative: for ever; nullopt where the field is absent, and for a key
+// that may not manage models. Throws ApiError.
+std::optional<std::chrono::seconds> keep_alive_of(const Json& body, Right right);
 // A duration as Go writes it; nullopt for another text.
 std::optional<double> parse_go_duration(std::string_view text);
 

@@ -130,6 +130,10 @@ void ollama_delete(Services& services, Asked exchange) {
   const Json body = parse_request(exchange->request().body);
   check_fields(body, kDeleteFields);
   const ModelSource source = source_named(services, known_model(services, model_field(body)));
+  if (plain_model_name(model_field(body)) != source.id)
+    throw ApiError(
+        403, "not_deletable", "model",
+        fmt::format("'{}' is the model {} with an adapter, which is not the server's to delete", model_field(body), source.id));
   if (!source.copied && source.repository.empty())
     throw ApiError(403, "not_deletable", "model",
                    fmt::format("model '{}' is not from the hub's cache: its files are not the server's to delete", source.id));

@@ -16,6 +16,7 @@ constexpr std::size_t kMostStops = 16, kLongestStop = 1024;
 std::vector<std::string> stop_strings(const Json& body) {
   const Json* stop = given_field(body, "stop");
   if (stop == nullptr) return {};
+  if (stop->is_string() && stop->get_ref<const std::string&>().empty()) refuse_field("stop", "\"stop\" is empty");
   if (stop->is_string()) return {stop->get<std::string>()};
   if (stop->size() > kMostStops) refuse_field("stop", "\"stop\" has {} items, expected at most {}", stop->size(), kMostStops);
   std::vector<std::string> texts;

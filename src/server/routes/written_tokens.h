@@ -10,8 +10,8 @@
 
 namespace puna {
 
-// The texts of "text", ["text", …], [1, 2] or [[1, 2], …], each a text or a list. Throws ApiError naming `param` for none, more than
-// `most`, or what is neither.
+// The texts of "text", ["text", …], [1, 2] or [[1, 2], …], each a text or a list. Throws ApiError naming `param` for none, more
+// than `most`, or what is neither.
 std::vector<Json> written_texts(const Json& written, const std::string& param, std::size_t most);
 // Throws ApiError naming `param` for what is no id of the vocabulary.
 std::vector<Token> token_ids(const Json& list, const std::string& param, const Tokenizer& tokenizer);
