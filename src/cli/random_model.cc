@@ -95,6 +95,7 @@ std::shared_ptr<Checkpoint> random_model(const ModelConfig& config, std::string_
       give_format(*checkpoint, row.role, layer, mixed_format(mix, config, row.role, layer));
     }
   }
+  checkpoint->resident_bytes = checkpoint->weight_bytes;
   if (config.tied_embeddings) checkpoint->weights.output = checkpoint->weights.token_embedding;
   return checkpoint;
 }

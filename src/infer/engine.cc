@@ -93,6 +93,7 @@ RunShape run_shape(const Checkpoint& checkpoint, const EngineOptions& options, s
           .ranks = ranks_of(options),
           .stages = options.devices.stages,
           .stage_layers = most_layers(checkpoint, options.devices.stages),
+          .resident_bytes = checkpoint.resident_bytes,
           .gpus = std::move(gpus)};
 }
 

@@ -64,6 +64,19 @@ Json read_adapter_config(const fs::path& path) {
   return parse_json(text, path.string());
 }
 
+// PEFT subtracts what such matrices started with from the base when it loads them: beside the base as it is they are wrong.
+void refuse_changed_base(const Json& config, const std::string& where) {
+  if (!config.contains("init_lora_weights") || !config["init_lora_weights"].is_string()) return;  // true, false: plain LoRA
+  const auto start = config["init_lora_weights"].get<std::string>();
+  for (const std::string_view changes : {"pissa", "olora", "corda"}) {
+    if (!start.starts_with(changes)) continue;
+    fail(ErrorKind::kUnsupported, where,
+         "starts from a part that PEFT takes out of the base (init_lora_weights: {}): save it again with "
+         "path_initial_model_for_weight_conversion",
+         start);
+  }
+}
+
 void refuse_more_than_lora(const Json& config, const std::string& where) {
   if (json_or<std::string>(config, "peft_type", "LORA", where) != "LORA")
     fail(ErrorKind::kUnsupported, where, "is of type {}, only LORA can be merged", config["peft_type"].get<std::string>());
@@ -73,6 +86,9 @@ void refuse_more_than_lora(const Json& config, const std::string& where) {
     fail(ErrorKind::kUnsupported, where, "trains biases, Llama has none");
   if (json_or<bool>(config, "fan_in_fan_out", false, where))
     fail(ErrorKind::kUnsupported, where, "has transposed matrices (fan_in_fan_out), Llama's are not");
+  if (config.contains("layer_replication") && !config["layer_replication"].is_null())
+    fail(ErrorKind::kUnsupported, where, "repeats layers of its base (layer_replication), only the base's own can be adapted");
+  refuse_changed_base(config, where);
 }
 
 // PEFT's exceptions from lora_alpha: {"q_proj": 32}, each for the modules whose names end so.
@@ -214,6 +230,9 @@ void check_adapter(const AdapterFile& adapter, const Checkpoint& base) {
       fail(ErrorKind::kBadInput, "adapter", "{} is {} × {}, the base has {}: it was made for another model", matrix.b.name,
            matrix.b.shape.text(), matrix.a.shape.text(), weight.shape.text());
   }
+  if (adapter.reward_head && adapter.reward_head.shape != Shape{1, base.config.width})
+    fail(ErrorKind::kUnsupported, "adapter", "tensor {} is {}, expected 1 × {}: only a reward's single score can be computed",
+         adapter.reward_head.name, adapter.reward_head.shape.text(), base.config.width);
 }
 
 std::shared_ptr<const AdapterSet> load_adapters(const AdapterFile& adapter, const Checkpoint& base, const std::string& name) {

@@ -30,12 +30,13 @@ struct AdapterFile {
   Tensor reward_head;  // [1, D] of a reward model, or none
   std::vector<std::shared_ptr<void>> owners;
 };
-// Throws kNotFound, kBadInput for files that do not belong together, kUnsupported for what is more than LoRA (DoRA, biases, …).
+// Throws kNotFound, kBadInput for files that do not belong together, kUnsupported for what is more than LoRA (DoRA, biases, a
+// changed base, …).
 AdapterFile read_adapter(const std::filesystem::path& folder);
 
 // The row of a matrix in a file that is row `row` in the checkpoint: query and key may lie in another rotary order.
 std::int64_t file_row(WeightRole role, const ModelConfig& config, std::int64_t row);
-// Throws kBadInput where the shapes are not the base's.
+// Throws kBadInput where the shapes are not the base's, kUnsupported for a head that gives no single score of its states.
 void check_adapter(const AdapterFile& adapter, const Checkpoint& base);
 // In memory, to be chosen for a request. Throws as check_adapter(), kUnsupported for a reward model's.
 std::shared_ptr<const AdapterSet> load_adapters(const AdapterFile& adapter, const Checkpoint& base, const std::string& name);

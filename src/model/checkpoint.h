@@ -38,6 +38,8 @@ class Checkpoint {
   std::optional<PromptFormat> prompt_format;   // recognised from the template or the family; nullopt: unknown template
   std::vector<std::filesystem::path> files;    // of weights
   std::int64_t weight_bytes = 0;
+  std::int64_t resident_bytes =
+      0;  // of them, those that lie in memory already, not in a mapped file: joined from shards, or random
 
   // The tokenizer, or kUnsupported: "this checkpoint has no tokenizer: give token ids with --tokens".
   const Tokenizer& need_tokenizer() const;

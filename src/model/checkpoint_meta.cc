@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "model/checkpoint_reading.h"
+#include "model/memory_plan.h"
 #include "model/shard_join.h"
 #include "tensor/arena.h"
 #include "tensor/pth.h"
@@ -46,6 +47,8 @@ std::vector<fs::path> list_shards(const fs::path& folder) {
   return paths;
 }
 
+bool is_feed_forward(WeightRole role) { return role == WeightRole::kGate || role == WeightRole::kUp || role == WeightRole::kDown; }
+
 // "3_feed_forward.w2_0": layer 3, matrix w2, rank 0.
 std::string scale_key(const WeightSlot& slot, std::size_t rank) {
   const std::string_view matrix = slot.role == WeightRole::kGate ? "w1" : slot.role == WeightRole::kUp ? "w3" : "w2";
@@ -70,6 +73,9 @@ Shard open_shard(const fs::path& path, std::size_t rank) {
 // Gives an FP8 matrix of one rank its row scales.
 void attach_scales(Tensor& tensor, const WeightSlot& slot, const Shard& shard, std::size_t rank) {
   if (tensor.format != Format::kF8E4M3) return;
+  if (!is_feed_forward(slot.role))
+    fail(ErrorKind::kUnsupported, shard.file->where(), "tensor {} is FP8: Meta's files have scales for feed-forward matrices only",
+         tensor.name);
   const std::string file = fmt::format("fp8_scales_{}.pt", rank), key = scale_key(slot, rank);
   const Tensor* scales = shard.scale_file == nullptr ? nullptr : find_tensor(shard.scale_file->tensors(), key);
   if (scales == nullptr) {
@@ -154,6 +160,7 @@ void join_shards(Checkpoint& checkpoint, const std::vector<Shard>& shards, const
                        plan_join(std::move(pieces), info(slot.role), weight_shape(checkpoint.config, slot.role), checkpoint.where));
     bytes += Arena::padded(plans.back().second.bytes) + Arena::padded(plans.back().second.scale_bytes);
   }
+  check_memory(static_cast<std::int64_t>(bytes), "the joined weights", checkpoint.where);
   auto arena = std::make_shared<Arena>(bytes, "the joined weights of " + checkpoint.where);
   for (auto& [slot, plan] : plans) {
     checkpoint.weights.at(slot.role, slot.layer) = join(plan, *arena);
@@ -163,6 +170,7 @@ void join_shards(Checkpoint& checkpoint, const std::vector<Shard>& shards, const
       mapping->release(offset, plan.pieces[rank].bytes.size());
     }
   }
+  checkpoint.resident_bytes = static_cast<std::int64_t>(bytes);
   checkpoint.owners.push_back(arena);
 }
 

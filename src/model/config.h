@@ -21,24 +21,24 @@ struct RopeScaling {
 };
 
 struct ModelConfig {
-  std::string name;                    // for people: "Llama 3.1 8B Instruct", or the file's
-  std::int64_t layers = 0;             // L
-  std::int64_t width = 0;              // D
-  std::int64_t heads = 0;              // H query heads
-  std::int64_t kv_heads = 0;           // G key/value heads; divides H
-  std::int64_t head_width = 0;         // E, even
-  std::int64_t feed_forward = 0;       // F
-  std::int64_t vocabulary = 0;         // V
-  std::int64_t context = 0;            // positions the model was made for
+  std::string name;               // for people: "Llama 3.1 8B Instruct", or the file's
+  std::int64_t layers = 0;        // L
+  std::int64_t width = 0;         // D
+  std::int64_t heads = 0;         // H query heads
+  std::int64_t kv_heads = 0;      // G key/value heads; divides H
+  std::int64_t head_width = 0;    // E, even
+  std::int64_t feed_forward = 0;  // F
+  std::int64_t vocabulary = 0;    // V
+  std::int64_t context = 0;       // positions the model was made for
   double norm_eps = 1e-5;
   double rope_theta = 10000;
   RopePairing rope_pairing = RopePairing::kNeighbours;
   std::optional<RopeScaling> rope_scaling;
-  std::vector<float> rope_divisors;    // [E / 2] from GGUF's rope_freqs: frequency p is divided by it; empty: rope_scaling rules
-  double rope_linear_factor = 1;       // "linear" scaling: positions are divided by it
-  bool tied_embeddings = false;        // the output matrix is the token embedding
+  std::vector<float> rope_divisors;  // [E / 2] from GGUF's rope_freqs: frequency p is divided by it; empty: rope_scaling rules
+  double rope_linear_factor = 1;     // "linear" scaling: positions are divided by it
+  bool tied_embeddings = false;      // the output matrix is the token embedding
 
-  std::int64_t parameters() const;     // of the weights as stored (tied matrices counted once)
+  std::int64_t parameters() const;  // of the weights as stored (tied matrices counted once)
 };
 
 // Throws kBadInput naming the field for figures no network can have (zero, negative, heads not a multiple of kv heads, …),

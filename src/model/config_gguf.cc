@@ -41,6 +41,13 @@ void check_architecture(const GgufFile& file) {
   }
 }
 
+// As llama.cpp reads it: the key, or its older name, and 0 for none.
+double linear_factor(const GgufFile& file) {
+  const auto factor = file.find_real("llama.rope.scaling.factor");
+  const double stated = factor ? *factor : file.find_real("llama.rope.scale_linear").value_or(0);
+  return stated == 0 ? 1 : stated;
+}
+
 void read_rope(const GgufFile& file, std::span<const Tensor> tensors, ModelConfig& config) {
   const std::int64_t rotated = file.find_integer("llama.rope.dimension_count").value_or(config.head_width);
   if (rotated != config.head_width) {
@@ -48,14 +55,12 @@ void read_rope(const GgufFile& file, std::span<const Tensor> tensors, ModelConfi
          config.head_width);
   }
   config.rope_theta = file.find_real("llama.rope.freq_base").value_or(10000);
-  const std::string_view type = file.find_string("llama.rope.scaling.type").value_or("none");
+  const std::string_view type = file.find_string("llama.rope.scaling.type").value_or("linear");
   if (type == "linear") {
-    config.rope_linear_factor = file.real("llama.rope.scaling.factor");
+    config.rope_linear_factor = linear_factor(file);
   } else if (type != "none") {
     fail(ErrorKind::kUnsupported, file.where(), "RoPE scaling \"{}\": \"linear\", \"none\" and a rope_freqs tensor are what runs",
          type);
-  } else {
-    config.rope_linear_factor = file.find_real("llama.rope.scale_linear").value_or(1);  // the key's older name
   }
   for (const Tensor& tensor : tensors) {
     if (tensor.name != "rope_freqs.weight") continue;

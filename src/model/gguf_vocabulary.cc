@@ -65,6 +65,7 @@ std::unique_ptr<Tokenizer> gguf_tokenizer(const GgufFile& file) {
   vocabulary.eom = token_id(file, "tokenizer.ggml.eom_token_id");
   vocabulary.add_bos = file.find_bool("tokenizer.ggml.add_bos_token");
   vocabulary.add_space_prefix = file.find_bool("tokenizer.ggml.add_space_prefix");
+  vocabulary.remove_extra_whitespaces = file.find_bool("tokenizer.ggml.remove_extra_whitespaces");
   return tokenizer_from_gguf(std::move(vocabulary), file.where());
 }
 

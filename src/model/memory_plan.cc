@@ -79,7 +79,7 @@ std::string advice(const MemoryPlan& plan) {
 // What a run finds free: of several GPUs the least. Ranks on one GPU share what it has.
 std::int64_t free_for(const RunShape& run) {
   if (run.gpu_memory > 0) return run.gpu_memory;
-  if (run.gpus.empty()) return available_memory();
+  if (run.gpus.empty()) return available_memory() + run.resident_bytes;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Gpu* const gpu : run.gpus) {
     const auto on_it = std::ranges::count_if(run.gpus, [&](const Gpu* other) { return other->info().index == gpu->info().index; });
@@ -142,6 +142,13 @@ void check_fits(const MemoryPlan& plan, const std::string& where) {
        bytes_text(plan.total()), plan.gpus > 1 ? fmt::format(" on each of {} GPUs", plan.gpus) : "", bytes_text(plan.weights),
        bytes_text(plan.kv), plan.context, info(plan.kv_format).name, bytes_text(plan.activations + plan.logits),
        bytes_text(plan.available), advice(plan));
+}
+
+void check_memory(std::int64_t bytes, const std::string& what, const std::string& where, const std::filesystem::path& root) {
+  const std::int64_t available = available_memory(root);
+  if (bytes <= available) return;
+  fail(ErrorKind::kNoRoom, where, "{} need {}; {} are available: free memory, or take a smaller model", what, bytes_text(bytes),
+       bytes_text(available));
 }
 
 std::int64_t available_memory(const std::filesystem::path& root) {

@@ -37,6 +37,7 @@ struct RunShape {
   int ranks = 1;                      // that each layer is split over (model/rank_share.h)
   int stages = 1;                     // that the layers are divided among (model/stages.h)
   std::int64_t stage_layers = 0;      // of the stage that has most; 0: all of one
+  std::int64_t resident_bytes = 0;    // of the weights, those that are in the machine's memory already
   std::vector<const Gpu*> gpus = {};  // whose memory everything takes, one for each rank of each stage; none: the machine's
   std::int64_t gpu_memory = 0;        // instead: bytes that are free on each of so many GPUs, which need not be here
   bool on_gpu() const { return !gpus.empty() || gpu_memory > 0; }
@@ -49,6 +50,9 @@ struct RunShape {
 MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, const RunShape& run);
 // Throws kNoRoom with the figures and what would fit.
 void check_fits(const MemoryPlan& plan, const std::string& where);
+
+// Throws kNoRoom where `bytes` that are to be taken at once, for `what` (a plural), are more than is available. `root` as below.
+void check_memory(std::int64_t bytes, const std::string& what, const std::string& where, const std::filesystem::path& root = "/");
 
 // Bytes this process could still take: /proc/meminfo's MemAvailable, and no more than the limit of any control group (v2) it is in
 // leaves, where cached file pages count as free. `root` is where proc and sys are.

@@ -239,6 +239,7 @@ std::shared_ptr<Checkpoint> random_checkpoint(const ModelConfig& config, Format 
     tensor = filler.make(role, layer, *arena);
     checkpoint->weight_bytes += static_cast<std::int64_t>(tensor.bytes.size() + tensor.row_scales.size());
   }
+  checkpoint->resident_bytes = checkpoint->weight_bytes;
   if (config.tied_embeddings) checkpoint->weights.output = checkpoint->weights.token_embedding;
   check_weights(checkpoint->config, checkpoint->weights, checkpoint->where, &WeightRoleInfo::gguf);
   checkpoint->owners.push_back(arena);

@@ -106,8 +106,7 @@ void write_target(ThreadPool& pool, const Checkpoint& in, const fs::path& out, C
                   const std::atomic<bool>* interrupted) {
   const std::vector<WeightPlan> plan = plan_conversion(in, kind);
   note_losses(in, plan, kind, report);
-  if (in.reward_head && kind != CheckpointKind::kHuggingFace)
-    report.notes.emplace_back("the score of this reward model was left out: only a Hugging Face folder can hold it");
+  if (in.reward_head && kind != CheckpointKind::kHuggingFace) report.notes.emplace_back(kScoreLeftOut);
   check_room(out, planned_bytes(in, plan));
   const RopePairing pairing = kind == CheckpointKind::kHuggingFace ? RopePairing::kHalves : RopePairing::kNeighbours;
   WeightEncoder encoder(pool, in, pairing, "convert", interrupted);

@@ -128,6 +128,8 @@ void add_vocabulary(const Checkpoint& in, GgufMetadata& metadata) {
   add_id("tokenizer.ggml.eom_token_id", vocabulary.eom, metadata);
   if (vocabulary.add_bos) metadata.emplace_back("tokenizer.ggml.add_bos_token", flag(*vocabulary.add_bos));
   if (vocabulary.add_space_prefix) metadata.emplace_back("tokenizer.ggml.add_space_prefix", flag(*vocabulary.add_space_prefix));
+  if (vocabulary.remove_extra_whitespaces)
+    metadata.emplace_back("tokenizer.ggml.remove_extra_whitespaces", flag(*vocabulary.remove_extra_whitespaces));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/checkpoint.h"
@@ -15,6 +16,10 @@
 namespace puna {
 
 inline constexpr std::int64_t kShardBytes = 5'000'000'000;  // tensors of one file; a larger tensor has a file of its own
+
+// What any other container does to a reward model: a note of those who write one.
+inline constexpr std::string_view kScoreLeftOut =
+    "the score of this reward model was left out: only a Hugging Face folder can hold it";
 
 // config.json for weights of these formats. Throws kUnsupported for rotary scaling that it has no words for.
 std::string hugging_face_config_text(const Checkpoint& in, std::span<const WeightPlan> plan);

@@ -54,6 +54,7 @@ QuantizeReport quantize_checkpoint(ThreadPool& pool, const Checkpoint& in, const
   const std::vector<WeightPlan> plan = plan_weights(
       in, [&](const Tensor&, WeightRole role, std::int64_t layer) { return mixed_format(type, in.config, role, layer); });
   QuantizeReport report = count_tensors(in, plan);
+  if (in.reward_head && !folder) report.notes.emplace_back(kScoreLeftOut);
   check_room(out, report.bytes_out);
   WeightEncoder encoder(pool, in, folder ? RopePairing::kHalves : RopePairing::kNeighbours, "quantize", interrupted);
   if (folder) {

@@ -21,6 +21,7 @@ struct QuantizeReport {
   double bits_per_weight = 0;
   double relative_error = 0;                             // sqrt(sum (w' - w)^2 / sum w^2) over all quantized matrices
   std::vector<std::pair<Format, std::int64_t>> tensors;  // how many got which format
+  std::vector<std::string> notes;                        // what could not be carried over, and why
 };
 
 // Writes a GGUF file of `type` (an .fp8 type writes a Hugging Face folder instead: GGUF has no E4M3).

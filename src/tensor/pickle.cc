@@ -17,11 +17,14 @@ static_assert(std::endian::native == std::endian::little, "numbers are copied as
 namespace puna {
 namespace {
 
-constexpr std::size_t kMostValues = 4 << 20;  // in the pool: some 200 thousand tensors
+constexpr std::size_t kMostValues = 4 << 20;     // in the pool, and as many recalled from the memo: some 200 thousand tensors
+constexpr std::size_t kMostTensors = 256 << 10;  // built of recalled values, one takes a hundred times its five bytes
 constexpr std::size_t kMostVisits =
-    1 << 20;                           // of values during the walk, or one per byte of a shorter stream: repetition stops here
-constexpr std::size_t kMostDims = 16;  // a tuple can be shared by many tensors, each of which keeps a copy
-constexpr int kDeepest = 32;           // dictionaries inside dictionaries
+    1 << 20;                            // of values during the walk, or one per byte of a shorter stream: repetition stops here
+constexpr std::size_t kMostDims = 16;   // a tuple can be shared by many tensors, each of which keeps a copy
+constexpr std::size_t kNameShare = 4;   // so many times the stream's bytes all names together may have
+constexpr std::size_t kNameStart = 16;  // bytes that each counts as beside its own, so that short ones end too
+constexpr int kDeepest = 32;            // dictionaries inside dictionaries
 constexpr std::size_t kLongestName = 1024;
 
 using Index = std::uint32_t;
@@ -136,6 +139,7 @@ class Machine {
 
   // --- the result ---
   void walk(Index index, const std::string& name, int depth);
+  void find(const PickledTensor& tensor, const std::string& name);
 
   std::span<const std::byte> stream_;
   const std::string& where_;
@@ -147,7 +151,7 @@ class Machine {
   std::unordered_map<std::uint32_t, Index> memo_;
   std::vector<PickledStorage> storages_;
   std::vector<PickledTensor> tensors_, found_;
-  std::size_t visits_ = 0;
+  std::size_t recalls_ = 0, visits_ = 0, named_ = 0;
 };
 
 void Machine::step() {
@@ -225,6 +229,7 @@ bool Machine::memo(char opcode) {
     case 'j': {                                             // LONG_BINGET
       const auto at = memo_.find(opcode == 'h' ? number<std::uint8_t>() : number<std::uint32_t>());
       if (at == memo_.end()) damaged("recalls a value that it did not keep");
+      if (++recalls_ > kMostValues) damaged("builds too many values");
       return stack_.push_back(at->second), true;
     }
     default:
@@ -286,7 +291,7 @@ void Machine::read_storage() {
 void Machine::call() {
   const Index arguments_at = pop(), name_at = pop();
   if (values_[name_at].kind != Kind::kName || values_[arguments_at].kind != Kind::kTuple) damaged("calls what is no function");
-  const std::vector<Index> arguments = values_[arguments_at].items;
+  const std::vector<Index>& arguments = values_[arguments_at].items;  // until a push moves the pool
   switch (kPickleNames[static_cast<std::size_t>(values_[name_at].integer)].role) {
     case PickleRole::kOrderedDict:
       if (!arguments.empty()) damaged("fills a dictionary in an unknown way");
@@ -308,6 +313,7 @@ void Machine::call() {
 void Machine::rebuild_tensor(const std::vector<Index>& arguments, bool typed) {
   if (arguments.size() < (typed ? 7u : 6u) || values_[arguments[0]].kind != Kind::kStorage)
     damaged("builds a tensor of no storage");
+  if (tensors_.size() >= kMostTensors) damaged("builds too many tensors");
   PickledTensor tensor;
   tensor.storage = storages_[static_cast<std::size_t>(values_[arguments[0]].integer)];
   tensor.type = tensor.storage.type;
@@ -341,14 +347,21 @@ std::vector<std::uint64_t> Machine::dims_of(Index index) const {
   return dims;
 }
 
+// A container that is shared many times would give its tensors more names than the stream has bytes for.
+void Machine::find(const PickledTensor& tensor, const std::string& name) {
+  named_ += kNameStart + name.size();
+  if (named_ > kNameShare * stream_.size()) damaged("repeats its tensors too often");
+  found_.push_back(tensor);
+  found_.back().name = name;
+}
+
 void Machine::walk(Index index, const std::string& name, int depth) {
   if (++visits_ > std::min(kMostVisits, stream_.size()) || depth > kDeepest || name.size() > kLongestName)
     damaged("nests its dictionaries too deep");
   const Value& value = values_[index];
   const auto below = [&](std::string_view key) { return name.empty() ? std::string(key) : fmt::format("{}.{}", name, key); };
   if (value.kind == Kind::kTensor) {
-    found_.push_back(tensors_[static_cast<std::size_t>(value.integer)]);
-    found_.back().name = name;
+    find(tensors_[static_cast<std::size_t>(value.integer)], name);
   } else if (value.kind == Kind::kDict) {
     for (std::size_t i = 0; i < value.items.size(); i += 2) {
       const Value& key = values_[value.items[i]];

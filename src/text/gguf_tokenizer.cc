@@ -92,6 +92,7 @@ std::unique_ptr<Tokenizer> byte_tokenizer(GgufVocabulary vocabulary, const std::
 std::unique_ptr<Tokenizer> sentencepiece_tokenizer(GgufVocabulary vocabulary, const std::string& where) {
   SentencePieceVocabulary built;
   built.add_dummy_prefix = vocabulary.add_space_prefix.value_or(true);
+  built.remove_extra_spaces = vocabulary.remove_extra_whitespaces.value_or(false);
   if (vocabulary.scores.empty())
     fail(ErrorKind::kBadInput, where, "tokenizer.ggml.scores is missing, which a \"llama\" vocabulary needs");
   built.pieces.reserve(vocabulary.tokens.size());

@@ -22,7 +22,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Ordinary text; any bytes are accepted (invalid UTF-8 encodes through byte tokens) and decode back to themselves.
+  // Ordinary text; any bytes are accepted (invalid UTF-8 encodes through byte tokens). Byte-level BPE decodes them to themselves;
+  // SentencePiece to what its model makes of them: it may remove extra spaces, and U+2581 comes back as a space.
   std::vector<Token> encode(std::string_view text) const;
   // The same, but the literal text of a special token becomes that token. For templates and for users who ask (--special).
   std::vector<Token> encode_with_specials(std::string_view text) const;
@@ -83,7 +84,7 @@ struct GgufVocabulary {
   std::vector<int> types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
   std::vector<std::string> merges;
   std::optional<int> bos, eos, eot, eom;
-  std::optional<bool> add_bos, add_space_prefix;
+  std::optional<bool> add_bos, add_space_prefix, remove_extra_whitespaces;
 };
 
 // `where` names the file in messages. All throw kBadInput for malformed bytes, kUnsupported for a kind not listed in the guide.

@@ -70,11 +70,16 @@ void export_byte_bpe(const ByteBpe& tokenizer, GgufVocabulary& vocabulary, const
   }
 }
 
-void export_sentencepiece(const SentencePieceBpe& tokenizer, GgufVocabulary& vocabulary) {
+void export_sentencepiece(const SentencePieceBpe& tokenizer, GgufVocabulary& vocabulary, const std::string& where) {
   const SentencePieceVocabulary source = tokenizer.vocabulary();
+  if (!source.escape_spaces) {
+    fail(ErrorKind::kUnsupported, where,
+         "the tokenizer keeps spaces as they are, and GGUF has them written U+2581: keep the model in the folder that it is in");
+  }
   vocabulary.model = "llama";
   vocabulary.pre = "default";
   vocabulary.add_space_prefix = source.add_dummy_prefix;
+  vocabulary.remove_extra_whitespaces = source.remove_extra_spaces;
   for (const SentencePiece& piece : source.pieces) {
     vocabulary.tokens.push_back(piece.text);
     vocabulary.scores.push_back(piece.score);
@@ -202,7 +207,7 @@ GgufVocabulary export_gguf_vocabulary(const Tokenizer& tokenizer, const std::str
   if (const auto* bytes = dynamic_cast<const ByteBpe*>(&tokenizer)) {
     export_byte_bpe(*bytes, vocabulary, where);
   } else if (const auto* pieces = dynamic_cast<const SentencePieceBpe*>(&tokenizer)) {
-    export_sentencepiece(*pieces, vocabulary);
+    export_sentencepiece(*pieces, vocabulary, where);
   } else {
     fail(ErrorKind::kUnsupported, where, "a {} tokenizer cannot be written to a GGUF file", tokenizer.kind());
   }

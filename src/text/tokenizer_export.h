@@ -13,7 +13,7 @@ namespace puna {
 // Everything but `eos`, which is the end of text (<|end_of_text|>, </s>, else the first end token), comes from the tokenizer as it
 // is. Merges that go by the rank of what they make are ordered as Hugging Face's converter orders them: by the made token, then by
 // the left and the right side. Throws kUnsupported for byte-level BPE with Llama 3's pattern that does not take whole pieces
-// (GGUF has no name for it that Puna reads).
+// (GGUF has no name for it that Puna reads), and for SentencePiece that does not write spaces as U+2581.
 GgufVocabulary export_gguf_vocabulary(const Tokenizer& tokenizer, const std::string& where);
 
 // tokenizer.json of a byte-level BPE vocabulary ("gpt2").

@@ -13,8 +13,7 @@
 namespace puna {
 
 // W + (alpha / r) B A for every adapted matrix, summed in F32 from the decoded W and stored as `format`, or without one as it was:
-// F32, F16 and BF16 stay, fewer bits become BF16. All other weights as they lie. Throws kBadInput where the shapes are not the
-// base's.
+// F32, F16 and BF16 stay, fewer bits become BF16. All other weights as they lie. Throws as check_adapter().
 std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter,
                                           std::optional<Format> format, ThreadPool& pool);
 

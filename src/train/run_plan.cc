@@ -24,10 +24,10 @@ std::int64_t steps_of(double figure, std::int64_t all) {
 
 std::string human(std::int64_t bytes) { return human_bytes(static_cast<std::uint64_t>(bytes)); }
 
-// Only what there is.
-TrainMemory empty_plan(const Gpu* gpu) {
+// Only what there is, with what the model's weights have of it already.
+TrainMemory empty_plan(const Checkpoint& model, const Gpu* gpu) {
   TrainMemory memory;
-  memory.available = gpu == nullptr ? available_memory() : gpu->free_memory();
+  memory.available = gpu == nullptr ? available_memory() + model.resident_bytes : gpu->free_memory();
   if (gpu != nullptr) memory.gpu = gpu->info().name;
   return memory;
 }
@@ -104,7 +104,7 @@ std::string TrainMemory::text() const {
 
 TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, const Gpu* gpu) {
   const bool on_gpu = gpu != nullptr;
-  TrainMemory memory = empty_plan(gpu);
+  TrainMemory memory = empty_plan(reader, gpu);
   memory.parts = {on_gpu ? std::pair<std::string, std::int64_t>("weights", gpu_weight_bytes(reader, *gpu))
                          : std::pair<std::string, std::int64_t>("model files, mapped", reader.weight_bytes),
                   {"activations", GradientPass::bytes(reader.config, rows, Keep::kNothing, 0, on_gpu)},
@@ -117,7 +117,7 @@ TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, con
   const TrainChoice choice = train_choice(recipe, config, objective);
   const std::int64_t rows = recipe.batch_tokens;
   const bool on_gpu = gpu != nullptr;
-  TrainMemory memory = empty_plan(gpu);
+  TrainMemory memory = empty_plan(*models.start, gpu);
   const auto add = [&](std::string name, std::int64_t bytes) {
     if (bytes > 0) memory.parts.emplace_back(std::move(name), bytes);
   };

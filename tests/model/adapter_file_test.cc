@@ -60,6 +60,14 @@ class AdapterFileTest : public testing::TestWithParam<RopePairing> {
     return base;
   }
 
+  // One key of adapter_config.json.
+  void rewrite(const std::string& key, const Json& value) const {
+    const fs::path path = folder_ / "adapter_config.json";
+    Json config = parse_json((std::ostringstream() << std::ifstream(path).rdbuf()).str(), "test");
+    config[key] = value;
+    std::ofstream(path) << config.dump();
+  }
+
   fs::path folder_;
   ThreadPool pool_{2};
   Device device_{pool_};
@@ -88,12 +96,6 @@ INSTANTIATE_TEST_SUITE_P(Pairings, AdapterFileTest, testing::Values(RopePairing:
 
 TEST_P(AdapterFileTest, PeftsExceptionsFromAlphaHold) {
   const auto base = write(GetParam());
-  const auto rewrite = [&](const std::string& key, const Json& value) {
-    const fs::path path = folder_ / "adapter_config.json";
-    Json config = parse_json((std::ostringstream() << std::ifstream(path).rdbuf()).str(), "test");
-    config[key] = value;
-    std::ofstream(path) << config.dump();
-  };
   rewrite("alpha_pattern", {{"layers.1.mlp.up_proj", 8}, {"q_proj", 2}});
   const auto adapters = load_adapters(read_adapter(folder_), *base, "tuned");
   EXPECT_FLOAT_EQ(adapters->layers[0].at(WeightRole::kUp).scale, 1.5F);
@@ -105,6 +107,24 @@ TEST_P(AdapterFileTest, PeftsExceptionsFromAlphaHold) {
   rewrite("alpha_pattern", Json::object());
   rewrite("fan_in_fan_out", true);
   expect_error(ErrorKind::kUnsupported, "transposed", [&] { read_adapter(folder_); });
+}
+
+TEST_P(AdapterFileTest, OnesForAChangedBaseAreRefused) {
+  write(GetParam());
+  for (const char* start : {"pissa", "pissa_niter_16", "olora", "corda"}) {
+    rewrite("init_lora_weights", start);
+    expect_error(ErrorKind::kUnsupported,
+                 std::string("out of the base (init_lora_weights: ") + start + "): save it again with path_",
+                 [&] { read_adapter(folder_); });
+  }
+  for (const Json& start : {Json(true), Json(false), Json(nullptr), Json("gaussian")}) {
+    rewrite("init_lora_weights", start);
+    EXPECT_FALSE(read_adapter(folder_).matrices.empty());
+  }
+  rewrite("layer_replication", nullptr);
+  EXPECT_FALSE(read_adapter(folder_).matrices.empty());
+  rewrite("layer_replication", Json::array({Json::array({0, 2}), Json::array({1, 2})}));
+  expect_error(ErrorKind::kUnsupported, "(layer_replication)", [&] { read_adapter(folder_); });
 }
 
 TEST_P(AdapterFileTest, AnotherModelsIsRefused) {

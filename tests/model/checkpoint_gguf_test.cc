@@ -96,6 +96,24 @@ TEST_F(GgufCheckpoint, OptionalKeysHaveTheirDefaults) {
   EXPECT_EQ(open_checkpoint(golden("model/wide/bf16.gguf"))->config.rope_linear_factor, 4);
 }
 
+TEST_F(GgufCheckpoint, ScalingIsLinearWhereNoTypeIsGiven) {
+  const auto factor = [&](const std::map<std::string, GgufWriteValue>& keys) {
+    const fs::path path = with([&](Parts& parts) {
+      parts.metadata.erase("llama.rope.scaling.type");
+      for (const auto& [key, value] : keys) parts.metadata["llama.rope." + key] = value;
+    });
+    return open_checkpoint(path)->config.rope_linear_factor;
+  };
+  EXPECT_EQ(factor({}), 1);
+  EXPECT_EQ(factor({{"scaling.factor", f32(4)}}), 4);
+  EXPECT_EQ(factor({{"scale_linear", f32(2)}}), 2);
+  EXPECT_EQ(factor({{"scaling.factor", f32(4)}, {"scale_linear", f32(2)}}), 4);
+  EXPECT_EQ(factor({{"scaling.factor", f32(0)}}), 1);
+  EXPECT_EQ(factor({{"scaling.type", text("linear")}, {"scale_linear", f32(2)}}), 2);
+  EXPECT_EQ(factor({{"scaling.type", text("linear")}}), 1);
+  EXPECT_EQ(factor({{"scaling.type", text("none")}, {"scaling.factor", f32(4)}}), 1);
+}
+
 TEST_F(GgufCheckpoint, OtherNetworksAreRefusedByName) {
   const auto no = ErrorKind::kUnsupported;
   const auto set = [](const char* key, GgufWriteValue value) { return [=](Parts& parts) { parts.metadata[key] = value; }; };

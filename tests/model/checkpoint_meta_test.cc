@@ -184,6 +184,16 @@ TEST_F(MetaCheckpoint, Fp8ScalesThatAreMissingOrDamaged) {
                    [&](auto& t) { named(t, "1_feed_forward.w3_0").bytes = std::as_bytes(std::span(scales)); }));
 }
 
+// Each of its rows would find a scale: that of the same row of w2.
+TEST_F(MetaCheckpoint, Fp8OutsideTheFeedForwardIsRefused) {
+  refuses(ErrorKind::kUnsupported, "[consolidated.00.pth] tensor layers.1.attention.wq.weight is FP8: Meta's files have scales for",
+          with_pth("fp8/meta", "consolidated.00.pth", [](auto& tensors) {
+            Tensor& query = named(tensors, "layers.1.attention.wq.weight");
+            query.format = Format::kF8E4M3;
+            query.bytes = query.bytes.first(static_cast<std::size_t>(query.shape.count()));
+          }));
+}
+
 TEST_F(MetaCheckpoint, TruncatedFile) {
   const fs::path path = copy("scaled/meta");
   fs::resize_file(path / "consolidated.00.pth", 3000);

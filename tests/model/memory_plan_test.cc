@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "expect_error.h"
 #include "model/kv_cache.h"
 #include "model/llama_rank.h"
 
@@ -44,6 +45,17 @@ TEST(MemoryPlan, AddsUpWhatTheRunHolds) {
   EXPECT_GT(plan.activations, 0);
   EXPECT_EQ(plan.total(), plan.weights + plan.kv + plan.activations + plan.logits);
   EXPECT_GT(plan.available, 0);
+}
+
+// Weights that are in memory have been taken from what is free: asking for them again would ask twice.
+TEST(MemoryPlan, WeightsThatAreThereAreNotAskedForAgain) {
+  const ModelConfig config = known_shape("1b").value();
+  RunShape run = {.kv_format = Format::kF16, .context = 64};
+  const std::int64_t free = plan_memory(config, 0, run).available, room = 1000 * kGiB;
+  run.resident_bytes = room;
+  const MemoryPlan plan = plan_memory(config, room, run);
+  EXPECT_NEAR(static_cast<double>(plan.available), static_cast<double>(free + room), static_cast<double>(kGiB));
+  EXPECT_TRUE(plan.fits());
 }
 
 TEST(MemoryPlan, TheLargestContextFitsAndOnePageMoreDoesNot) {
@@ -157,6 +169,12 @@ TEST_F(System, TheTightestControlGroupRulesAndCachedFilesAreFree) {
   EXPECT_EQ(available_memory(root_), 1400000);
   write("sys/fs/cgroup/work/memory.current", "4000000\n");
   EXPECT_EQ(available_memory(root_), 0) << "over its limit";
+}
+
+TEST_F(System, WhatIsTakenAtOnceHasToFit) {
+  EXPECT_NO_THROW(check_memory(8'192'000'000, "the joined weights", "meta", root_));
+  expect_error(ErrorKind::kNoRoom, "[meta] the joined weights need 9.00 GB; 8.19 GB are available: free memory",
+               [&] { check_memory(9'000'000'000, "the joined weights", "meta", root_); });
 }
 
 TEST(AvailableMemory, IsSomethingHere) {

@@ -279,6 +279,25 @@ TEST(Convert, ScalingOfAnotherFormStaysInGguf) {
   EXPECT_EQ(open_checkpoint(folder / "a.gguf")->config.rope_divisors, config.rope_divisors);
 }
 
+TEST(Convert, SentencePieceGoesOnRemovingSpacesInGguf) {
+  GgufVocabulary vocabulary;
+  vocabulary.model = "llama";
+  vocabulary.tokens = {"<unk>", "\u2581", "a", "b"};
+  vocabulary.scores = {0, -1, -2, -3};
+  vocabulary.types = {2, 1, 1, 1};
+  vocabulary.remove_extra_whitespaces = true;
+  ModelConfig config = small_config();
+  config.vocabulary = 4;
+  const TempFolder folder;
+  ThreadPool pool(2);
+  const auto memory = random_checkpoint(config, Format::kF32, 5);
+  memory->tokenizer = tokenizer_from_gguf(vocabulary, "test");
+  convert_checkpoint(pool, *memory, folder / "a.gguf", kGguf, false);
+  const auto gguf = open_checkpoint(folder / "a.gguf");
+  EXPECT_EQ(GgufFile(folder / "a.gguf").find_bool("tokenizer.ggml.remove_extra_whitespaces"), true);
+  EXPECT_EQ(gguf->tokenizer->encode("  a  b "), memory->tokenizer->encode("a b"));
+}
+
 TEST(Convert, TheTokenizerOfLlama3SurvivesEveryContainer) {
   PUNA_NEEDS_SHARED("llama3_tokenizer/tokenizer.model");
   ModelConfig config = small_config();

@@ -158,6 +158,19 @@ TEST(Quantize, TheReportCountsBytesBitsAndTensors) {
   EXPECT_EQ(report.tensors, expected);
 }
 
+TEST(Quantize, TheReportSaysWhereAScoreWasLeftOut) {
+  const auto source = random_checkpoint(small_config(), Format::kF32, 3);
+  const std::vector<float> head(static_cast<std::size_t>(source->config.width), 0.5f);
+  const TempFolder folder;
+  ThreadPool pool(2);
+  EXPECT_THAT(quantize_checkpoint(pool, *source, folder / "a.gguf", quant_type("q8_0"), false).notes, ::testing::IsEmpty());
+  source->reward_head = {kRewardHead, Format::kF32, Shape{1, source->config.width}, std::as_bytes(std::span(head)), {}};
+  EXPECT_THAT(quantize_checkpoint(pool, *source, folder / "b.gguf", quant_type("q8_0"), false).notes,
+              ::testing::ElementsAre(HasSubstr("the score of this reward model was left out")));
+  EXPECT_THAT(quantize_checkpoint(pool, *source, folder / "c", quant_type("fp8"), false).notes, ::testing::IsEmpty());
+  EXPECT_TRUE(open_checkpoint(folder / "c")->reward_head);
+}
+
 // The error again, straight from the two checkpoints.
 double error_between(const Checkpoint& a, const Checkpoint& b) {
   double error = 0, size = 0;

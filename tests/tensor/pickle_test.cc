@@ -22,6 +22,12 @@ std::string storage(const std::string& type, int count) {
   return "(" + text("storage") + type + text("0") + text("cpu") + byte(count) + "tQ";
 }
 
+std::string repeated(const std::string& value, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += value;
+  return all;
+}
+
 // A tensor [2, 3] of floats.
 std::string tensor(const std::string& size = byte(2) + byte(3) + "\x86", const std::string& stride = byte(3) + byte(1) + "\x86") {
   return name("torch._utils", "_rebuild_tensor_v2") + "(" + storage(name("torch", "FloatStorage"), 6) + byte(0) + size + stride +
@@ -174,7 +180,28 @@ TEST(Pickle, DictionariesThatRepeatThemselvesEnd) {
   expect_refused("nests its dictionaries too deep", stream + ".");
 }
 
-TEST(Pickle, HugeStreamsOfValuesEnd) { expect_refused("builds too many values", std::string(5 << 20, ')')); }
+TEST(Pickle, HugeStreamsOfValuesEnd) {
+  expect_refused("builds too many values", std::string(5 << 20, ')'));
+  expect_refused("builds too many values", "Nq\x01" + repeated("h\x01", 5 << 20));
+  const std::string arguments = "(" + storage(name("torch", "FloatStorage"), 6) + byte(0) + "))" + "NNt";
+  expect_refused("builds too many tensors",
+                 name("torch._utils", "_rebuild_tensor_v2") + "q\x01" + arguments + "q\x02" + repeated("h\x01h\x02R", 300'000));
+}
+
+// Were they copied for every call, this would take minutes.
+TEST(Pickle, LongArgumentsCostNothingToCallWith) {
+  const std::string arguments = "Nq\x01(" + repeated("h\x01", 1 << 20) + "tq\x02";
+  EXPECT_TRUE(read_body(arguments + name("torch", "Size") + "q\x03(" + repeated("h\x03h\x02R", 200'000) + "t}.").empty());
+}
+
+TEST(Pickle, TensorsUnderManyNamesEnd) {
+  std::string shared = "}(" + text("first") + tensor() + "q\x01", all = "}(";
+  for (int i = 0; i < 1000; ++i) shared += text(std::to_string(i) + std::string(490, 'a')) + "h\x01";
+  all += text("first") + shared + "uq\x02";
+  for (int i = 0; i < 1000; ++i) all += text(std::to_string(i) + std::string(490, 'b')) + "h\x02";
+  expect_refused("repeats its tensors too often", all + "u.");
+  expect_refused("repeats its tensors too often", "}" + text("w") + "](" + tensor() + "q\x01" + repeated("h\x01", 1000) + "es.");
+}
 
 TEST(Pickle, NamesHaveALength) {
   expect_refused("holds a key that is too long", "}" + text(std::string(2000, 'a')) + tensor() + "s.");

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "expect_error.h"
 #include "shared_data.h"
 
 namespace puna {
@@ -144,6 +145,27 @@ TEST(TokenizerExport, SentencePieceReadsBackFromItsModelAndItsLists) {
   EXPECT_EQ(back->specials(), source->specials());
   EXPECT_EQ(sentencepiece_model_text(*back), *model);
   EXPECT_EQ(tiktoken_text(*source), std::nullopt);
+}
+
+TEST(TokenizerExport, SentencePieceGoesOnRemovingSpaces) {
+  for (const bool removes : {false, true}) {
+    GgufVocabulary vocabulary = small_pieces();
+    vocabulary.remove_extra_whitespaces = removes;
+    const auto source = tokenizer_from_gguf(vocabulary, "test");
+    EXPECT_EQ(source->encode("  a  b ") == source->encode("a b"), removes);
+    const GgufVocabulary lists = export_gguf_vocabulary(*source, "test");
+    EXPECT_EQ(lists.remove_extra_whitespaces, removes);
+    EXPECT_EQ(tokenizer_from_gguf(lists, "test")->encode("  a  b "), source->encode("  a  b "));
+  }
+}
+
+TEST(TokenizerExport, SentencePieceThatKeepsSpacesHasNoGguf) {
+  std::string model = *sentencepiece_model_text(*tokenizer_from_gguf(small_pieces(), "test"));
+  ASSERT_EQ(model.substr(model.size() - 2), (std::string{5 << 3, 1})) << "the last field is escape_whitespaces";
+  model.back() = 0;
+  const auto source = tokenizer_from_sentencepiece(model, "tokenizer.model");
+  expect_error(ErrorKind::kUnsupported, "[m] the tokenizer keeps spaces as they are",
+               [&] { export_gguf_vocabulary(*source, "m"); });
 }
 
 }  // namespace

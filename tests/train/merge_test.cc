@@ -9,9 +9,14 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "expect_error.h"
 #include "model/gradient_pass.h"
 #include "model/tiny_checkpoint.h"
 
@@ -79,6 +84,23 @@ TEST_P(MergeTest, AMergedModelComputesWhatBaseAndAdapterDo) {
   }
   EXPECT_GT(change, 0.05f * largest) << "the adapters change nothing: the test would not see a wrong merge";
   EXPECT_LT(error, 2e-5f * largest);
+}
+
+TEST(MergeAdapter, TheScoreHasToFitTheBase) {
+  ThreadPool pool(1);
+  const std::shared_ptr<Checkpoint> base = TinyCheckpointMaker(tiny_config(), Format::kF32, 3).take();
+  const std::int64_t width = base->config.width;
+  const std::vector<float> values(static_cast<std::size_t>(2 * width), 0.5f);
+  const auto merged = [&](const Shape& shape) {
+    AdapterFile adapter{.base = "base", .matrices = {}, .reward_head = {}, .owners = {}};
+    const auto bytes = std::as_bytes(std::span(values).first(static_cast<std::size_t>(shape.count())));
+    adapter.reward_head = {"base_model.model.score.weight", Format::kF32, shape, bytes, {}};
+    return merge_adapter(base, adapter, std::nullopt, pool);
+  };
+  EXPECT_TRUE(merged({1, width})->reward_head);
+  const std::string expected = fmt::format("expected 1 × {}: only a reward's single score can be computed", width);
+  for (const Shape& shape : {Shape{1, 2 * width}, Shape{1, width / 2}, Shape{2, width}, Shape{width}})
+    expect_error(ErrorKind::kUnsupported, expected, [&] { merged(shape); });
 }
 
 INSTANTIATE_TEST_SUITE_P(Pairings, MergeTest, testing::Values(RopePairing::kNeighbours, RopePairing::kHalves));

@@ -59,7 +59,8 @@ void print_json(const QuantizeReport& report, const std::optional<Divergence>& c
                 {"bytes_out", report.bytes_out},
                 {"bits_per_weight", report.bits_per_weight},
                 {"seconds", report.seconds},
-                {"relative_error", report.relative_error}};
+                {"relative_error", report.relative_error},
+                {"notes", report.notes}};
   for (const auto& [format, count] : report.tensors) value["tensors"][std::string(info(format).name)] = count;
   if (cost) {
     value["damage"] = {{"perplexity", cost->other.value}, {"base_perplexity", cost->base.value},
@@ -83,6 +84,7 @@ void print_text(const QuantizeReport& report, const std::optional<Divergence>& c
     text += fmt::format("KL divergence: mean {:.5f}, 99 % {:.5f} nats; same first token {:.2f} %\n", cost->mean_kl, cost->p99_kl,
                         cost->same_top * 100);
   }
+  for (const std::string& note : report.notes) text += "note: " + note + "\n";
   write_text(text);
 }
 

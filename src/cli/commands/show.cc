@@ -74,6 +74,7 @@ MemoryPlan memory_plan(const Checkpoint& checkpoint, const ShowFlags& flags) {
   RunShape run;
   run.kv_format = kv_format(flags.kv);
   run.context = planned_context(checkpoint, flags);
+  run.resident_bytes = checkpoint.resident_bytes;
   return plan_memory(checkpoint.config, checkpoint.weight_bytes, run);
 }
 
