@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/without_controls.h"
+
 namespace puna {
 namespace {
 
@@ -30,8 +32,8 @@ std::string human_bytes(std::uint64_t bytes) {
   return fmt::format("{} bytes", bytes);
 }
 
-ProgressBar::ProgressBar(std::string label, std::uint64_t total, std::string unit)
-    : label_(std::move(label)),
+ProgressBar::ProgressBar(std::string_view label, std::uint64_t total, std::string unit)
+    : label_(without_controls(label)),
       unit_(std::move(unit)),
       total_(total),
       terminal_(::isatty(STDERR_FILENO) == 1),

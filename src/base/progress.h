@@ -5,13 +5,15 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace puna {
 
 class ProgressBar {
  public:
   // `total` units of work; `unit` is printed behind the counts ("tensors", "tokens"), "bytes" is scaled to MB or GB.
-  ProgressBar(std::string label, std::uint64_t total, std::string unit);
+  // Control characters in the label, which may be a file's name, are shown as symbols.
+  ProgressBar(std::string_view label, std::uint64_t total, std::string unit);
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;

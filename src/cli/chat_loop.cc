@@ -55,8 +55,9 @@ void ChatLoop::run() {
                          engine_.config().name.empty() ? engine_.checkpoint().where : engine_.config().name, engine_.context()));
   int interrupts = 0;
   while (!done_) {
-    std::string text;
-    const LineEditor::Result result = read_message(text);
+    Input input;
+    const LineEditor::Result result = read_message(input);
+    stop_if_terminated();
     if (result == LineEditor::Result::kEnd) return write_out("\n");
     if (result == LineEditor::Result::kInterrupted) {
       if (++interrupts == 2) return;
@@ -64,23 +65,26 @@ void ChatLoop::run() {
       continue;
     }
     interrupts = 0;
-    if (trimmed(text).empty()) continue;
-    editor_.remember(text);
+    if (trimmed(input.text).empty()) continue;
+    editor_.remember(input.text);
     try {
-      if (text.front() == '/')
-        command(trimmed(text));
+      if (!input.quoted && input.text.front() == '/')
+        command(trimmed(input.text));
       else
-        answer(text);
+        answer(input.text);
     } catch (const Error& error) {
       write_error(error.what());
     }
+    stop_if_terminated();  // which came while the answer did
   }
 }
 
 // A line, or the lines between two """.
-LineEditor::Result ChatLoop::read_message(std::string& text) {
+LineEditor::Result ChatLoop::read_message(Input& input) {
+  std::string& text = input.text;
   LineEditor::Result result = editor_.read(">>> ", text);
-  if (result != LineEditor::Result::kLine || !text.starts_with(kQuotes)) return result;
+  input.quoted = text.starts_with(kQuotes);
+  if (result != LineEditor::Result::kLine || !input.quoted) return result;
   text.erase(0, kQuotes.size());
   while (!trimmed(text).ends_with(kQuotes)) {
     std::string line;

@@ -24,7 +24,7 @@ struct ChatSetup {
 class ChatLoop {
  public:
   ChatLoop(Engine& engine, ChatSetup setup);
-  // Until /quit, Ctrl-D, or Ctrl-C twice on an empty line.
+  // Until /quit, Ctrl-D, or Ctrl-C twice on an empty line; SIGTERM stops an answer and throws Terminated.
   void run();
 
  private:
@@ -34,7 +34,11 @@ class ChatLoop {
   };
   static const std::vector<Command>& commands();
 
-  LineEditor::Result read_message(std::string& text);
+  struct Input {
+    std::string text;
+    bool quoted = false;  // between """: never a command
+  };
+  LineEditor::Result read_message(Input& input);
   void command(const std::string& line);
   void answer(const std::string& text);
   Generation generate();

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 
@@ -27,8 +28,14 @@ int run_command_line(int argc, char** argv) {
     return static_cast<int>(error.kind());
   } catch (const Interrupted&) {
     return kInterruptedExit;
+  } catch (const Terminated&) {
+    return kTerminatedExit;
   } catch (const OutputClosed&) {
     return kOutputClosedExit;
+  } catch (const std::filesystem::filesystem_error& error) {
+    const Error said(ErrorKind::kBadInput, error.path1().string(), "cannot be used: " + error.code().message());
+    write_error(said.what());
+    return static_cast<int>(said.kind());
   } catch (const std::bad_alloc&) {
     write_error("the machine has no memory left for this");
     return static_cast<int>(ErrorKind::kNoRoom);

@@ -10,11 +10,13 @@ namespace {
 
 std::atomic<bool> raised{false};
 std::atomic<bool> twice{false};
+std::atomic<bool> terminated{false};
 std::atomic<bool> polled{false};       // inside a scope
 std::atomic<bool> second_ends{false};  // the scope's SecondPress
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may take no lock");
 
 void on_interrupt(int signal) {
+  if (signal == SIGTERM) terminated = true;  // before the flag, which whoever takes it down then asks about
   const bool second = raised.exchange(true);
   if (second) twice = true;
   if (!polled || (second && second_ends)) ::_exit(128 + signal);
@@ -33,6 +35,7 @@ void handle_interrupts() {
 InterruptScope::InterruptScope(SecondPress second) {
   raised = false;
   twice = false;
+  terminated = false;
   second_ends = second == SecondPress::kEndsProcess;
   polled = true;
 }
@@ -40,6 +43,12 @@ InterruptScope::InterruptScope(SecondPress second) {
 InterruptScope::~InterruptScope() { polled = false; }
 
 std::atomic<bool>& interrupt_flag() { return raised; }
+
+bool is_terminated() { return terminated; }
+
+void stop_if_terminated() {
+  if (terminated) throw Terminated();
+}
 
 bool interrupted_twice() { return twice; }
 

@@ -6,12 +6,14 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 
 #include "base/interrupted.h"
 
 namespace puna {
 
 constexpr int kInterruptedExit = 130;
+constexpr int kTerminatedExit = 143;
 
 // Installs the handler; called once, before any verb runs.
 void handle_interrupts();
@@ -28,6 +30,16 @@ class InterruptScope {
 
 // Raised by Ctrl-C inside a scope. A reader takes it down by storing false.
 std::atomic<bool>& interrupt_flag();
+
+class Terminated : public std::exception {
+ public:
+  const char* what() const noexcept override { return "terminated"; }
+};
+// Whether SIGTERM came inside a scope, for those that Ctrl-C does not end: it raises the flag too, and is not taken down with it.
+bool is_terminated();
+// Throws Terminated where it did; run_command_line() catches that.
+void stop_if_terminated();
+
 // Whether it came again since the scope began, for scopes that ignore the second press.
 bool interrupted_twice();
 

@@ -37,13 +37,14 @@ char* prompt_of(EditLine* editor) {
   return prompt->data();
 }
 
-// Waits for a byte on standard input; false when Ctrl-C came first. The signal is let in only while ppoll() sleeps, so that one
-// that comes between the look at the flag and the sleep is not lost.
+// Waits for a byte on standard input; false when Ctrl-C or SIGTERM came first. The signals are let in only while ppoll() sleeps, so
+// that one that comes between the look at the flag and the sleep is not lost.
 bool wait_for_byte() {
-  sigset_t interrupt, outside;
-  sigemptyset(&interrupt);
-  sigaddset(&interrupt, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &interrupt, &outside);
+  sigset_t interrupts, outside;
+  sigemptyset(&interrupts);
+  sigaddset(&interrupts, SIGINT);
+  sigaddset(&interrupts, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &interrupts, &outside);
   pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
   while (!interrupt_flag() && ::ppoll(&input, 1, nullptr, &outside) < 0 && errno == EINTR) {
   }
@@ -111,7 +112,7 @@ LineEditor::Result LineEditor::read(const std::string& prompt, std::string& line
   int count = 0;
   const char* text = ::el_gets(state_->editor, &count);
   if (interrupt_flag().exchange(false)) {
-    std::fputs("^C\n", stdout);
+    std::fputs(is_terminated() ? "\n" : "^C\n", stdout);
     std::fflush(stdout);
     ::el_reset(state_->editor);
     return Result::kInterrupted;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines typed on a terminal, with editing and a history kept in a file (libedit; ~/.editrc is respected). Ctrl-C comes back as a
-// value: it needs an InterruptScope around.
+// Lines typed on a terminal, with editing and a history kept in a file (libedit; ~/.editrc is respected). Ctrl-C, and
+// SIGTERM, come back as a value: it needs an InterruptScope around.
 #pragma once
 
 #include <filesystem>

@@ -23,7 +23,9 @@ class OutputClosed : public std::exception {
 void write_out(std::string_view bytes);
 // Text for people: as without_controls() gives it on a terminal, exact bytes elsewhere.
 void write_text(std::string_view text);
-// One line of JSON.
+// One line of JSON, without control characters, also for a pipe: DEL and the C1 controls, which JSON may hold as they are, are
+// written \u00XX, which reads back as the same.
+std::string json_line(const Json& value);
 void write_json(const Json& value);
 // A line for people on standard error, behind "puna: ".
 void write_error(std::string_view message);
@@ -33,9 +35,5 @@ void write_note(std::string_view message);
 bool output_is_terminal();
 bool error_is_terminal();
 bool input_is_terminal();
-
-// Control characters but newline and tab become symbols: ESC is shown as ␛ (U+2400 + code), C1 controls as U+FFFD. Expects whole
-// UTF-8 characters; bytes that are not UTF-8 become U+FFFD too.
-std::string without_controls(std::string_view text);
 
 }  // namespace puna

@@ -3,8 +3,10 @@
 #include "cli/parser.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <memory>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <vector>
 
@@ -22,6 +24,18 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
+// CLI11 would read 010 as eight and 0x10 as sixteen: here a whole number is decimal, and all of the word.
+template <typename Whole>
+void read_as_decimal(CLI::Option& option) {
+  option.transform([&option](const std::string& word) {
+    Whole value = 0;
+    const char* const end = word.data() + word.size();
+    const auto [rest, error] = std::from_chars(word.data(), end, value);
+    if (error != std::errc() || rest != end) throw CLI::ConversionError(option.get_name(), std::vector<std::string>{word});
+    return std::to_string(value);
+  });
+}
+
 template <typename Value>
 void add_valued(CLI::App& app, const Flag& flag, Value& value) {
   CLI::Option* option = app.add_option(joined(flag.names), value, flag.about);
@@ -30,6 +44,7 @@ void add_valued(CLI::App& app, const Flag& flag, Value& value) {
     if (!flag.positional) option->expected(1)->allow_extra_args(false)->take_all();
   }
   if (flag.range) option->check(CLI::Range(flag.range->low, flag.range->high).description(""));
+  if constexpr (std::is_integral_v<Value>) read_as_decimal<Value>(*option);
   if (flag.given != nullptr) option->each([given = flag.given](const std::string&) { *given = true; });
 }
 

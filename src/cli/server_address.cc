@@ -22,7 +22,10 @@ ServerAddress parse_server_address(const std::string& text, const std::string& w
     return address;
   }
   address.tls = left.starts_with("https://");
-  if (const std::size_t scheme = left.find("://"); scheme != std::string_view::npos) left.remove_prefix(scheme + 3);
+  if (const std::size_t scheme = left.find("://"); scheme != std::string_view::npos) {
+    address.port = address.tls ? 443 : 80;  // what a URL means everywhere
+    left.remove_prefix(scheme + 3);
+  }
   if (left.ends_with('/')) left.remove_suffix(1);
   const bool bracketed = left.starts_with('[') && left.find(']') != std::string_view::npos;
   const std::size_t host_end = bracketed ? left.find(']') + 1 : std::min(left.find(':'), left.size());

@@ -17,7 +17,8 @@ struct ServerAddress {
   std::string url() const;  // "http://127.0.0.1:8080"
 };
 
-// "127.0.0.1:8080", "host", ":8080", "[::1]:8080", "http://host:8080", "unix:/path". Throws kUsage naming `where`.
+// "127.0.0.1:8080", "host", ":8080", "[::1]:8080", "http://host:8080", "unix:/path". A URL without a port means
+// 80, or 443 for https. Throws kUsage naming `where`.
 ServerAddress parse_server_address(const std::string& text, const std::string& where);
 
 }  // namespace puna

@@ -21,11 +21,19 @@ struct Freed {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
 
+// {"message": "…"} of the families of OpenAI and Anthropic, "…" of Ollama's; what else another server sends, as it is.
+std::string message_of(const Json& error) {
+  const Json& said = error.is_object() && error.contains("message") ? error["message"] : error;
+  return said.is_string() ? said.get<std::string>() : dump_json(said);
+}
+
+// What stands in the brackets of a message.
+std::string place_of(const ServerAddress& address) { return address.unix_path.empty() ? address.url() : address.unix_path; }
+
 [[noreturn]] void fail_status(long status, const std::string& body, const std::string& where) {
   const Json reply = Json::parse(body, nullptr, false);
   std::string message = "HTTP status " + std::to_string(status);
-  if (reply.is_object() && reply.contains("error"))
-    message = reply["error"].is_object() ? reply["error"].value("message", message) : dump_json(reply["error"]);
+  if (reply.is_object() && reply.contains("error")) message = message_of(reply["error"]);
   const ErrorKind kind = status == 401 || status == 403 ? ErrorKind::kUsage
                          : status == 404                ? ErrorKind::kNotFound
                                                         : ErrorKind::kNetwork;
@@ -42,7 +50,7 @@ ServerClient::ServerClient(const std::string& host) : key_(environment("PUNA_API
 Json ServerClient::ask(const std::string& path, const Json* body) const {
   const std::unique_ptr<CURL, Freed> handle(curl_easy_init());
   PUNA_CHECK(handle != nullptr, "", "libcurl could not be started");
-  const std::string url = address_.url() + path, where = address_.unix_path.empty() ? address_.url() : address_.unix_path;
+  const std::string url = address_.url() + path, where = place_of(address_);
   const std::string text = body == nullptr ? "" : dump_json(*body);
   curl_slist* list = curl_slist_append(nullptr, "Content-Type: application/json");
   if (!key_.empty()) list = curl_slist_append(list, ("Authorization: Bearer " + key_).c_str());
@@ -66,6 +74,10 @@ Json ServerClient::ask(const std::string& path, const Json* body) const {
   curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &status);
   if (status >= 400) fail_status(status, reply, where);
   return parse_json(reply, where);
+}
+
+void ServerClient::fail_foreign(const char* lacking) const {
+  fail(ErrorKind::kNetwork, place_of(address_), "the reply is without {}: this is no puna serve, name one with --host", lacking);
 }
 
 }  // namespace puna

@@ -19,6 +19,9 @@ class ServerClient {
   Json get(const std::string& path) const { return ask(path, nullptr); }
   Json post(const std::string& path, const Json& body) const { return ask(path, &body); }
 
+  // Throws kNetwork for a reply that is not one of `puna serve`: it is without `lacking`.
+  [[noreturn]] void fail_foreign(const char* lacking) const;
+
   const ServerAddress& address() const { return address_; }
   const std::string& key() const { return key_; }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/without_controls.h"
 #include "cli/output.h"
 
 namespace puna {

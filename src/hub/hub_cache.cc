@@ -102,7 +102,8 @@ std::vector<CachedModel> cached_models(const fs::path& root) {
   fs::directory_iterator it(root, error), end;
   for (; !error && it != end; it.increment(error)) {
     const auto repository = repository_of_folder(it->path().filename().string());
-    if (!repository || !it->is_directory()) continue;
+    std::error_code unreadable;  // a link in a circle, say: others use this cache too
+    if (!repository || !it->is_directory(unreadable)) continue;
     CachedModel model{*repository, kind_of_files(files_below(it->path() / "snapshots")), files_below(it->path() / "refs"),
                       size_of_blobs(it->path()), it->path()};
     models.push_back(std::move(model));

@@ -125,7 +125,7 @@ HubRepository HubClient::repository(const HubName& name) {
   for (const Json& sibling : info.at("siblings")) {
     const std::string file = json_at<std::string>(sibling, "rfilename", place);
     if (!is_safe_repository_path(file)) {
-      fail(ErrorKind::kNetwork, place, "the file name '{}' leads out of the repository: refused", file);
+      fail(ErrorKind::kNetwork, place, "the file name '{}' leads out of the repository or holds control characters: refused", file);
     }
     repository.files.push_back(file);
   }
@@ -159,7 +159,12 @@ std::optional<std::string> HubClient::download(const std::string& repository, co
   request.url = file_url(repository, commit, path);
   request.token = options_.token;
   request.from = from;
-  const HubReply reply = http_.get(request, sink);
+  HubReply reply = http_.get(request, sink);
+  if (reply.status == 416 && from > 0) {
+    if (reply.header("content-range") == fmt::format("bytes */{}", from)) return std::nullopt;  // all of it is there
+    request.from = 0;  // what is there is longer than the file, or the server does not say: once more, from nothing
+    reply = http_.get(request, sink);
+  }
   if (may_pass(reply)) return reason(reply);
   if (reply.status != 200 && reply.status != 206) fail_hub_status(reply, options_, repository, path);
   return std::nullopt;

@@ -41,7 +41,8 @@ class HubClient {
   // Throws kNotFound, kNetwork; kUsage where HF_HUB_OFFLINE forbids it.
   HubRepository repository(const HubName& name);
   HubFile file(const std::string& repository, const std::string& commit, const std::string& path);
-  // One try at the bytes from `from` on. Returns what went wrong where another try may help; throws where it will not.
+  // One try at the bytes from `from` on; from nothing where the hub has no such bytes and does not say that the file ends there,
+  // which the reply shows the sink. Returns what went wrong where another try may help; throws where it will not.
   std::optional<std::string> download(const std::string& repository, const std::string& commit, const std::string& path,
                                       std::int64_t from, const BodySink& sink);
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/without_controls.h"
+
 namespace puna {
 namespace {
 
@@ -69,7 +71,7 @@ std::optional<HubName> parse_hub_name(std::string_view text) {
 bool is_safe_repository_path(std::string_view path) {
   if (path.empty() || path.size() > 1024 || path.front() == '/') return false;
   const auto unsafe = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F || c == '\\' || c == ':'; };
-  if (std::any_of(path.begin(), path.end(), unsafe)) return false;
+  if (std::any_of(path.begin(), path.end(), unsafe) || without_controls(path) != path) return false;  // C1 controls, broken UTF-8
   while (true) {
     const std::string_view part = path.substr(0, path.find('/'));
     if (part.empty() || part == "." || part == "..") return false;

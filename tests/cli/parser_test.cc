@@ -28,6 +28,7 @@ void expect_usage(const char* message, const std::vector<const char*>& words) {
 TEST(Parser, ReadsAVerbWithItsFlags) {
   EXPECT_TRUE(parse({"show", "model.gguf", "--json", "-c", "16", "--kv=q8_0"}));
   EXPECT_TRUE(parse({"run", "model.gguf", "--stop", "a", "--stop", "b", "-n", "-1"}));
+  EXPECT_TRUE(parse({"run", "model.gguf", "-n", "-08", "--seed", "18446744073709551615"}));
 }
 
 TEST(Parser, NamesWhatDoesNotFit) {
@@ -42,6 +43,9 @@ TEST(Parser, ChecksValues) {
   expect_usage("[quantize] --type is required", {"quantize", "m", "o.gguf"});
   expect_usage("[run] --threads: Value 1025 not in range 0 to 1024", {"run", "m", "-t", "1025"});
   expect_usage("[run] --max-tokens = many: this is not a number that it can take", {"run", "m", "-n", "many"});
+  for (const char* word : {"0x10", "1e2", "7 ", "+7", "99999999999999999999", ""})
+    expect_usage("this is not a number that it can take", {"run", "m", "-n", word});
+  expect_usage("[run] --threads: Value 2000 not in range 0 to 1024", {"run", "m", "-t", "02000"});  // in octal, 1024
   expect_usage("[run] --temp: At Most 1 required but received 2", {"run", "m", "--temp", "1", "--temp", "2"});
   expect_usage("[run] --stop: 1 required TEXT missing", {"run", "m", "--stop"});
 }

@@ -2,6 +2,7 @@
 """The built program as its user meets it: flags, errors, exit codes, JSON, standard input, Ctrl-C. PUNA is its path."""
 
 import fcntl
+import http.server
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import struct
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 import unittest
 
@@ -195,6 +197,63 @@ class CommandLine(CliTest):
         self.assertEqual(result.returncode, 5)
         self.assertIn("[standard output] cannot write: No space left", result.stderr)
 
+    def test_a_pipe_that_does_not_block(self):
+        whole = self.output("man")
+        read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(write, False)
+        self.assertGreater(len(whole), 4096)
+        run = subprocess.Popen([PUNA, "man"], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        time.sleep(0.2)  # the pipe is full by now
+        with open(read) as pipe:
+            self.assertEqual(pipe.read(), whole)
+        self.assertEqual((run.communicate(timeout=PATIENCE)[1], run.returncode), (b"", 0))
+
+    def test_a_link_in_a_circle(self):
+        os.mkdir(self.path("model"))
+        os.symlink("config.json", self.path("model/config.json"))
+        self.assert_fails(3, "show", self.path("model"), says=["model/config.json] cannot be used: Too many levels of symbolic links"])
+
+    def test_json_holds_no_control_characters(self):
+        text = "a\u009b31mb\x7f\u0080é"
+        said = self.output("tokenize", "nano", "--decode", "-", "--json", stdin=self.output("tokenize", "nano", "--json", stdin=text))
+        self.assertNotRegex(said.removesuffix("\n"), "[\\x00-\\x1f\\x7f-\\x9f]")
+        self.assertEqual(json.loads(said)["text"], text)
+
+    def serve_replies(self, status, reply):
+        """A server of another make, which answers everything so. Its address."""
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = json.dumps(reply).encode()
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *arguments):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return "http://127.0.0.1:%d" % server.server_port
+
+    def test_a_server_of_another_make(self):
+        own = {"state": "loaded", "bytes": 1}
+        for reply in ({"data": [{"id": "m"}]}, {"data": [{"id": "m", "puna": {**own, "bytes": "1"}}]}, {"data": [5]}, {"data": 5}, []):
+            host = self.serve_replies(200, reply)
+            self.assert_fails(6, "ps", "--host", host, says=["[%s]" % host, "this is no puna serve"])
+            self.assert_fails(6, "stop", "m", "--host", host, says="this is no puna serve")
+        self.assertIn("loaded", self.output("ps", "--host", self.serve_replies(200, {"data": [{"id": "m", "puna": own}]})))
+        for error, said in (({"message": 5}, "5"), ({"message": "busy"}, "busy"), ("busy", "busy"), ({"code": 1}, '{"code":1}')):
+            host = self.serve_replies(500, {"error": error})
+            self.assert_fails(6, "ps", "--host", host, says="[%s] %s\n" % (host, said))
+
     def test_generated_texts(self):
         scripts = {shell: self.output("completion", shell) for shell in ("bash", "zsh", "fish")}
         check = subprocess.run(["bash", "-n"], input=scripts["bash"], text=True, capture_output=True)
@@ -227,6 +286,8 @@ class TinyModel(CliTest):
         self.assertNotIn("text", answer)
         again = self.json("run", TINY, "--tokens", "-", "-n", "8", "--temp", "0", stdin='{"tokens": [1, 5, 9]}')
         self.assertEqual(again, answer["tokens"])
+        decimal = self.json("run", TINY, "--tokens", ids, "-n", "010", "--temp", "0")
+        self.assertEqual((len(decimal), decimal[:8]), (10, answer["tokens"]))
         stopped = self.json("run", TINY, "--tokens", ids, "-n", "8", "--temp", "0", "--json", "--stop-token", str(answer["tokens"][2]))
         self.assertEqual(stopped["tokens"], answer["tokens"][:answer["tokens"].index(answer["tokens"][2])])
 
@@ -573,6 +634,38 @@ class Chat(CliTest):
         self.assertEqual(self.exit_code(), 0)
         history = os.path.join(self.folder, "state", "puna", "history")
         self.assertEqual(os.stat(history).st_mode & 0o777, 0o600)
+
+    def test_a_quoted_message_is_no_command(self):
+        self.start("-n", "4")
+        self.type('"""/clear is\r')
+        self.wait_for("... ")
+        self.type('what?"""\r')
+        self.wait_for(">>> ")
+        self.type('"""/help"""\r')
+        self.wait_for(">>> ")
+        saved = self.path("chat.json")
+        self.type("/save %s\r" % saved)
+        self.wait_for("4 messages")
+        with open(saved) as file:
+            asked = [message["content"] for message in json.load(file)["messages"] if message["role"] == "user"]
+        self.assertEqual(asked, ["/clear is\nwhat?", "/help"])
+        self.type("/quit\r")
+        self.assertEqual(self.exit_code(), 0)
+
+    def test_sigterm_ends_the_chat(self):
+        self.start("-n", "4")
+        self.seen = ""
+        os.kill(self.pid, signal.SIGTERM)
+        self.assertEqual(self.exit_code(), 143)
+        self.assertNotIn("once more", self.seen)
+        self.assertNotIn("^C", self.seen)
+
+    def test_sigterm_ends_the_answer_too(self):
+        self.start("--ignore-eos", model=self.endless_stories())
+        self.type("Tell me a story\r")
+        self.wait_until(lambda: len(self.seen.partition("story")[2]) > 40)  # the answer has begun
+        os.kill(self.pid, signal.SIGTERM)
+        self.assertEqual(self.exit_code(), 143)
 
     def endless_stories(self):
         """The same weights with room for 131,072 positions: an answer that does not end before it is interrupted."""

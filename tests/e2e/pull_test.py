@@ -34,9 +34,18 @@ def repositories():
             "big/m-F16-00001-of-00002.gguf": GGUF[:500], "big/m-F16-00002-of-00002.gguf": GGUF[:501]}),
         "org/gated": fake_hub.Repository({"config.json": b"{}", "model.safetensors": WEIGHTS[:1000]}, gated=True),
         "org/evil": fake_hub.Repository({"config.json": b"{}", "../../../evil.safetensors": b"x"}),
+        "org/controls": fake_hub.Repository({"config.json": b"{}", "a\x9b31m.safetensors": b"x"}),
         "org/old": fake_hub.Repository({"config.json": b"{}", "pytorch_model.bin": b"x"}),
         "org/empty": fake_hub.Repository({"empty.json": b"", "model.safetensors": b""}),
     }
+
+
+class NoSizes(fake_hub.HubHandler):
+    """A hub that does not say how large a file is."""
+
+    def send_header(self, name, value):
+        if name != "X-Linked-Size":
+            super().send_header(name, value)
 
 
 class PullTest(unittest.TestCase):
@@ -120,6 +129,33 @@ class PullTest(unittest.TestCase):
         with open(self.snapshot("org/model", "model.safetensors"), "rb") as file:
             self.assertEqual(file.read(), WEIGHTS)
 
+    def test_all_the_bytes_of_a_file_of_unknown_size_are_there(self):
+        self.hub.server.RequestHandlerClass = NoSizes
+        etag = self.hub.repositories["org/model"].etag("model.safetensors")
+        blobs = os.path.join(self.model_folder("org/model"), "blobs")
+        os.makedirs(blobs)
+        for left, requests in ((WEIGHTS, 1), (WEIGHTS + b"more", 2)):
+            with self.subTest(len(left)):
+                with open(os.path.join(blobs, etag + ".incomplete"), "wb") as file:
+                    file.write(left)
+                before = len(self.hub.seen("cdn"))
+                result = self.puna("pull", "org/model")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(len(self.hub.seen("cdn")) - before, requests)
+                with open(self.snapshot("org/model", "model.safetensors"), "rb") as file:
+                    self.assertEqual(file.read(), WEIGHTS)
+                os.remove(os.path.join(blobs, etag))
+
+    def test_as_many_bytes_of_unknown_size_are_checked(self):
+        self.hub.server.RequestHandlerClass = NoSizes
+        etag = self.hub.repositories["org/model"].etag("model.safetensors")
+        blobs = os.path.join(self.model_folder("org/model"), "blobs")
+        os.makedirs(blobs)
+        with open(os.path.join(blobs, etag + ".incomplete"), "wb") as file:
+            file.write(b"x" * len(WEIGHTS))
+        self.assert_fails(self.puna("pull", "org/model"), 3, "the SHA-256 of what came is", "run puna pull again")
+        self.assertEqual(self.puna("pull", "org/model").returncode, 0)
+
     def test_wrong_bytes_are_refused_and_removed(self):
         for path, kind in (("tokenizer.json", "git SHA-1"), ("model.safetensors", "SHA-256")):
             with self.subTest(path):
@@ -173,6 +209,7 @@ class PullTest(unittest.TestCase):
     def test_names_that_lead_out_are_refused(self):
         self.assert_fails(self.puna("pull", "org/evil"), 6, "leads out of the repository")
         self.assertFalse(os.path.exists(os.path.join(self.home, "evil.safetensors")))
+        self.assert_fails(self.puna("pull", "org/controls"), 6, "holds control characters", "a\ufffd31m.safetensors")
         for name in ("../model", "org/..", "model", "org/model:../x", "https://example.org/x"):
             self.assert_fails(self.puna("pull", name), 2, "no name on the hub")
 

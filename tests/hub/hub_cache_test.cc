@@ -47,6 +47,13 @@ TEST_F(HubCache, Lists) {
   EXPECT_TRUE(cached_models(root_ / "absent").empty());
 }
 
+TEST_F(HubCache, StepsOverALinkInACircle) {
+  add("org/a", "c1", "a.gguf", "123");
+  fs::create_directory_symlink(root_ / "models--org--circle", root_ / "models--org--circle");
+  ASSERT_EQ(cached_models(root_).size(), 1U);
+  EXPECT_EQ(cached_models(root_).front().repository, "org/a");
+}
+
 TEST_F(HubCache, FindsAFolderOrAFile) {
   add("org/folder", "c1", "model.safetensors", "x");
   add("org/gguf", "c2", "m-Q8_0.gguf", "x");

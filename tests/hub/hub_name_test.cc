@@ -113,10 +113,12 @@ TEST(HubName, NamesThatLeadSomewhere) {
 }
 
 TEST(HubName, SafePaths) {
-  for (const char* path : {"config.json", "a/b.safetensors", "original/consolidated.00.pth", ".gitattributes", "a..b"}) {
+  for (const char* path :
+       {"config.json", "a/b.safetensors", "original/consolidated.00.pth", ".gitattributes", "a..b", "caf\xc3\xa9.json"}) {
     EXPECT_TRUE(is_safe_repository_path(path)) << path;
   }
-  for (const char* path : {"", "/etc/passwd", "..", "../a", "a/../b", "a//b", "./a", "a/", "a\\b", "a\nb", "C:x"}) {
+  for (const char* path : {"", "/etc/passwd", "..", "../a", "a/../b", "a//b", "./a", "a/", "a\\b", "a\nb", "a\tb", "C:x", "a\x1b]b",
+                           "a\x7f", "a\xc2\x80", "a\xc2\x9b[31m", "a\x9b", "a\xc3", "a\xed\xa0\x80"}) {
     EXPECT_FALSE(is_safe_repository_path(path)) << path;
   }
   EXPECT_TRUE(is_safe_etag("0123abcdef"));

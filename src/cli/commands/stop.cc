@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `puna stop`: unloads a model of a running server, or ends the server, which finishes its answers first.
+#include <fmt/format.h>
+
 #include <memory>
 #include <string>
 
@@ -22,8 +24,9 @@ void stop(const StopFlags& flags) {
       flags.model.empty() ? client.post("/puna/stop", Json::object()) : client.post("/puna/unload", {{"model", flags.model}});
   if (flags.json) return write_json(reply);
   if (flags.model.empty()) return write_text("the server ends its answers and stops\n");
-  write_text(reply.at("unloaded").get<bool>() ? fmt::format("{} is unloaded\n", flags.model)
-                                              : fmt::format("{} was not loaded\n", flags.model));
+  if (!reply.is_object() || !reply.contains("unloaded") || !reply["unloaded"].is_boolean()) client.fail_foreign("\"unloaded\"");
+  write_text(reply["unloaded"].get<bool>() ? fmt::format("{} is unloaded\n", flags.model)
+                                           : fmt::format("{} was not loaded\n", flags.model));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 // the product, so a sum is exact up to the scale of the weights; it meets that scale, that of X and the digit's weight in F32.
 #pragma once
 
-#include "kernels/cuda/barrier.h"
+#include "kernels/cuda/copy_barrier.h"
 #include "kernels/cuda/gemv_digits.h"
 #include "kernels/cuda/gemv_result.h"
 #include "kernels/cuda/gemv_work.h"
