@@ -109,11 +109,13 @@ export async function saveConversation(chat: Conversation): Promise<void> {
   stored.set(chat.id, messages);
   await write(chat.id, (conversations, store) => {
     const key = conversations.getKey(chat.id);
+    const put = (message: Message) => store.put({ ...message, chat: chat.id });
+    const isKnown = (message: Message) => before[message.id] === message;
+    for (const message of Object.values(messages)) if (!isKnown(message)) put(message);
+    for (const id of Object.keys(before)) if (!messages[id]) store.delete([chat.id, id]);
+    // Another tab may have deleted it, and its messages with it: then all of them are written again.
     key.onsuccess = () => {
-      // Another tab may have deleted it, and its messages with it: then all of them are written again.
-      const kept = key.result === undefined ? {} : before;
-      for (const message of Object.values(messages)) if (kept[message.id] !== message) store.put({ ...message, chat: chat.id });
-      for (const id of Object.keys(kept)) if (!messages[id]) store.delete([chat.id, id]);
+      if (key.result === undefined) Object.values(messages).filter(isKnown).forEach(put);
     };
     return conversations.put(conversation);
   });
