@@ -137,14 +137,14 @@ Json chat_tools(const Json& tools, const std::function<Json(const Json&, const s
   return functions;
 }
 
-void prepare_chat(const Json& body, const std::vector<Message>& messages, AnswerRequest& request) {
+void prepare_chat(const Services& services, const Json& body, const std::vector<Message>& messages, AnswerRequest& request) {
   const Checkpoint& checkpoint = request.model->checkpoint();
   request.format = checkpoint.need_prompt_format();
   request.tools = read_tools(body);
   request.one_call = !field_or(body, "parallel_tool_calls", true);
   request.options.with_specials = !request.tools.empty();  // a call may begin with <|python_tag|>
   try {
-    PromptOptions options{.tools = request.tools, .builtin_tools = {}, .date = today()};
+    PromptOptions options{.tools = request.tools, .builtin_tools = {}, .date = services.date.empty() ? today() : services.date};
     request.prompts = {encode_prompt(checkpoint.need_tokenizer(), render_prompt(request.format, messages, options))};
   } catch (const Error& error) {
     throw ApiError(400, "invalid_value", "messages", error.what());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/answering.h"
+#include "server/services.h"
 #include "text/chat.h"
 
 namespace puna {
@@ -24,6 +25,6 @@ Json chat_tools(const Json& tools, const std::function<Json(const Json& tool, co
 // The prompt, the format its answer is read in, and the shape that tools or "response_format" give the answer: calls follow their
 // schemas, which a function's "strict": false waives, and so does a schema that cannot be followed where no "strict" is true. Fills
 // in what AnswerRequest has of them.
-void prepare_chat(const Json& body, const std::vector<Message>& messages, AnswerRequest& request);
+void prepare_chat(const Services& services, const Json& body, const std::vector<Message>& messages, AnswerRequest& request);
 
 }  // namespace puna

@@ -57,6 +57,7 @@ struct Server::Impl {
                     .sampler = options.sampler,
                     .runs = options.runs,
                     .votes = options.votes,
+                    .date = options.date,
                     .version = options.version,
                     .connections = {},
                     .store = store,

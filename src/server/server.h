@@ -28,6 +28,7 @@ struct ServerOptions {
   int most_in_flight = 96;              // answers that are taken at once (places.h); who asks for more is told to come again (429)
   std::chrono::seconds drain_time{30};  // that answers get to end, after the server was asked to stop
   std::filesystem::path runs, votes;    // see Services
+  std::string date;                     // see Services
   std::string version;
 };
 

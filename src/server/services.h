@@ -21,6 +21,7 @@ struct Services {
   SamplerOptions sampler;       // what a request that says nothing is answered with; its seed is what theirs follow from
   std::filesystem::path runs;   // a folder of training runs; empty: none are shown
   std::filesystem::path votes;  // a file of preference pairs; empty: none are kept
+  std::string date;             // that prompts mention; empty: today's
   std::string version;
   std::function<std::size_t()> connections;
   std::atomic<std::uint64_t> unseeded{0};  // requests for answers that named no seed

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A running `puna serve`, for one file of tests; PUNA is the program's path.
+// A running `puna serve`, for one file of tests; PUNA is the program's path. Its prompts mention one date, whenever it runs: a
+// small model's words depend on it.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -19,7 +20,7 @@ export const sum = 'What is 127 * 34?';
 export async function startServer(flags = [], env = {}) {
   const program = process.env.PUNA;
   if (!program) throw new Error('PUNA is not set: give the path of the program');
-  const child = spawn(program, ['serve', 'nano', '--port', '0', ...flags], {
+  const child = spawn(program, ['serve', 'nano', '--port', '0', '--date', '26 Nov 2026', ...flags], {
     env: { ...process.env, PUNA_HOST: '', PUNA_API_KEY: '', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

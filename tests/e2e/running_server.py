@@ -46,16 +46,18 @@ class Response:
 
 
 class RunningServer:
-    """`with RunningServer("nano", "--parallel", "4") as server: server.get("/health")`. Without a model it serves nano."""
+    """`with RunningServer("nano", "--parallel", "4") as server: server.get("/health")`. Without a model it serves nano. Its prompts
+    mention one date, whenever it runs: a small model's words depend on it."""
 
     def __init__(self, *arguments, env=None, timeout=PATIENCE):
         self.timeout = timeout
         self._log = tempfile.TemporaryFile()
         models = [] if any(not word.startswith("-") for word in arguments[:1]) else ["nano"]
         port = [] if "--port" in arguments or "--unix" in arguments or "--config" in arguments else ["--port", "0"]
+        date = [] if "--date" in arguments else ["--date", "26 Nov 2026"]
         full_env = {name: value for name, value in os.environ.items() if not name.startswith("PUNA_")}
         full_env.update(env or {})
-        self.process = subprocess.Popen([PUNA, "serve", *models, *port, *arguments], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([PUNA, "serve", *models, *port, *date, *arguments], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=self._log, env=full_env)
         self.url = self.process.stdout.readline().decode().strip()
         if not self.url:

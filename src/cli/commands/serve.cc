@@ -32,7 +32,7 @@ namespace fs = std::filesystem;
 
 struct ServeFlags {
   std::vector<std::string> models, adapters, hosts, origins;
-  std::string host, unix_path, key_file, certificate, tls_key, config, runs, votes;
+  std::string host, unix_path, key_file, certificate, tls_key, config, runs, votes, date;
   int port = kDefaultPort, parallel = 16, most_in_flight = 0, rate = 0, drain = 30, keep_alive = -1;
   std::int64_t memory_megabytes = 0, body_megabytes = 16;
   bool batch_invariant = false;
@@ -158,6 +158,7 @@ ServerOptions server_options(const ServeFlags& flags) {
   options.drain_time = std::chrono::seconds(flags.drain);
   options.runs = flags.runs;
   options.votes = flags.votes;
+  options.date = flags.date;
   options.version = PUNA_VERSION;
   return options;
 }
@@ -228,6 +229,7 @@ VerbAction declare_serve(Command& command) {
   command.flag("--drain", "SECONDS", &flags->drain, "that answers get to end when the server is stopped (default 30)").range = {
       0, 86400};
   command.flag("--runs", "FOLDER", &flags->runs, "show the training runs in this folder on the page");
+  command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");
   command.flag("--votes", "FILE", &flags->votes, "keep the page's votes on answers in this file, as preference pairs");
   command.flag("--config", "FILE", &flags->config, "flags as YAML: \"port: 8080\"; those on the command line come first");
   add_sampler_flags(command, flags->sampler);

@@ -21,7 +21,7 @@ constexpr auto kMessagesFields = [] {
 // The model, and what it reads.
 void read_prompt(Services& services, const Json& body, const AnthropicRequest& read, AnswerRequest& request) {
   choose_model(services, body, request);
-  prepare_chat(read.chat, read_messages(read.chat), request);
+  prepare_chat(services, read.chat, read_messages(read.chat), request);
   const std::vector<Token> prefill = request.model->checkpoint().need_tokenizer().encode(read.prefill);
   std::vector<Token>& prompt = request.prompts.front();
   prompt.insert(prompt.end(), prefill.begin(), prefill.end());

@@ -148,7 +148,7 @@ void ollama_chat(Services& services, Asked exchange) {
   request.model = loaded.model;
   request.options.adapters = loaded.adapters;
   check_wanted_context(body, *request.model);
-  prepare_chat(shaping, messages, request);
+  prepare_chat(services, shaping, messages, request);
   answer_in_lines(services, exchange, std::move(request), form, stream);
 }
 
@@ -176,7 +176,7 @@ void ollama_generate(Services& services, Asked exchange) {
     request.prompts = {raw_prompt(body, checkpoint.need_tokenizer())};
     request.shape = answer_shape(shaping, request.format, {}, "format");
   } else {
-    prepare_chat(shaping, generate_messages(body), request);
+    prepare_chat(services, shaping, generate_messages(body), request);
   }
   answer_in_lines(services, exchange, std::move(request), form, stream);
 }

@@ -165,7 +165,7 @@ void chat_completions(Services& services, Asked exchange) {
   const bool usage = wants_usage(body);
   const std::optional<AnswerShape> shape = written_shape(body);
   choose_model(services, body, request);
-  prepare_chat(body, messages, request);
+  prepare_chat(services, body, messages, request);
   if (shape && request.shape)
     refuse_field("grammar", "give one of \"response_format\", \"tools\", \"grammar\", \"regex\" and \"choice\"");
   if (shape) request.shape = shape;

@@ -190,7 +190,7 @@ void responses(Services& services, Asked exchange) {
   const bool logprobs = wants_logprobs(body);
   if (logprobs) request.options.top_logprobs = field_or(body, "top_logprobs", 0);
   choose_model(services, body, request);
-  prepare_chat(chat, read_messages(chat), request);
+  prepare_chat(services, chat, read_messages(chat), request);
 
   const auto writer = std::make_shared<ItemWriter>(
       exchange, request.model,

@@ -67,7 +67,7 @@ void apply_template(Services& services, Asked exchange) {
   const std::vector<Message> messages = read_messages(body);
   AnswerRequest request;
   request.model = model_of(services, body);
-  prepare_chat(body, messages, request);
+  prepare_chat(services, body, messages, request);
   exchange->send_json({{"prompt", request.model->checkpoint().need_tokenizer().decode(request.prompts.front(), true)},
                        {"tokens", request.prompts.front().size()}});
 }
