@@ -34,13 +34,8 @@ std::size_t least_shared(std::int64_t width) {
 
 template <Format F>
 int template_rows_of(const SharedMemory& memory, std::int64_t rows, std::int64_t width) {
-  return template_rows(rows, [&](int t) {
-    const std::size_t least = t == 1   ? least_shared<F, 1>(width)
-                              : t == 2 ? least_shared<F, 2>(width)
-                              : t == 4 ? least_shared<F, 4>(width)
-                                       : least_shared<F, 7>(width);
-    return least <= memory.of_block;
-  });
+  return template_rows(
+      rows, [&](int t) { return with_template(t, [&]<int T>() { return least_shared<F, T>(width); }) <= memory.of_block; });
 }
 
 template <Format F>
@@ -75,16 +70,8 @@ void launch_gemv(GpuContext& gpu, GemvWork& work) {
   work.split_bits = split_bits_of(work.width);
   work.splits = 1 << work.split_bits;
   const SharedMemory memory = shared_memory(gpu);
-  switch (template_rows_of<F>(memory, work.rows, work.width)) {
-    case 1:
-      return launch_gemv_of<F, 1>(gpu, memory, work);
-    case 2:
-      return launch_gemv_of<F, 2>(gpu, memory, work);
-    case 4:
-      return launch_gemv_of<F, 4>(gpu, memory, work);
-    default:
-      return launch_gemv_of<F, 7>(gpu, memory, work);
-  }
+  const int rows = template_rows_of<F>(memory, work.rows, work.width);
+  with_template(rows, [&]<int T>() { launch_gemv_of<F, T>(gpu, memory, work); });
 }
 
 template <Format F>

@@ -38,6 +38,21 @@ int template_rows(std::int64_t rows, const Fits& fits) {
   return best;
 }
 
+// act<T>() for the instance of so many rows.
+template <typename Act>
+auto with_template(int rows, const Act& act) {
+  switch (rows) {
+    case 1:
+      return act.template operator()<1>();
+    case 2:
+      return act.template operator()<2>();
+    case 4:
+      return act.template operator()<4>();
+    default:
+      return act.template operator()<7>();
+  }
+}
+
 // Once for each kernel and GPU.
 template <typename Kernel>
 void allow_shared_once(const GpuContext& gpu, Kernel* kernel, std::size_t bytes, std::atomic<std::uint64_t>& allowed) {

@@ -43,16 +43,8 @@ void launch_gemv(GpuContext& gpu, GemvWork& work) {
   const std::int64_t loads = (pieces + 32 * kStepsAtOnce<F> - 1) / (32 * kStepsAtOnce<F>);  // of a warp that has a row to itself
   work.splits = static_cast<int>(std::min<std::int64_t>(loads, kMostSplits));
   const SharedMemory memory = shared_memory(gpu);
-  switch (template_rows_of<F>(memory, work.rows, work.width)) {
-    case 1:
-      return launch_gemv_of<F, 1>(gpu, memory, work);
-    case 2:
-      return launch_gemv_of<F, 2>(gpu, memory, work);
-    case 4:
-      return launch_gemv_of<F, 4>(gpu, memory, work);
-    default:
-      return launch_gemv_of<F, 7>(gpu, memory, work);
-  }
+  const int rows = template_rows_of<F>(memory, work.rows, work.width);
+  with_template(rows, [&]<int T>() { launch_gemv_of<F, T>(gpu, memory, work); });
 }
 
 template <Format F>
