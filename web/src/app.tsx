@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The frame: the side bar (a drawer on narrow screens), the view, and the dialogs that any view may need.
 import { signal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { keyWanted } from './api/client';
 import { ChatView } from './chat/chat_view';
 import { focusComposer } from './chat/composer';
@@ -53,7 +53,7 @@ offerShortcuts([...kGlobal]);
 export function App() {
   const { view } = route.value;
   const entered = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = view === 'chat' ? 'Puna' : `${t(`view.${view}`)} – Puna`;
     // A new view begins at its heading, the chat where one writes; a page just opened at its top.
     if (view !== 'chat' && entered.current) document.querySelector<HTMLElement>('main h1')?.focus();

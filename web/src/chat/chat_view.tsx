@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The chat: its head with the model, the messages, and where the next one is written.
 import type { Signal } from '@preact/signals';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useState } from 'preact/hooks';
 import { defaultModel, modelEntry, refreshServer, serverError } from '../api/server_state';
 import { saveFile } from '../interface/files';
 import { IconButton } from '../interface/icons';
@@ -53,7 +53,7 @@ function OpenChat({ chat }: { chat: Conversation }) {
   useEffect(() => {
     document.title = chat.title ? `${chat.title} – Puna` : 'Puna';
   }, [chat.title]);
-  useEffect(
+  useLayoutEffect(
     () =>
       offerShortcuts([
         { keys: '/', text: 'shortcut.compose', act: focusComposer },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a message is written. What was begun is kept for each conversation until it is sent.
 import { signal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useLayoutEffect } from 'preact/hooks';
 import { pickFiles } from '../interface/files';
 import { Icon, IconButton } from '../interface/icons';
 import { showToast } from '../interface/toasts';
@@ -43,7 +43,7 @@ export function Composer({ id, onEditLast }: { id: string; onEditLast: () => voi
   const { text, attachments } = draftOf(id);
   const busy = lives.value.has(id);
   const ready = !busy && (text.trim() !== '' || attachments.length > 0);
-  useEffect(() => void returnFocus(), [id]);
+  useLayoutEffect(() => void returnFocus(), [id]);
 
   const send = () => {
     if (!ready) return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edits a message in its place. A question goes out again as a new version, an answer is kept as written.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../text/language';
 import type { Message } from './conversation';
 
@@ -15,7 +15,7 @@ interface MessageEditorProps {
 export function MessageEditor({ message, busy, onSave, onCancel }: MessageEditorProps) {
   const [text, setText] = useState(message.text);
   const area = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     area.current?.focus();
     area.current?.setSelectionRange(text.length, text.length);
   }, []);

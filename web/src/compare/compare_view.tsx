@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two models side by side, blind: the names show after the vote.
 import { signal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useLayoutEffect } from 'preact/hooks';
 import { tokensPerSecond } from '../api/chat_stream';
 import { defaultModel, models, props } from '../api/server_state';
 import type { Winner } from '../api/types';
@@ -35,7 +35,7 @@ function ask() {
 }
 
 export function CompareView() {
-  useEffect(() => {
+  useLayoutEffect(() => {
     void readVotes();
     return offerShortcuts(
       kChoices.map(({ winner: choice, key }) => ({ keys: key, text: `compare.${choice}`, act: () => void vote(choice) })),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A modal dialog of the browser's own kind: it keeps the focus inside, closes on Escape and gives the focus back.
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { t } from '../text/language';
 import { IconButton } from './icons';
 
@@ -15,7 +15,8 @@ interface DialogProps {
 export function Dialog({ title, onClose, children, kind = 'centre' }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  useEffect(() => {
+  // With its rendering, not after it: a key pressed in between would go to the page, and the dialog stay.
+  useLayoutEffect(() => {
     const dialog = element.current!;
     const before = document.activeElement;
     dialog.showModal();

@@ -146,6 +146,21 @@ test('by keyboard alone: skip, ask, settings, branch, search, leave', async () =
   await answers(page).getByText('Answer 2').waitFor();
 });
 
+test('a dialog takes the keys from the moment it is on the page', async () => {
+  const page = await openPage();
+  const opened = page.evaluate(
+    () =>
+      new Promise<boolean>((resolve) => {
+        new MutationObserver(() => {
+          const dialog = document.querySelector('dialog');
+          if (dialog) resolve(dialog.matches(':modal'));
+        }).observe(document.body, { childList: true, subtree: true });
+      }),
+  );
+  await button(page, 'Settings of this chat').click();
+  expect(await opened).toBe(true);
+});
+
 test('the sheet of shortcuts opens with ? and can turn single keys off', async () => {
   const page = await openPage();
   await composer(page).pressSequentially('?');
