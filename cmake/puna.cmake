@@ -15,14 +15,14 @@ function(puna_precompiled_as target other)
   endif()
 endfunction()
 
-# Release builds of what only drives the fast code: a third less time to compile.
+# Release builds of what only drives the fast code: a quarter less time to compile.
 function(puna_compile_quickly target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
-# Sources compiled sixteen at a time, which read their headers once: half of the time of a build from nothing, more of one after a change.
+# Sources compiled thirty-two at a time, which read their headers once: half of the time of a build from nothing, more of one after a change.
 function(puna_compile_together target)
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ${PUNA_TOGETHER} UNITY_BUILD_BATCH_SIZE 16)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${PUNA_TOGETHER} UNITY_BUILD_BATCH_SIZE 32)
 endfunction()
 
 # A folder of src/ is a static library puna_<folder>; what it links is what it may include.
