@@ -29,8 +29,13 @@ std::int64_t weight_bytes(const Checkpoint& checkpoint, const EngineOptions& opt
     for (const auto& stage : stages_of(checkpoint, options.devices.stages))
       bytes = std::max(bytes, gpu_weight_bytes(*stage, *gpus.front(), ranks));
   }
-  for (const auto& adapters : options.adapters)
-    bytes += gpus.empty() ? adapters->bytes : gpu_adapter_bytes(*adapters, *gpus.front());
+  for (const auto& adapters : options.adapters) {
+    if (gpus.empty()) {
+      bytes += adapters->bytes + copied_column_bytes(adapters->layers, ranks);
+    } else {  // of all stages' layers, in the last rank, which has as much as any
+      bytes += gpu_adapter_bytes(share_of(adapters->layers, share_of_rank(checkpoint, ranks - 1, ranks)), *gpus.front());
+    }
+  }
   return bytes;
 }
 
@@ -64,10 +69,6 @@ void check_devices(const Checkpoint& checkpoint, const EngineOptions& options) {
   check_shares(checkpoint, ranks_of(options), options.devices.stages);
   if (!options.adapters.empty() && !checkpoint.adapters.empty())
     fail(ErrorKind::kUsage, "adapters", "{} has adapters of its own: merge them first", checkpoint.where);
-  if (!options.adapters.empty() && options.devices.count() > 1) {
-    fail(ErrorKind::kUnsupported, "adapters",
-         "they do not run over several devices: merge them into the weights first (puna merge), or give one device");
-  }
 }
 
 std::vector<std::shared_ptr<Gpu>> open_gpus(const Checkpoint& checkpoint, const EngineOptions& options) {
@@ -116,7 +117,7 @@ std::int64_t whole_pages(std::int64_t positions) { return (positions + kPagePosi
 RunShape choose_run(const Checkpoint& checkpoint, const EngineOptions& options, std::int64_t context,
                     const std::vector<const Gpu*>& gpus) {
   RunShape run = run_shape(checkpoint, options, options.sequences == 1 ? context : whole_pages(context) * options.sequences, gpus);
-  run.rows = std::min(options.chunk_rows, context);
+  run.rows = std::max<std::int64_t>(std::min(options.chunk_rows, context), options.sequences);  // one each where they decode
   run.logit_rows = std::min(run.logit_rows, run.rows);
   if (options.sequences > 1) {
     const std::int64_t largest = plan_run(checkpoint, options, run).largest_context;
@@ -200,8 +201,20 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, const EngineOptions
       model_(rank_places(stages_, gpus_, pools_, teams_, options.load_progress), run_.stages, run_.rows, run_.logit_rows,
              run_.adapter_rank) {
   instruction_set();  // refuses a processor that no kernel was built for
-  if (gpus_.empty()) return;
-  for (const auto& adapters : adapters_) model_.run_adapters_as(adapters.get(), load_on_gpu(*adapters, gpus_.front()));
+  place_adapters();
+}
+
+// Each rank's part of what requests may choose, where it runs.
+void Engine::place_adapters() {
+  for (const auto& adapters : adapters_) {
+    const auto parts = stages_of(adapters, stages_);
+    for (std::size_t place = 0; place < pools_.size(); ++place) {
+      const std::size_t stage = place / as_size(run_.ranks), rank = place % as_size(run_.ranks);
+      const Share share = share_of_rank(*stages_[stage], static_cast<int>(rank), run_.ranks);
+      const auto own = adapters_of_share(parts[stage], share);
+      model_.run_adapters_as(adapters.get(), place, gpus_.empty() ? own : load_on_gpu(*own, gpus_[place]));
+    }
+  }
 }
 
 int Engine::threads() const {

@@ -71,6 +71,8 @@ class Engine {
   std::span<const float> append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters = nullptr);
 
  private:
+  void place_adapters();
+
   std::shared_ptr<const Checkpoint> checkpoint_;  // on the host
   std::vector<std::shared_ptr<const AdapterSet>> adapters_;
   std::vector<std::shared_ptr<Gpu>> gpus_;  // one for each rank of each stage, its own stream on it; none: the CPU

@@ -36,9 +36,7 @@ std::optional<WeightRole> adapted_role_from_name(std::string_view name) {
 
 std::int64_t largest_rank(std::span<const LayerAdapters> adapters) {
   std::int64_t rank = 0;
-  for (const LayerAdapters& layer : adapters) {
-    for (const LowRank& adapter : layer.matrices) rank = std::max(rank, adapter ? adapter.rank() : 0);
-  }
+  each_adapter(adapters, [&](const LowRank& adapter, WeightRole) { rank = std::max(rank, adapter.rank()); });
   return rank;
 }
 

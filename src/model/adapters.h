@@ -35,10 +35,10 @@ std::size_t adapter_index(WeightRole role);
 std::optional<WeightRole> adapted_role_from_name(std::string_view name);
 
 struct LowRank {
-  Tensor a;         // [r, K] F32
-  Tensor b;         // [N, r] F32
-  float scale = 0;  // alpha / r
-  explicit operator bool() const { return static_cast<bool>(a); }
+  Tensor a;                                                        // [r, K] F32
+  Tensor b;                                                        // [N, r] F32
+  float scale = 0;                                                 // alpha / r
+  explicit operator bool() const { return static_cast<bool>(b); }  // columns of A may have no memory yet (model/rank_share.h)
   std::int64_t rank() const { return a.shape[0]; }
 };
 
@@ -65,6 +65,16 @@ struct LowRankBuffers {
 
 // The largest rank of any adapter; 0 without.
 std::int64_t largest_rank(std::span<const LayerAdapters> adapters);
+
+// visit(adapter, role) of all that are there.
+template <typename Layers, typename Visit>
+void each_adapter(Layers&& layers, Visit&& visit) {
+  for (auto& layer : layers) {
+    for (const WeightRole role : kAdaptedRoles) {
+      if (layer.at(role)) visit(layer.at(role), role);
+    }
+  }
+}
 
 // Buffers for layers that are run one after the other, from an arena that has low_rank_bytes() for them. Rank 0: none.
 LowRankBuffers take_low_rank(Arena& arena, const ModelConfig& config, std::int64_t rank, std::int64_t rows);

@@ -25,21 +25,17 @@ void each_weight(const Checkpoint& checkpoint, Visit&& visit) {
   }
 }
 
-template <typename Layers, typename Visit>
-void each_adapter(Layers& layers, Visit&& visit) {
-  for (auto& layer : layers) {
-    for (auto& matrix : layer.matrices) {
-      if (!matrix) continue;
-      visit(matrix.a);
-      visit(matrix.b);
-    }
-  }
-}
-
 std::size_t padded_bytes(const Gpu& gpu, const Tensor& tensor) { return Arena::padded(gpu.library().weight_bytes(tensor)); }
 
 Tensor load_tensor(const Gpu& gpu, const Tensor& tensor, Arena& arena) {
   return gpu.library().load_weight(gpu.context(), tensor, arena.take(gpu.library().weight_bytes(tensor)).data());
+}
+
+void load_adapters(const Gpu& gpu, std::span<LayerAdapters> layers, Arena& arena) {
+  each_adapter(layers, [&](LowRank& adapter, WeightRole) {
+    adapter.a = load_tensor(gpu, adapter.a, arena);
+    adapter.b = load_tensor(gpu, adapter.b, arena);
+  });
 }
 
 // The arena and the GPU it lies in, which goes last.
@@ -51,8 +47,7 @@ struct Owner {
 std::int64_t share_bytes(const Checkpoint& share, const Gpu& gpu) {
   std::size_t bytes = 0;
   each_weight(share, [&](WeightRole role, std::int64_t layer) { bytes += padded_bytes(gpu, share.weights.at(role, layer)); });
-  each_adapter(share.adapters, [&](const Tensor& tensor) { bytes += padded_bytes(gpu, tensor); });
-  return static_cast<std::int64_t>(bytes);
+  return static_cast<std::int64_t>(bytes) + gpu_adapter_bytes(share.adapters, gpu);
 }
 
 // A rank's share on its way to a GPU.
@@ -87,9 +82,10 @@ std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu, int 
   return most;
 }
 
-std::int64_t gpu_adapter_bytes(const AdapterSet& adapters, const Gpu& gpu) {
+std::int64_t gpu_adapter_bytes(std::span<const LayerAdapters> adapters, const Gpu& gpu) {
   std::size_t bytes = 0;
-  each_adapter(adapters.layers, [&](const Tensor& tensor) { bytes += padded_bytes(gpu, tensor); });
+  each_adapter(adapters,
+               [&](const LowRank& adapter, WeightRole) { bytes += padded_bytes(gpu, adapter.a) + padded_bytes(gpu, adapter.b); });
   return static_cast<std::int64_t>(bytes);
 }
 
@@ -121,8 +117,8 @@ std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_pt
   std::vector<std::shared_ptr<const Checkpoint>> loaded;
   for (GpuShare& share : shares) {
     if (share.checkpoint->config.tied_embeddings) share.checkpoint->weights.output = share.checkpoint->weights.token_embedding;
-    each_adapter(share.checkpoint->adapters,
-                 [&](Tensor& tensor) { tensor = load_tensor(*share.owner->gpu, tensor, share.owner->arena); });
+    const auto columns_of_adapters = copy_columns(checkpoint->adapters, share.share, share.checkpoint->adapters);
+    load_adapters(*share.owner->gpu, share.checkpoint->adapters, share.owner->arena);
     loaded.push_back(share.checkpoint);
   }
   say();
@@ -130,9 +126,10 @@ std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_pt
 }
 
 std::shared_ptr<const AdapterSet> load_on_gpu(const AdapterSet& adapters, const std::shared_ptr<Gpu>& gpu) {
-  const auto owner = std::make_shared<Owner>(gpu, Arena(as_size(gpu_adapter_bytes(adapters, *gpu)), "the adapters", gpu->memory()));
+  const auto owner =
+      std::make_shared<Owner>(gpu, Arena(as_size(gpu_adapter_bytes(adapters.layers, *gpu)), "the adapters", gpu->memory()));
   auto loaded = std::make_shared<AdapterSet>(adapters);
-  each_adapter(loaded->layers, [&](Tensor& tensor) { tensor = load_tensor(*gpu, tensor, owner->arena); });
+  load_adapters(*gpu, loaded->layers, owner->arena);
   loaded->owner = owner;
   return loaded;
 }

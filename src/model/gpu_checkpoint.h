@@ -19,7 +19,7 @@ using LoadProgress = std::function<void(std::int64_t done, std::int64_t total)>;
 
 // Bytes that a checkpoint, or the share of a rank that has most (model/rank_share.h), takes of a GPU.
 std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu, int ranks = 1);
-std::int64_t gpu_adapter_bytes(const AdapterSet& adapters, const Gpu& gpu);
+std::int64_t gpu_adapter_bytes(std::span<const LayerAdapters> adapters, const Gpu& gpu);
 
 // The same network: everything but the weights is shared with `checkpoint`, whose files may be let go. `gpu` must outlive it.
 // Throws kNoRoom with the figures.

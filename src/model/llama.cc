@@ -100,8 +100,9 @@ Llama::Llama(std::span<const RankPlace> ranks, int stages, std::int64_t max_rows
 
 Llama::~Llama() = default;
 
-void Llama::run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> on_device) {
-  adapters_on_device_[adapters] = std::move(on_device);
+void Llama::run_adapters_as(const AdapterSet* adapters, std::size_t place, std::shared_ptr<const AdapterSet> own) {
+  PUNA_CHECK(place < ranks_.size(), "llama", "adapters for rank {} of {}", place, ranks_.size());
+  ranks_[place]->run_adapters_as(adapters, std::move(own));
 }
 
 // job(rank) for every rank, in its thread. One that throws breaks the teams and the links, so that the others end too, with the
@@ -221,7 +222,6 @@ void Llama::check(const Batch& batch) const {
     PUNA_CHECK(std::ranges::count_if(batch.parts, same) == 1, "llama", "sequence {} is twice in the batch", part.sequence);
     sum += part.rows;
     if (part.adapters == nullptr) continue;
-    PUNA_CHECK(stages_ == 1, "llama", "sequence {} has adapters over {} stages", part.sequence, stages_);
     PUNA_CHECK(ranks_.front()->checkpoint().adapters.empty(), "llama", "sequence {} has adapters beside the checkpoint's own",
                part.sequence);
     PUNA_CHECK(part.adapters->rank <= ranks_.front()->adapter_rank(), "llama",
@@ -250,10 +250,8 @@ void Llama::find_adapters(const Batch& batch) {
     const std::int64_t first = std::exchange(row, row + part.rows), first_wanted = wanted;
     while (as_size(wanted) < batch.logit_rows.size() && batch.logit_rows[as_size(wanted)] < row) ++wanted;
     if (part.adapters == nullptr) continue;
-    const auto moved = adapters_on_device_.find(part.adapters);
-    const AdapterSet* const set = moved == adapters_on_device_.end() ? part.adapters : moved->second.get();
-    const bool follows = !found.empty() && found.back().set == set && found.back().first + found.back().rows == first;
-    if (!follows) found.push_back({set, first, 0, first_wanted, 0});
+    const bool follows = !found.empty() && found.back().set == part.adapters && found.back().first + found.back().rows == first;
+    if (!follows) found.push_back({part.adapters, first, 0, first_wanted, 0});
     found.back().rows += part.rows;
     found.back().wanted += wanted - first_wanted;
   }

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -56,8 +55,8 @@ class Llama {
   // Logits [rows, V] of rows [first, first + rows) of states(), valid until the next call or forward().
   std::span<const float> logits_of_states(std::int64_t first, std::int64_t rows);
 
-  // Parts that bring `adapters` run with the same ones where the device can read them.
-  void run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> on_device);
+  // Parts that bring `adapters` run on the rank at `place` with `own`: its part of them, where its device can read them.
+  void run_adapters_as(const AdapterSet* adapters, std::size_t place, std::shared_ptr<const AdapterSet> own);
 
   const ModelConfig& config() const { return ranks_.front()->checkpoint().config; }  // of several ranks: the first one's share
   std::int64_t max_rows() const { return max_rows_; }
@@ -79,13 +78,12 @@ class Llama {
   std::vector<std::unique_ptr<StageLink>> links_;  // [S - 1, N] from each rank to the same of the next stage
   std::vector<std::unique_ptr<LlamaRank>> ranks_;  // [S, N]
   std::unique_ptr<ThreadPool> threads_;            // one for each rank, where there are several
-  std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> adapters_on_device_;
-  std::vector<BatchSequence> sequences_;          // one per part of the batch
-  std::vector<RowAdapters> row_adapters_;         // of the batch
-  PlacedBatches placed_;                          // the batch
-  std::vector<float> logits_;                     // [R, V] of several ranks of a stage
-  std::vector<std::int32_t> likeliest_, places_;  // [<= R] of the last forward(); [N, R] of each rank
-  std::vector<float> values_;                     // [N, R] their logits
+  std::vector<BatchSequence> sequences_;           // one per part of the batch
+  std::vector<RowAdapters> row_adapters_;          // of the batch
+  PlacedBatches placed_;                           // the batch
+  std::vector<float> logits_;                      // [R, V] of several ranks of a stage
+  std::vector<std::int32_t> likeliest_, places_;   // [<= R] of the last forward(); [N, R] of each rank
+  std::vector<float> values_;                      // [N, R] their logits
 };
 
 }  // namespace puna

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/as_size.h"
+#include "base/error.h"
 #include "kernels/collective.h"
 #include "kernels/gpu.h"
 #include "kernels/rms_norm.h"
@@ -113,6 +114,18 @@ BlockBuffers LlamaRank::block_buffers(float* x) const {
           .low_rank = low_rank_};
 }
 
+void LlamaRank::run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> own) {
+  own_adapters_[adapters] = std::move(own);
+}
+
+// A rank that has everything can read them where they are.
+const AdapterSet& LlamaRank::own_adapters(const AdapterSet* adapters) const {
+  if (const auto own = own_adapters_.find(adapters); own != own_adapters_.end()) return *own->second;
+  const bool has_everything = device_.team == nullptr && position_.from == nullptr && position_.to == nullptr;
+  PUNA_CHECK(has_everything, "llama", "{} has no part for rank {}", adapters->name, position_.place);
+  return *adapters;
+}
+
 void LlamaRank::run(std::span<const PlacedBatch> pieces, const KvCache& cache) {
   for (const PlacedBatch& piece : pieces) {
     if (position_.from != nullptr)
@@ -162,8 +175,9 @@ void LlamaRank::run_blocks(const PlacedBatch& piece, const KvCache& cache) {
     layer_adapters_.clear();
     wanted_adapters_.clear();
     for (const RowAdapters& rows : piece.adapters) {
-      layer_adapters_.push_back({rows.first, rows.rows, &rows.set->layers[as_size(l)]});
-      if (rows.wanted > 0) wanted_adapters_.push_back({rows.first_wanted, rows.wanted, &rows.set->layers[as_size(l)]});
+      const LayerAdapters* const layer = &own_adapters(rows.set).layers[as_size(l)];
+      layer_adapters_.push_back({rows.first, rows.rows, layer});
+      if (rows.wanted > 0) wanted_adapters_.push_back({rows.first_wanted, rows.wanted, layer});
     }
     const BlockWeights weights{checkpoint_->weights.layers[as_size(l)], norms, norms + config().width,
                                checkpoint_->adapters.empty() ? nullptr : &checkpoint_->adapters[as_size(l)], layer_adapters_};

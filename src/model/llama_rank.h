@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -36,6 +37,9 @@ class LlamaRank {
             std::int64_t max_logit_rows, std::int64_t adapter_rank);
   LlamaRank(const LlamaRank&) = delete;
   LlamaRank& operator=(const LlamaRank&) = delete;
+
+  // Rows that have `adapters` run with `own`, the rank's part of them where its device can read it.
+  void run_adapters_as(const AdapterSet* adapters, std::shared_ptr<const AdapterSet> own);
 
   // What the stage has to do between the batch and the logits, piece by piece. Throws where an operation does.
   void run(std::span<const PlacedBatch> pieces, const KvCache& cache);
@@ -88,6 +92,7 @@ class LlamaRank {
   void run_piece(const PlacedBatch& piece, const KvCache& cache);
   void compute(const PlacedBatch& piece, const KvCache& cache);
   void run_blocks(const PlacedBatch& piece, const KvCache& cache);
+  const AdapterSet& own_adapters(const AdapterSet* adapters) const;
   void normalise_states(std::int64_t rows);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
@@ -105,7 +110,8 @@ class LlamaRank {
   std::span<double> frequencies_;  // [E / 2]
   ActivationBuffer activations_;   // of the widest input
   StepInput input_;
-  std::unique_ptr<HostCopies> on_host_;                        // of logits and states, on a GPU
+  std::unique_ptr<HostCopies> on_host_;  // of logits and states, on a GPU
+  std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> own_adapters_;
   std::vector<AdaptedRows> layer_adapters_, wanted_adapters_;  // the batch's in the layer that is run
 };
 

@@ -15,15 +15,16 @@ PlacedBatches::PlacedBatches(std::int64_t max_rows, std::int64_t max_logit_rows)
   sequences_.reserve(as_size(max_rows));
   wanted_.reserve(as_size(max_logit_rows));
   runs_.reserve(as_size(max_logit_rows));
+  adapters_.reserve(as_size(max_rows));
 }
 
 void PlacedBatches::place(const Batch& batch, std::span<const BatchSequence> sequences, std::span<const RowAdapters> adapters,
                           int pieces) {
-  PUNA_CHECK(pieces == 1 || adapters.empty(), "llama", "a batch with adapters cannot go in {} pieces", pieces);
   pieces_.clear();
   sequences_.clear();
   runs_.clear();
   wanted_.clear();
+  adapters_.clear();
   const std::span<const std::int32_t> wanted = batch.logit_rows;
   for (int piece = 0; piece < pieces; ++piece) {
     const auto [first, last] = ThreadPool::range_of(static_cast<std::int64_t>(batch.tokens.size()), kPanelRows, piece, pieces);
@@ -36,12 +37,13 @@ void PlacedBatches::place(const Batch& batch, std::span<const BatchSequence> seq
                        .wanted = own_wanted,
                        .sequences = own_sequences,
                        .runs = find_runs(own_sequences, own_wanted),
-                       .adapters = adapters,
+                       .adapters = {},
                        .all_states = batch.all_states,
                        .likeliest_only = batch.likeliest_only,
                        .rows_before = first,
                        .wanted_before = static_cast<std::int64_t>(wanted_before),
                        .last = piece + 1 == pieces});
+    pieces_.back().adapters = cut_adapters(adapters, pieces_.back());
   }
 }
 
@@ -55,6 +57,21 @@ std::span<const BatchSequence> PlacedBatches::cut_sequences(std::span<const Batc
     sequences_.push_back({from - first, to - from, sequence.first_position + from - sequence.first_row, sequence.pages});
   }
   return std::span<const BatchSequence>(sequences_).subspan(before);
+}
+
+// What the piece has of the rows of each.
+std::span<const RowAdapters> PlacedBatches::cut_adapters(std::span<const RowAdapters> whole, const PlacedBatch& piece) {
+  const std::size_t before = adapters_.size();
+  const auto rows = static_cast<std::int64_t>(piece.tokens.size()), wanted = static_cast<std::int64_t>(piece.wanted.size());
+  for (const RowAdapters& adapted : whole) {
+    const std::int64_t first = adapted.first - piece.rows_before, first_wanted = adapted.first_wanted - piece.wanted_before;
+    const std::int64_t from = std::max<std::int64_t>(first, 0), to = std::min(first + adapted.rows, rows);
+    if (from >= to) continue;
+    const std::int64_t from_wanted = std::clamp<std::int64_t>(first_wanted, 0, wanted);
+    const std::int64_t to_wanted = std::clamp<std::int64_t>(first_wanted + adapted.wanted, 0, wanted);
+    adapters_.push_back({adapted.set, from, to - from, from_wanted, to_wanted - from_wanted});
+  }
+  return std::span<const RowAdapters>(adapters_).subspan(before);
 }
 
 // The wanted rows as runs of following positions of one sequence, at most one run per row.

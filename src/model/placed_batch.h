@@ -26,7 +26,7 @@ struct PlacedBatch {
   std::span<const std::int32_t> wanted;      // [R] rows
   std::span<const BatchSequence> sequences;  // that cover all rows
   std::span<const BatchSequence> runs;       // of wanted rows that follow each other
-  std::span<const RowAdapters> adapters;     // of a whole batch
+  std::span<const RowAdapters> adapters;     // rows, and places among `wanted`
   bool all_states, likeliest_only;           // as in Batch
   std::int64_t rows_before, wanted_before;   // rows and wanted rows of the pieces before it
   bool last;                                 // piece
@@ -37,18 +37,20 @@ class PlacedBatches {
   // For batches of so many rows and wanted rows at most.
   PlacedBatches(std::int64_t max_rows, std::int64_t max_logit_rows);
 
-  // `sequences` has one entry for each part. Pieces have about as many rows each; only a whole batch may have adapters. All but
-  // what is computed here is read until the next place().
+  // `sequences` has one entry for each part. Pieces have about as many rows each. All but what is computed here is read until the
+  // next place().
   void place(const Batch& batch, std::span<const BatchSequence> sequences, std::span<const RowAdapters> adapters, int pieces);
   std::span<const PlacedBatch> pieces() const { return pieces_; }
 
  private:
   std::span<const BatchSequence> cut_sequences(std::span<const BatchSequence> whole, std::int64_t first, std::int64_t last);
+  std::span<const RowAdapters> cut_adapters(std::span<const RowAdapters> whole, const PlacedBatch& piece);
   std::span<const BatchSequence> find_runs(std::span<const BatchSequence> sequences, std::span<const std::int32_t> wanted);
 
   std::vector<PlacedBatch> pieces_;
   std::vector<std::int32_t> wanted_;             // [R] of all pieces
   std::vector<BatchSequence> sequences_, runs_;  // the same
+  std::vector<RowAdapters> adapters_;            // the same
 };
 
 }  // namespace puna

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/as_size.h"
 #include "base/error.h"
@@ -81,10 +82,6 @@ void each_split_column(const Checkpoint& checkpoint, const Share& share, Visit&&
 void check_shares(const Checkpoint& checkpoint, int ranks, int stages) {
   const int devices = ranks * stages;
   if (devices == 1) return;
-  if (!checkpoint.adapters.empty()) {
-    fail(ErrorKind::kUnsupported, checkpoint.where,
-         "adapters do not run over several devices: merge them into the weights first (puna merge), or give one device");
-  }
   const ModelConfig& config = checkpoint.config;
   if (stages > config.layers) {
     fail(ErrorKind::kUnsupported, checkpoint.where, "{} layers do not divide into {} stages: give --pipeline {} or less",
@@ -150,11 +147,45 @@ Tensor copy_columns(const Tensor& whole, WeightRole role, const Share& share, st
   return part;
 }
 
+std::vector<LayerAdapters> share_of(std::span<const LayerAdapters> whole, const Share& share) {
+  std::vector<LayerAdapters> part(whole.begin(), whole.end());
+  each_adapter(part, [&](LowRank& adapter, WeightRole role) {
+    Tensor& split = splits_columns(role, share) ? adapter.a : adapter.b;
+    split = share_of(split, role, share);
+  });
+  return part;
+}
+
+std::shared_ptr<void> copy_columns(std::span<const LayerAdapters> whole, const Share& share, std::span<LayerAdapters> part) {
+  std::size_t bytes = 0;
+  each_adapter(part, [&](const LowRank& adapter, WeightRole role) {
+    if (splits_columns(role, share)) bytes += Arena::padded(matrix_bytes(adapter.a));
+  });
+  const auto arena = std::make_shared<Arena>(bytes, "the columns of a rank's adapters");
+  for (std::size_t layer = 0; layer < part.size(); ++layer) {
+    each_adapter(part.subspan(layer, 1), [&](LowRank& adapter, WeightRole role) {
+      if (splits_columns(role, share))
+        adapter.a = copy_columns(whole[layer].at(role).a, role, share, arena->take(matrix_bytes(adapter.a)));
+    });
+  }
+  return arena;
+}
+
+std::shared_ptr<const AdapterSet> adapters_of_share(const std::shared_ptr<const AdapterSet>& whole, const Share& share) {
+  if (share.ranks == 1) return whole;
+  const auto part = std::make_shared<AdapterSet>(*whole);
+  part->layers = share_of(whole->layers, share);
+  part->owner = std::make_shared<std::pair<std::shared_ptr<const AdapterSet>, std::shared_ptr<void>>>(
+      whole, copy_columns(whole->layers, share, part->layers));
+  return part;
+}
+
 std::shared_ptr<Checkpoint> checkpoint_of_share(const Checkpoint& checkpoint, const Share& share) {
   auto part = std::make_shared<Checkpoint>(checkpoint);
   if (share.ranks == 1) return part;
   part->config = config_of_share(checkpoint.config, share);
   part->config.tied_embeddings = false;
+  part->adapters = share_of(checkpoint.adapters, share);
   part->weight_bytes = 0;
   for (const WeightRoleInfo& row : weight_roles()) {
     for (std::int64_t layer = 0; layer < (row.per_layer ? checkpoint.config.layers : 1); ++layer) {
@@ -182,6 +213,7 @@ std::vector<std::shared_ptr<const Checkpoint>> shares_on_host(const std::shared_
       tensor = copy_columns(checkpoint->weights.at(role, layer), role, share, arena->take(matrix_bytes(tensor)));
     });
     part->owners.push_back(arena);
+    part->owners.push_back(copy_columns(checkpoint->adapters, share, part->adapters));
     shares.push_back(part);
   }
   return shares;
@@ -198,6 +230,14 @@ std::int64_t copied_column_bytes(const Checkpoint& checkpoint, int ranks) {
   std::size_t bytes = 0;
   each_split_column(checkpoint, {0, ranks},
                     [&](WeightRole role, std::int64_t layer) { bytes += matrix_bytes(checkpoint.weights.at(role, layer)); });
+  return static_cast<std::int64_t>(bytes) + copied_column_bytes(checkpoint.adapters, ranks);
+}
+
+std::int64_t copied_column_bytes(std::span<const LayerAdapters> adapters, int ranks) {
+  std::size_t bytes = 0;
+  each_adapter(adapters, [&](const LowRank& adapter, WeightRole role) {
+    if (splits_columns(role, {0, ranks})) bytes += matrix_bytes(adapter.a);
+  });
   return static_cast<std::int64_t>(bytes);
 }
 

@@ -84,6 +84,8 @@ std::vector<std::shared_ptr<const Checkpoint>> stages_of(const Checkpoint& check
     const auto layers = checkpoint.weights.layers.begin();
     part->weights.layers.assign(layers + first, layers + last);
     part->config.layers = last - first;
+    if (!checkpoint.adapters.empty())
+      part->adapters.assign(checkpoint.adapters.begin() + first, checkpoint.adapters.begin() + last);
     part->config.tied_embeddings = false;
     if (stage > 0) part->weights.token_embedding = without_rows(checkpoint.weights.token_embedding);
     if (stage + 1 < stages) {
@@ -91,6 +93,21 @@ std::vector<std::shared_ptr<const Checkpoint>> stages_of(const Checkpoint& check
       part->weights.output = without_rows(checkpoint.weights.output);
     }
     part->weight_bytes = bytes_of_weights(*part);
+    parts.push_back(part);
+  }
+  return parts;
+}
+
+std::vector<std::shared_ptr<const AdapterSet>> stages_of(const std::shared_ptr<const AdapterSet>& adapters,
+                                                         std::span<const std::shared_ptr<const Checkpoint>> stages) {
+  if (stages.size() == 1) return {adapters};
+  std::vector<std::shared_ptr<const AdapterSet>> parts;
+  auto first = adapters->layers.begin();
+  for (const auto& stage : stages) {
+    const auto part = std::make_shared<AdapterSet>(*adapters);
+    part->layers.assign(first, first + stage->config.layers);
+    part->owner = std::const_pointer_cast<AdapterSet>(adapters);
+    first += stage->config.layers;
     parts.push_back(part);
   }
   return parts;

@@ -7,6 +7,7 @@
 
 #include "gpu/gpu_fixture.h"
 #include "infer/engine.h"
+#include "model/adapter_fixture.h"
 #include "model/built_in.h"
 #include "model/rank_rig.h"
 #include "model/tiny_checkpoint.h"
@@ -180,6 +181,22 @@ TEST_F(GpuRanks, AnEngineOverTwoRanks) {
   EXPECT_LT(farthest(two.append(two.cache().add_sequence(), prompt), expected), 1e-2);
   EXPECT_EQ(two.plan().gpus, 2);
   EXPECT_LT(two.plan().weights, one.plan().weights);
+}
+
+// Adapters of a request, of which each rank has its part.
+TEST_F(GpuRanks, AdaptersOverTwoRanksAndInTwoStages) {
+  const auto checkpoint = tiny_checkpoint(split_config(), Format::kF32);
+  const auto set = random_adapters(checkpoint->config, 4, 5);
+  const std::vector<Token> tokens = random_tokens(20, 98);
+  const auto logits = [&](const DeviceChoice& devices, const AdapterSet* adapters) {
+    Engine engine(checkpoint, {.kv_format = Format::kF32, .adapters = {set}, .devices = devices});
+    const std::span<const float> last = engine.append(engine.cache().add_sequence(), tokens, {}, adapters);
+    return std::vector<float>(last.begin(), last.end());
+  };
+  const std::vector<float> one = logits({.gpus = {0}}, set.get());
+  EXPECT_GT(farthest(one, logits({.gpus = {0}}, nullptr)), 1e-3) << "the adapters change nothing";
+  EXPECT_LT(farthest(logits({.gpus = {0, 0}}, set.get()), one), 1e-4);
+  EXPECT_EQ(logits({.gpus = {0, 0}, .stages = 2}, set.get()), one);
 }
 
 TEST_F(GpuRanks, AnEngineInTwoStages) {

@@ -75,6 +75,16 @@ TEST(Engine, MakesRoomForSeveralContexts) {
   EXPECT_EQ(engine.cache().capacity(), 3 * 128) << "each in whole pages: sequences share none that they write";
 }
 
+TEST(Engine, AStepHoldsARowOfEverySequence) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
+  for (const EngineOptions& options : {EngineOptions{.threads = 1, .context = 5, .sequences = 6, .logit_rows = 6},
+                                       EngineOptions{.threads = 1, .context = 64, .sequences = 6, .chunk_rows = 4, .logit_rows = 6}}) {
+    Engine engine(checkpoint, options);
+    EXPECT_EQ(engine.model().max_rows(), 6);
+    EXPECT_EQ(engine.model().max_logit_rows(), 6);
+  }
+}
+
 TEST(Engine, RefusesWhatMemoryCannotHold) {
   ModelConfig config = tiny_config();
   config.context = 1LL << 30;
@@ -188,17 +198,11 @@ TEST(Engine, StagesShareTheDevicesEqually) {
   EXPECT_EQ(message_of(ErrorKind::kUsage, {.devices = {.stages = 0}}), "[--pipeline] 0 is too small: give 1 or more");
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, {.devices = {.cpu_ranks = 3, .stages = 3}}),
               testing::HasSubstr("2 layers do not divide into 3 stages: give --pipeline 2 or less"));
-  EXPECT_THAT(
-      message_of(ErrorKind::kUnsupported, {.adapters = {std::make_shared<AdapterSet>()}, .devices = {.cpu_ranks = 2, .stages = 2}}),
-      testing::HasSubstr("[adapters] they do not run over several devices"));
 }
 
 TEST(Engine, WhatDoesNotRunOverRanksIsRefused) {
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, {.devices = {.cpu_ranks = 4}}),
               testing::HasSubstr("do not split over 4 devices: use 1 or 2"));
-  const auto adapters = std::make_shared<AdapterSet>();
-  EXPECT_EQ(message_of(ErrorKind::kUnsupported, {.adapters = {adapters}, .devices = {.cpu_ranks = 2}}),
-            "[adapters] they do not run over several devices: merge them into the weights first (puna merge), or give one device");
 }
 
 }  // namespace

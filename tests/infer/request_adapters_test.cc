@@ -75,10 +75,14 @@ TEST_P(RequestAdapters, AnswersAreTheSameInAnyCompany) {
 }
 INSTANTIATE_TEST_SUITE_P(Formats, RequestAdapters, testing::Values(Format::kF32, Format::kQ8_0));
 
-TEST(RequestAdapters, AnswerAsTheModelTheyAreFoldedInto) {
+class RequestAdaptersOver : public testing::TestWithParam<DeviceChoice> {};
+
+TEST_P(RequestAdaptersOver, AnswerAsTheModelTheyAreFoldedInto) {
   const Models models(Format::kF32);
   const std::vector<Token> prompt = random_tokens(70, 96);
-  Engine engine(models.base, models.options(1));
+  EngineOptions engine_options = models.options(1);
+  engine_options.devices = GetParam();
+  Engine engine(models.base, engine_options);
   Session session(engine);
   std::vector<Generation> answers;
   for (const Adapters& adapters : {models.a, models.b, Adapters()}) {  // one session: what it has read with others is no use
@@ -96,6 +100,37 @@ TEST(RequestAdapters, AnswerAsTheModelTheyAreFoldedInto) {
   EXPECT_NE(answers[0].tokens, answers[1].tokens) << "the adapters change nothing: the test would not see them mixed up";
   EXPECT_NE(answers[0].tokens, answers[2].tokens);
   EXPECT_NE(answers[1].tokens, answers[2].tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, RequestAdaptersOver,
+                         testing::Values(DeviceChoice{}, DeviceChoice{.cpu_ranks = 2}, DeviceChoice{.cpu_ranks = 2, .stages = 2},
+                                         DeviceChoice{.cpu_ranks = 4, .stages = 2}));
+
+// Batches of 300 rows go through the stages in two pieces, which cut what has adapters.
+TEST(RequestAdapters, OverStagesHaveTheBitsOfOne) {
+  const Models models(Format::kQ8_0);
+  const std::vector<Adapters> choices{models.a, nullptr, models.b, models.b, models.a};
+  const auto answers = [&](int stages) {
+    EngineOptions options = models.options();
+    options.chunk_rows = 300;
+    options.devices = {.cpu_ranks = stages, .stages = stages};
+    Engine engine(models.base, options);
+    Scheduler scheduler(engine, {.most_running = 7, .rows_beside = 300});
+    std::map<std::size_t, Generation> found;
+    for (std::size_t i = 0; i < choices.size(); ++i) {
+      scheduler.add(random_tokens(90 + 31 * static_cast<std::int64_t>(i), 96, i), greedy(12, choices[i]),
+                    {.text = {}, .done = [&, i](const Generation& generation) { found[i] = generation; }, .failed = {}});
+    }
+    while (scheduler.step()) {
+    }
+    return found;
+  };
+  const auto expected = answers(1), found = answers(2);
+  ASSERT_EQ(found.size(), choices.size());
+  for (const auto& [i, generation] : found) {
+    SCOPED_TRACE(i);
+    expect_same_as_alone(generation, expected.at(i));
+  }
 }
 
 TEST(RequestAdapters, BeginningsAreSharedByThoseWithTheSame) {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "expect_error.h"
+#include "model/adapter_fixture.h"
 #include "model/built_in.h"
 #include "model/rank_rig.h"
 #include "model/tiny_checkpoint.h"
@@ -137,6 +138,29 @@ TEST(LlamaOverRanks, AnyBatchIsWhatItIsOnOne) {
         "behind rows without logits");
     for (RankRig* const rig : {&one, &several}) {
       for (int s = 0; s < 4; ++s) rig->cache.remove_sequence(s);
+    }
+  }
+}
+
+// Each rank adds its part of B A: rows of some matrices, columns of others.
+TEST(LlamaOverRanks, AdaptersOfTheCheckpointAreWhatTheyAreOnOne) {
+  const auto checkpoint = tiny_checkpoint(four_way_config(), Format::kF32);
+  const std::vector<Token> tokens = random_tokens(30, 98);
+  RankRig without(checkpoint, 1);
+  const std::vector<float> plain = without.append(without.cache.add_sequence(), tokens, 30);
+  for (const WeightRole role : kAdaptedRoles) {
+    const auto adapted = std::make_shared<Checkpoint>(*checkpoint);
+    const auto set = random_adapters(checkpoint->config, 5, 7, {role});
+    adapted->adapters = set->layers;
+    RankRig one(adapted, 1);
+    const std::vector<float> expected = one.append(one.cache.add_sequence(), tokens, 30);
+    ASSERT_GT(distance_of_logits(plain, expected), 1e-3) << "the adapters change nothing";
+    for (const int ranks : {2, 4}) {
+      RankRig several(adapted, ranks);
+      for (const std::size_t chunk : {30, 1}) {
+        EXPECT_LT(distance_of_logits(several.append(several.cache.add_sequence(), tokens, chunk), expected), 1e-5)
+            << info(role).hugging_face << ", " << ranks << " ranks, chunks of " << chunk;
+      }
     }
   }
 }

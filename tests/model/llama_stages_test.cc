@@ -8,6 +8,7 @@
 #include <string>
 
 #include "expect_error.h"
+#include "model/adapter_fixture.h"
 #include "model/built_in.h"
 #include "model/rank_rig.h"
 #include "model/tiny_checkpoint.h"
@@ -141,6 +142,19 @@ TEST(LlamaInStages, AnyBatchIsWhatItIsInOne) {
   }
 }
 
+TEST(LlamaInStages, AdaptersOfTheCheckpointGoWithTheirLayers) {
+  const auto checkpoint = tiny_checkpoint(deep_config(), Format::kQ8_0);
+  const auto set = random_adapters(checkpoint->config, 4, 5);
+  checkpoint->adapters = set->layers;
+  const std::vector<Token> tokens = random_tokens(300, 98);
+  RankRig one(checkpoint, 1), three(checkpoint, {1, 3});
+  for (const std::size_t chunk : {300, 7}) {
+    const auto some = std::span(tokens).first(chunk == 300 ? 300 : 20);
+    EXPECT_TRUE(
+        same_bits(three.append(three.cache.add_sequence(), some, chunk), one.append(one.cache.add_sequence(), some, chunk)));
+  }
+}
+
 TEST(LlamaInStages, StatesAndTheirLogits) {
   const auto checkpoint = tiny_checkpoint(deep_config(), Format::kF32);
   const std::vector<Token> tokens = random_tokens(400, 98);
@@ -245,9 +259,9 @@ TEST(LlamaInStages, WrongNumbersAreRefused) {
   const std::vector<Llama::RankPlace> places(3, {checkpoint, device});
   expect_error(ErrorKind::kInternal, "3 ranks in 2 stages", [&] { Llama(places, 2, 8, 8); });
   RankRig two(checkpoint, {1, 2});
-  const AdapterSet adapters;
+  const AdapterSet adapters{.name = "mine", .layers = {}, .owner = {}};
   const std::vector<Batch::Part> parts{{two.cache.add_sequence(), 1, &adapters}};
-  expect_error(ErrorKind::kInternal, "sequence 0 has adapters over 2 stages", [&] { two.run(parts, random_tokens(1, 98)); });
+  expect_error(ErrorKind::kInternal, "mine has no part for rank 0", [&] { two.run(parts, random_tokens(1, 98)); });
 }
 
 }  // namespace

@@ -4,9 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <numeric>
 
+#include "base/as_size.h"
 #include "expect_error.h"
+#include "model/adapter_fixture.h"
 #include "model/built_in.h"
 #include "model/tiny_checkpoint.h"
 
@@ -117,10 +120,33 @@ TEST(RankShare, WhatDoesNotSplitIsRefusedWithFigures) {
   refused(config, Format::kF32, 3, "use 1 or 2, 4, 8");
   config.feed_forward = 96;  // three blocks
   refused(config, Format::kF32, 4, "use 1 or 2");
+}
 
-  const auto adapted = tiny_checkpoint(tiny_config(), Format::kF32);
-  adapted->adapters.resize(2);
-  expect_error(ErrorKind::kUnsupported, "merge them into the weights first (puna merge)", [&] { check_shares(*adapted, 2); });
+TEST(RankShare, AdaptersHaveRowsOfBOrColumnsOfA) {
+  const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
+  const std::shared_ptr<const AdapterSet> set = random_adapters(checkpoint->config, 3, 1, {WeightRole::kKey, WeightRole::kDown});
+  const LowRank &whole_key = set->layers[1].at(WeightRole::kKey), &whole_down = set->layers[1].at(WeightRole::kDown);
+  const auto value = [](const Tensor& tensor, std::int64_t row, std::int64_t column) {
+    float number;
+    std::memcpy(&number, tensor.row(row) + as_size(column) * sizeof(float), sizeof(float));
+    return number;
+  };
+  std::int64_t rows = 0, columns = 0;
+  for (const int rank : {0, 1}) {
+    const auto part = adapters_of_share(set, share_of_rank(*checkpoint, rank, 2));
+    const LowRank &key = part->layers[1].at(WeightRole::kKey), &down = part->layers[1].at(WeightRole::kDown);
+    EXPECT_EQ(key.a.bytes.data(), whole_key.a.bytes.data());
+    EXPECT_EQ(value(key.b, 0, 2), value(whole_key.b, rows, 2));
+    EXPECT_EQ(down.b.bytes.data(), whole_down.b.bytes.data());
+    EXPECT_EQ(value(down.a, 2, 5), value(whole_down.a, 2, columns + 5));
+    EXPECT_EQ(down.a.shape[0], 3);
+    rows += key.b.shape[0];
+    columns += down.a.shape[1];
+  }
+  EXPECT_EQ(rows, whole_key.b.shape[0]);
+  EXPECT_EQ(columns, whole_down.a.shape[1]);
+  EXPECT_EQ(copied_column_bytes(set->layers, 2), 2 * 3 * 512 * 4);
+  EXPECT_EQ(adapters_of_share(set, share_of_rank(*checkpoint, 0, 1)), set);
 }
 
 TEST(RankShare, NanoSplitsOverTwo) {

@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/as_size.h"
 #include "expect_error.h"
+#include "model/adapter_fixture.h"
 #include "model/built_in.h"
 #include "model/rank_share.h"
 #include "model/tiny_checkpoint.h"
@@ -100,8 +102,25 @@ TEST(Stages, WhatDoesNotDivideIsRefusedWithFigures) {
                [&] { check_shares(*checkpoint, 1, 4); });
   expect_error(ErrorKind::kUnsupported, "do not split over 3 devices: use 1 or 2, or divide its layers: --pipeline 3",
                [&] { check_shares(*checkpoint, 3); });
-  checkpoint->adapters.resize(3);
-  expect_error(ErrorKind::kUnsupported, "merge them into the weights first (puna merge)", [&] { check_shares(*checkpoint, 1, 2); });
+}
+
+TEST(Stages, AdaptersGoWithTheirLayers) {
+  const auto checkpoint = tiny_checkpoint(deep_config(3), Format::kF32);
+  const std::shared_ptr<const AdapterSet> set = random_adapters(checkpoint->config, 4, 1, {WeightRole::kDown});
+  checkpoint->adapters = set->layers;
+  const auto stages = stages_of(*checkpoint, 2);
+  const auto parts = stages_of(set, stages);
+  std::size_t layer = 0;
+  for (std::size_t stage = 0; stage < 2; ++stage) {
+    ASSERT_EQ(stages[stage]->adapters.size(), as_size(stages[stage]->config.layers));
+    ASSERT_EQ(parts[stage]->layers.size(), stages[stage]->adapters.size());
+    for (std::size_t l = 0; l < parts[stage]->layers.size(); ++l, ++layer) {
+      const std::byte* const whole = set->layers[layer].at(WeightRole::kDown).a.bytes.data();
+      EXPECT_EQ(parts[stage]->layers[l].at(WeightRole::kDown).a.bytes.data(), whole);
+      EXPECT_EQ(stages[stage]->adapters[l].at(WeightRole::kDown).a.bytes.data(), whole);
+    }
+  }
+  EXPECT_EQ(layer, 3u);
 }
 
 }  // namespace
