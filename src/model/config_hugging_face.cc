@@ -51,7 +51,7 @@ void check_compressed_tensors(const Json& quantization, const std::string& where
     fail(ErrorKind::kBadInput, where, "quantization_config has no \"config_groups\"");
   }
   for (const auto& [name, group] : quantization["config_groups"].items()) {
-    const std::string place = where + " config_groups." + name;
+    const std::string place = fmt::format("{} config_groups.{}", where, name);
     if (!group.is_object() || !group.contains("weights")) fail(ErrorKind::kBadInput, place, "the key \"weights\" is missing");
     const Json& weights = group["weights"];
     const std::string type = json_at<std::string>(weights, "type", place);

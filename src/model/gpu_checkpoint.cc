@@ -40,6 +40,7 @@ void load_adapters(const Gpu& gpu, std::span<LayerAdapters> layers, Arena& arena
 
 // The arena and the GPU it lies in, which goes last.
 struct Owner {
+  Owner(std::shared_ptr<Gpu> of, Arena memory) : gpu(std::move(of)), arena(std::move(memory)) {}
   std::shared_ptr<Gpu> gpu;
   Arena arena;
 };

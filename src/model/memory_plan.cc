@@ -82,8 +82,9 @@ std::int64_t free_for(const RunShape& run) {
   if (run.gpus.empty()) return available_memory() + run.resident_bytes;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Gpu* const gpu : run.gpus) {
-    const auto on_it = std::ranges::count_if(run.gpus, [&](const Gpu* other) { return other->info().index == gpu->info().index; });
-    least = std::min(least, gpu->free_memory() / on_it);
+    const auto beside =
+        std::ranges::count_if(run.gpus, [&](const Gpu* other) { return other != gpu && other->info().index == gpu->info().index; });
+    least = std::min(least, gpu->free_memory() / (1 + beside));
   }
   return least;
 }

@@ -48,8 +48,8 @@ void check_copies(const JoinPlan& plan, const std::string& where) {
 
 void join_columns(const JoinPlan& plan, std::span<std::byte> whole) {
   const std::int64_t rows = plan.shape.rows();
-  const std::size_t row_bytes = whole.size() / static_cast<std::size_t>(rows);
-  std::size_t offset = 0;
+  std::size_t row_bytes = 0, offset = 0;
+  for (const Tensor& piece : plan.pieces) row_bytes += static_cast<std::size_t>(piece.row_bytes());
   for (const Tensor& piece : plan.pieces) {
     const auto piece_bytes = static_cast<std::size_t>(piece.row_bytes());
     for (std::int64_t n = 0; n < rows; ++n) {
