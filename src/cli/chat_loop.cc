@@ -60,8 +60,10 @@ void ChatLoop::run() {
     stop_if_terminated();
     if (result == LineEditor::Result::kEnd) return write_out("\n");
     if (result == LineEditor::Result::kInterrupted) {
-      if (++interrupts == 2) return;
-      write_note("(Ctrl-C once more, Ctrl-D or /quit ends)");
+      const bool is_empty = input.text.empty() && !input.quoted;
+      interrupts = is_empty ? interrupts + 1 : 0;  // what was typed is cleared, and that is all
+      if (interrupts == 2) return;
+      if (interrupts == 1) write_note("(Ctrl-C once more, Ctrl-D or /quit ends)");
       continue;
     }
     interrupts = 0;

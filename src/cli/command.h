@@ -33,6 +33,7 @@ struct Flag {
   bool positional = false, required = false;
   std::optional<WholeRange> range = {};  // of a number
   bool* given = nullptr;                 // set where the flag stands on the command line
+  bool may_be_empty = false;             // "" is a value too; elsewhere it is refused, as an unset shell variable leaves it
 
   bool takes_value() const { return target.index() > 1; }
   std::vector<std::string> choices() const;  // of a value with bars, else none

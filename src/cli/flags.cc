@@ -41,6 +41,12 @@ std::pair<Token, double> parse_logit_bias(const std::string& text) {
   return {static_cast<Token>(token), parse_number<double>(view.substr(equals + 1), "--logit-bias")};
 }
 
+// The format of one of `names`. Throws kUsage: '…' is not <what>, expected one of them, and the nearest.
+Format format_among(const std::vector<std::string>& names, std::string_view name, const std::string& flag, std::string_view what) {
+  if (std::ranges::find(names, name) != names.end()) return *format_from_name(name);
+  fail(ErrorKind::kUsage, flag, "'{}' is not {}, expected {}{}", name, what, fmt::join(names, ", "), did_you_mean(name, names));
+}
+
 // A bar for weights on their way to the GPU, made when the first of them is there.
 LoadProgress show_load_progress() {
   const auto bar = std::make_shared<std::unique_ptr<ProgressBar>>();
@@ -117,25 +123,27 @@ DeviceChoice devices_of_flag(std::string_view device) {
 }
 
 Format kv_format(std::string_view name) {
-  const std::vector<std::string> names = {"f32", "f16", "bf16", "q8_0", "f8_e4m3"};
-  if (std::ranges::find(names, name) != names.end()) return *format_from_name(name);
-  fail(ErrorKind::kUsage, "--kv", "'{}' is not a format of the cache, expected {}{}", name, fmt::join(names, ", "),
-       did_you_mean(name, names));
+  return format_among({"f32", "f16", "bf16", "q8_0", "f8_e4m3"}, name, "--kv", "a format of the cache");
+}
+
+std::optional<Format> float_format(std::string_view name) {
+  if (name.empty()) return std::nullopt;
+  return format_among({"f32", "f16", "bf16"}, name, "--type", "a format that new weights can have");
 }
 
 std::span<const SamplerRow> sampler_rows() {
   using S = SamplerOptions;
   static const std::array rows = {
-      SamplerRow{"temp", "temperature; 0 takes the likeliest token (default 0.6)", &S::temperature},
+      SamplerRow{"temp", "temperature; 0 takes the likeliest token", &S::temperature},
       SamplerRow{"top-k", "draw from the K likeliest tokens; 0: off", &S::top_k},
-      SamplerRow{"top-p", "draw from the likeliest tokens that hold this probability; 1: off (default 0.9)", &S::top_p},
+      SamplerRow{"top-p", "draw from the likeliest tokens that hold this probability; 1: off", &S::top_p},
       SamplerRow{"min-p", "leave out tokens below this share of the likeliest one's probability; 0: off", &S::min_p},
       SamplerRow{"typical", "locally typical sampling, probability kept; 1: off", &S::typical_p},
       SamplerRow{"repeat-penalty", "divide the logits of recent tokens; 1: off", &S::repetition_penalty},
-      SamplerRow{"repeat-window", "tokens that the repetition penalty looks back on; -1: all (default 64)", &S::penalty_window},
+      SamplerRow{"repeat-window", "tokens that the repetition penalty looks back on; -1: all", &S::penalty_window},
       SamplerRow{"presence-penalty", "take from the logits of tokens that were generated before", &S::presence_penalty},
       SamplerRow{"frequency-penalty", "the same, for each time they were", &S::frequency_penalty},
-      SamplerRow{"seed", "the same seed gives the same tokens (default: drawn)", &S::seed},
+      SamplerRow{"seed", "the same seed gives the same tokens", &S::seed},
   };
   return rows;
 }
@@ -164,8 +172,11 @@ void add_sampler_flags(Command& command, SamplerFlags& flags) {
     std::visit(
         [&](auto field) {
           const bool whole = std::is_integral_v<std::remove_reference_t<decltype(flags.options.*field)>>;
-          Flag& flag = command.flag("--" + std::string(row.name), whole ? "N" : "X", &(flags.options.*field), row.about);
-          if (row.name == "seed") flag.given = &flags.seeded;
+          const bool drawn = row.name == "seed";
+          const std::string without = drawn ? "(default: drawn)" : fmt::format("(default {})", flags.options.*field);
+          Flag& flag = command.flag("--" + std::string(row.name), whole ? "N" : "X", &(flags.options.*field),
+                                    std::string(row.about) + " " + without);
+          if (drawn) flag.given = &flags.seeded;
         },
         row.field);
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,11 +42,14 @@ void add_pipeline(Command& command, int& stages);
 DeviceChoice devices_of_flag(std::string_view device);
 // "f16" and its like, for --kv. Throws kUsage naming the nearest.
 Format kv_format(std::string_view name);
+// --type of verbs that make new weights: "f32", "f16" or "bf16", and nothing where it is not given. Throws kUsage for others.
+std::optional<Format> float_format(std::string_view name);
 
 // As many rows of logits per step as 64 MB hold, at most one prefill chunk: for verbs that look at every position.
 EngineOptions scoring_options(const EngineFlags& flags, const ModelConfig& config);
 
-// One row per number that steers sampling: --<name> on the command line and `/set <name> VALUE` in a chat.
+// One row per number that steers sampling: --<name> on the command line and `/set <name> VALUE` in a chat. What holds where nothing
+// is given differs between verbs.
 struct SamplerRow {
   std::string_view name, about;
   std::variant<double SamplerOptions::*, int SamplerOptions::*, std::uint64_t SamplerOptions::*> field;
@@ -59,7 +63,7 @@ struct SamplerFlags {
   std::vector<std::string> logit_bias;
   bool seeded = false;  // --seed was given
 };
-void add_sampler_flags(Command& command, SamplerFlags& flags);
+void add_sampler_flags(Command& command, SamplerFlags& flags);  // the fields hold the defaults
 // Checked; a seed that was not given is drawn from the system.
 SamplerOptions sampler_options(const SamplerFlags& flags);
 

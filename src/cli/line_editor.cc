@@ -112,6 +112,8 @@ LineEditor::Result LineEditor::read(const std::string& prompt, std::string& line
   int count = 0;
   const char* text = ::el_gets(state_->editor, &count);
   if (interrupt_flag().exchange(false)) {
+    const LineInfo* typed = ::el_line(state_->editor);
+    line.assign(typed->buffer, typed->lastchar);
     std::fputs(is_terminated() ? "\n" : "^C\n", stdout);
     std::fflush(stdout);
     ::el_reset(state_->editor);

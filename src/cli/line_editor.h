@@ -19,7 +19,7 @@ class LineEditor {
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;
 
-  // kLine: `line` without its newline. kEnd: Ctrl-D on an empty line, or the terminal is gone.
+  // kLine: `line` without its newline. kEnd: Ctrl-D on an empty line, or the terminal is gone. kInterrupted: what was typed of it.
   Result read(const std::string& prompt, std::string& line);
   void remember(const std::string& text);
 

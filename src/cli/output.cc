@@ -22,19 +22,6 @@ bool may_write_again(int descriptor) {
   return true;
 }
 
-void write_all(int descriptor, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
-    if (written >= 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno == EPIPE) {
-      throw OutputClosed();
-    } else if (!may_write_again(descriptor)) {
-      fail(ErrorKind::kNoRoom, "standard output", "cannot write: {}", std::strerror(errno));
-    }
-  }
-}
-
 void write_error_bytes(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(STDERR_FILENO, bytes.data(), bytes.size());
@@ -45,7 +32,20 @@ void write_error_bytes(std::string_view bytes) {
 
 }  // namespace
 
-void write_out(std::string_view bytes) { write_all(STDOUT_FILENO, bytes); }
+void write_all(int descriptor, std::string_view bytes, const std::string& name) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno == EPIPE) {
+      throw OutputClosed();
+    } else if (!may_write_again(descriptor)) {
+      fail(ErrorKind::kNoRoom, name, "cannot write: {}", std::strerror(errno));
+    }
+  }
+}
+
+void write_out(std::string_view bytes) { write_all(STDOUT_FILENO, bytes, "standard output"); }
 
 void write_text(std::string_view text) { write_out(output_is_terminal() ? without_controls(text) : std::string(text)); }
 

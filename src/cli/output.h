@@ -11,15 +11,18 @@
 
 namespace puna {
 
-// The exit code when whoever reads our standard output has gone: what a shell shows for a program that SIGPIPE ended.
+// The exit code when whoever reads what we write has gone: what a shell shows for a program that SIGPIPE ended.
 constexpr int kOutputClosedExit = 141;
 
 class OutputClosed : public std::exception {
  public:
-  const char* what() const noexcept override { return "standard output is closed"; }
+  const char* what() const noexcept override { return "the reader of the output has gone"; }
 };
 
-// Exact bytes. Throws OutputClosed when the reader is gone, kNoRoom when the disk behind it is full.
+// Exact bytes to what is open as `descriptor`; errors call it `name`. Throws OutputClosed when the reader is gone, kNoRoom when the
+// disk behind it is full.
+void write_all(int descriptor, std::string_view bytes, const std::string& name);
+// The same, to standard output.
 void write_out(std::string_view bytes);
 // Text for people: as without_controls() gives it on a terminal, exact bytes elsewhere.
 void write_text(std::string_view text);

@@ -3,7 +3,9 @@
 #include "cli/parser.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <memory>
 #include <string_view>
 #include <system_error>
@@ -43,6 +45,8 @@ void add_valued(CLI::App& app, const Flag& flag, Value& value) {
   if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
     if (!flag.positional) option->expected(1)->allow_extra_args(false)->take_all();
   }
+  if (!flag.may_be_empty)
+    option->check([](const std::string& word) { return word.empty() ? "the value is empty: give one, or leave it out" : ""; });
   if (flag.range) option->check(CLI::Range(flag.range->low, flag.range->high).description(""));
   if constexpr (std::is_integral_v<Value>) read_as_decimal<Value>(*option);
   if (flag.given != nullptr) option->each([given = flag.given](const std::string&) { *given = true; });
@@ -80,6 +84,28 @@ std::unique_ptr<CLI::App> make_app(VerbAction& chosen) {
     verb->callback([&chosen, action = command.action] { chosen = action; });
   }
   return app;
+}
+
+bool takes_value(const CLI::App& verb, const std::string& flag) {
+  const CLI::Option* option = flag.starts_with("-") ? verb.get_option_no_throw(flag) : nullptr;
+  return option != nullptr && option->get_items_expected_max() > 0;
+}
+
+// The words, last first, as CLI11 takes them. It would read the word behind "--flag=" as its value: here that is "--flag" and "".
+std::vector<std::string> reversed_words(const CLI::App& app, int argc, const char* const* argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const auto verb = app.get_subcommands([&](const CLI::App* each) { return !words.empty() && each->get_name() == words.front(); });
+  for (std::size_t i = 1; !verb.empty() && i < words.size() && words[i] != "--"; ++i) {
+    const std::string flag = words[i].substr(0, words[i].find('='));
+    if (!takes_value(*verb.front(), flag)) continue;
+    if (flag.starts_with("--") && words[i] == flag + "=") {
+      words[i] = flag;
+      words.insert(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, "");
+    }
+    if (words[i] == flag) ++i;  // the word behind it is its value, whatever it looks like
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
 }
 
 std::vector<std::string> flag_names(const CLI::App& app) {
@@ -122,7 +148,7 @@ VerbAction parse_command_line(int argc, const char* const* argv) {
   VerbAction chosen;
   const std::unique_ptr<CLI::App> app = make_app(chosen);
   try {
-    app->parse(argc, argv);
+    app->parse(reversed_words(*app, argc, argv));
   } catch (const CLI::CallForHelp&) {
     write_out(app->help());  // of the chosen verb, where there is one
     return {};

@@ -35,9 +35,7 @@ class LookupDrafter : public Drafter {
 class ModelDrafter : public Drafter {
  public:
   explicit ModelDrafter(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {
-    const Checkpoint& checkpoint = engine_->checkpoint();
-    known_tokens_ = static_cast<std::size_t>(checkpoint.config.vocabulary);
-    if (checkpoint.tokenizer) known_tokens_ = std::min(known_tokens_, static_cast<std::size_t>(checkpoint.tokenizer->size()));
+    known_tokens_ = static_cast<std::size_t>(engine_->checkpoint().known_tokens());
   }
   ~ModelDrafter() override { release(); }
   ModelDrafter(const ModelDrafter&) = delete;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <ranges>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -132,8 +131,11 @@ void Sampler::apply_penalties() {
   const auto is_drawn = [&](Token token) { return static_cast<std::size_t>(id(token)) < counts_.size(); };
   // Each token once, with how often it is there; but those that a prompt may have and no answer: rows beyond the tokenizer's last.
   const auto visit = [&](std::span<const Token> tokens, auto&& penalize) {
-    for (const Token token : tokens | std::views::filter(is_drawn)) ++counts_[static_cast<std::size_t>(id(token))];
-    for (const Token token : tokens | std::views::filter(is_drawn)) {
+    for (const Token token : tokens) {
+      if (is_drawn(token)) ++counts_[static_cast<std::size_t>(id(token))];
+    }
+    for (const Token token : tokens) {
+      if (!is_drawn(token)) continue;
       std::int32_t& count = counts_[static_cast<std::size_t>(id(token))];
       if (count > 0) penalize(adjusted_[static_cast<std::size_t>(id(token))], count);
       count = 0;

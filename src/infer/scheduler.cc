@@ -44,10 +44,14 @@ Scheduler::Id Scheduler::add_embedding(EmbeddingRequest request, EmbeddingEvents
   return add_text(request, events, embedding_reader);
 }
 
-Scheduler::Id Scheduler::add_score(ScoreRequest request, ScoreEvents events) { return add_text(request, events, score_reader); }
+Scheduler::Id Scheduler::add_score(ScoreRequest request, ScoreEvents events) {
+  return add_text(request, events, [&](const ScoreRequest& asked, ScoreEvents&& told) {
+    return score_reader(asked, engine_.checkpoint(), std::move(told));
+  });
+}
 
-template <typename Request, typename TextEvents>
-Scheduler::Id Scheduler::add_text(Request& request, TextEvents& events, ReaderMaker<Request, TextEvents>* make_reader) {
+template <typename Request, typename TextEvents, typename MakeReader>
+Scheduler::Id Scheduler::add_text(Request& request, TextEvents& events, MakeReader&& make_reader) {
   check_tokens(request.tokens);
   auto progress = std::exchange(events.progress, {});
   std::unique_ptr<StateReader> reader = make_reader(request, std::move(events));

@@ -92,10 +92,8 @@ class Scheduler {
   using Tasks = std::list<Task>;  // in the order they were added
 
   void check_tokens(std::span<const Token> tokens) const;
-  template <typename Request, typename TextEvents>
-  using ReaderMaker = std::unique_ptr<StateReader>(const Request&, TextEvents);
-  template <typename Request, typename TextEvents>
-  Id add_text(Request& request, TextEvents& events, ReaderMaker<Request, TextEvents>* make_reader);
+  template <typename Request, typename TextEvents, typename MakeReader>
+  Id add_text(Request& request, TextEvents& events, MakeReader&& make_reader);
   Task& add_task(std::vector<Token> tokens, std::shared_ptr<const AdapterSet> adapters,
                  std::function<void(std::int64_t, std::int64_t)> progress);
   std::vector<Task*> in_phase(Phase phase) const;

@@ -57,8 +57,8 @@ class EmbeddingReader : public StateReader {
 
 class ScoreReader : public StateReader {
  public:
-  ScoreReader(const ScoreRequest& request, ScoreEvents events)
-      : from_(request.from), top_(request.top), tokens_(request.tokens), events_(std::move(events)) {
+  ScoreReader(const ScoreRequest& request, std::int64_t known, ScoreEvents events)
+      : from_(request.from), top_(request.top), known_(known), tokens_(request.tokens), events_(std::move(events)) {
     for (std::size_t t = static_cast<std::size_t>(from_); t < tokens_.size(); ++t)
       scores_.push_back({.token = tokens_[t], .logprob = std::numeric_limits<double>::quiet_NaN(), .top = {}});
   }
@@ -75,7 +75,8 @@ class ScoreReader : public StateReader {
       for (std::int64_t r = 0; r < rows; ++r) {
         SampledToken& score = scores_[static_cast<std::size_t>(position + i + r + 1 - from_)];
         score.top.clear();
-        add_logprobs(logits.subspan(static_cast<std::size_t>(r) * vocabulary, vocabulary), top_, score);
+        const auto looked_at = static_cast<std::size_t>(std::max<std::int64_t>(known_, id(score.token) + 1));
+        add_logprobs(logits.subspan(static_cast<std::size_t>(r) * vocabulary, looked_at), top_, score);
       }
     }
   }
@@ -91,6 +92,7 @@ class ScoreReader : public StateReader {
  private:
   std::int64_t from_;
   int top_;
+  std::int64_t known_;
   std::vector<Token> tokens_;
   ScoreEvents events_;
   std::vector<SampledToken> scores_;  // of positions [from, T)
@@ -103,12 +105,12 @@ std::unique_ptr<StateReader> embedding_reader(const EmbeddingRequest& request, E
   return std::make_unique<EmbeddingReader>(request, std::move(events));
 }
 
-std::unique_ptr<StateReader> score_reader(const ScoreRequest& request, ScoreEvents events) {
+std::unique_ptr<StateReader> score_reader(const ScoreRequest& request, const Checkpoint& checkpoint, ScoreEvents events) {
   const auto tokens = static_cast<std::int64_t>(request.tokens.size());
   if (request.from < 0 || request.from >= tokens)
     fail(ErrorKind::kUsage, "from", "{} is outside a text of {} tokens: give a position in it", request.from, tokens);
   if (request.top < 0) fail(ErrorKind::kUsage, "top", "{} is outside the range: give 0 or more", request.top);
-  return std::make_unique<ScoreReader>(request, std::move(events));
+  return std::make_unique<ScoreReader>(request, checkpoint.known_tokens(), std::move(events));
 }
 
 }  // namespace puna

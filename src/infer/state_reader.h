@@ -57,8 +57,8 @@ class StateReader {
   virtual void failed(const Error& error) = 0;
 };
 
-// Throw kUsage for an option out of range.
+// Throw kUsage for an option out of range. Scores are among the tokens that the checkpoint knows, as those of answers are.
 std::unique_ptr<StateReader> embedding_reader(const EmbeddingRequest& request, EmbeddingEvents events);
-std::unique_ptr<StateReader> score_reader(const ScoreRequest& request, ScoreEvents events);
+std::unique_ptr<StateReader> score_reader(const ScoreRequest& request, const Checkpoint& checkpoint, ScoreEvents events);
 
 }  // namespace puna

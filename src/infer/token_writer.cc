@@ -10,12 +10,6 @@
 namespace puna {
 namespace {
 
-// A vocabulary may be padded, to a round number of rows, with ids that are no token: logits past the tokenizer's are not looked at.
-std::size_t known_tokens(const Checkpoint& checkpoint) {
-  const auto vocabulary = static_cast<std::size_t>(checkpoint.config.vocabulary);
-  return checkpoint.tokenizer ? std::min(vocabulary, static_cast<std::size_t>(checkpoint.tokenizer->size())) : vocabulary;
-}
-
 // The tokens that may be drawn next; nothing where the text must end and no token says so. Throws where none may be drawn at all.
 std::optional<std::span<const std::uint32_t>> next_mask(Constraint* constraint) {
   if (constraint == nullptr) return std::span<const std::uint32_t>();
@@ -71,7 +65,7 @@ TokenWriter::TokenWriter(const Checkpoint& checkpoint, std::span<const Token> pr
     : tokenizer_(checkpoint.tokenizer.get()),
       options_(options),
       events_(std::make_shared<const WriterEvents>(std::move(events))),
-      known_tokens_(known_tokens(checkpoint)),
+      known_tokens_(static_cast<std::size_t>(checkpoint.known_tokens())),
       sampler_(options.sampler),
       stream_(options.stop) {
   check_options(prompt, options, tokenizer_);

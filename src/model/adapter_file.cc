@@ -186,11 +186,14 @@ AdapterFile read_adapter(const fs::path& folder) {
   const std::string where = (folder / kAdapterConfig).string();
   const Json config = read_adapter_config(folder / kAdapterConfig);
   refuse_more_than_lora(config, where);
-  AdapterFile adapter{
-      .base = json_or<std::string>(config, "base_model_name_or_path", "", where), .matrices = {}, .reward_head = {}, .owners = {}};
+  AdapterFile adapter{.base = json_or<std::string>(config, "base_model_name_or_path", "", where),
+                      .file = folder / kAdapterWeights,
+                      .matrices = {},
+                      .reward_head = {},
+                      .owners = {}};
   const AlphaPattern alphas(config, where);
   const bool rank_stabilised = json_or<bool>(config, "use_rslora", false, where);
-  const auto file = std::make_shared<SafetensorsFile>(folder / kAdapterWeights);
+  const auto file = std::make_shared<SafetensorsFile>(adapter.file);
   adapter.owners.push_back(file);
   std::map<std::pair<WeightRole, std::int64_t>, AdapterFile::Matrix> matrices;
   for (const Tensor& tensor : file->tensors()) {

@@ -26,6 +26,7 @@ struct AdapterFile {
     double scale;  // alpha / r
   };
   std::string base;
+  std::filesystem::path file;  // of weights
   std::vector<Matrix> matrices;
   Tensor reward_head;  // [1, D] of a reward model, or none
   std::vector<std::shared_ptr<void>> owners;

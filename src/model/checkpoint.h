@@ -43,6 +43,9 @@ class Checkpoint {
 
   // The tokenizer, or kUnsupported: "this checkpoint has no tokenizer: give token ids with --tokens".
   const Tokenizer& need_tokenizer() const;
+  // Tokens that there are: a vocabulary may be padded, to a round number of rows, with ids that are no token, whose logits are not
+  // looked at.
+  std::int64_t known_tokens() const;
   // The prompt format, or kUnsupported naming the template: "… use --raw or --format NAME".
   const PromptFormat& need_prompt_format() const;
 

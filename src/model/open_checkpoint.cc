@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "model/built_in.h"
 #include "model/checkpoint_reading.h"
 
@@ -21,12 +22,10 @@ struct Found {
   fs::path path;  // the GGUF file, or the folder with the config
 };
 
+// Throws kNotFound with the system's reason where the file may not be read.
 std::string first_bytes(const fs::path& path, std::size_t count) {
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(count, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(count));
-  bytes.resize(static_cast<std::size_t>(file.gcount()));
-  return bytes;
+  const MappedFile file(path);
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), std::min(count, file.bytes().size()));
 }
 
 // Names of the folder's files with this ending, sorted.
@@ -37,6 +36,7 @@ std::vector<std::string> files_ending(const fs::path& folder, std::string_view e
     const std::string name = entry.path().filename().string();
     if (name.ends_with(ending)) names.push_back(name);
   }
+  if (error) fail(ErrorKind::kNotFound, folder.string(), "cannot open the folder: {}", error.message());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -48,7 +48,8 @@ fs::path snapshot_of(const fs::path& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder / "snapshots", error)) {
     if (entry.is_directory()) revisions.push_back(entry.path());
   }
-  std::string main = first_bytes(folder / "refs" / "main", 64);
+  const fs::path named = folder / "refs" / "main";
+  std::string main = fs::exists(named) ? first_bytes(named, 64) : "";
   while (!main.empty() && (main.back() == '\n' || main.back() == ' ')) main.pop_back();
   for (const fs::path& revision : revisions) {
     if (revision.filename() == main) return revision;
@@ -69,9 +70,9 @@ Found find_gguf_in(const fs::path& folder, const std::vector<std::string>& names
 }
 
 Found find_in_folder(const fs::path& folder) {
+  const std::vector<std::string> safetensors = files_ending(folder, ".safetensors");
   if (fs::is_directory(folder / "snapshots")) return find_in_folder(snapshot_of(folder));
   const bool config = fs::exists(folder / "config.json"), params = fs::exists(folder / "params.json");
-  const std::vector<std::string> safetensors = files_ending(folder, ".safetensors");
   const bool index = fs::exists(folder / "model.safetensors.index.json");
   if (config && (!safetensors.empty() || index)) return {CheckpointKind::kHuggingFace, folder};
   const std::vector<std::string> shards = files_ending(folder, ".pth");
@@ -154,6 +155,10 @@ const Tokenizer& Checkpoint::need_tokenizer() const {
     fail(ErrorKind::kUnsupported, where, "this checkpoint has no tokenizer: give token ids with --tokens");
   }
   return *tokenizer;
+}
+
+std::int64_t Checkpoint::known_tokens() const {
+  return tokenizer == nullptr ? config.vocabulary : std::min<std::int64_t>(config.vocabulary, tokenizer->size());
 }
 
 const PromptFormat& Checkpoint::need_prompt_format() const {

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "tensor/atomic_file.h"
 
 namespace puna {
 namespace {
@@ -25,15 +26,15 @@ fs::path folder_of(const fs::path& path) {
   return bare.has_parent_path() ? bare.parent_path() : fs::path(".");
 }
 
-bool is_same(const fs::path& a, const fs::path& b) {
-  std::error_code error;
-  return fs::equivalent(a, b, error) && !error;
+// A GGUF file holds all of its model; what lies beside other weights belongs to them. Of a model made in memory out of others, such
+// as a merged one, only the names tell.
+bool is_read_with_its_folder(const Checkpoint& in, const fs::path& weights) {
+  return in.kind != CheckpointKind::kGguf && weights.extension() != ".gguf";
 }
 
 void refuse_input(const Checkpoint& in, const fs::path& out) {
   for (const fs::path& file : in.files) {
-    const bool folder = in.kind == CheckpointKind::kHuggingFace || in.kind == CheckpointKind::kMeta;
-    if (is_same(file, out) || (folder && is_same(folder_of(file), out))) {
+    if (is_same_file(file, out) || (is_read_with_its_folder(in, file) && is_same_file(folder_of(file), out))) {
       fail(ErrorKind::kUsage, out.string(), "this is the model that is read: give another name for the one to be written");
     }
   }
@@ -71,7 +72,30 @@ void check_existing(const fs::path& out, bool folder, bool overwrite) {
   }
 }
 
+// Deletes what a folder holds of a checkpoint, except the names in `kept`.
+void remove_checkpoint(const fs::path& folder, const std::set<std::string>& kept, std::error_code& error) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!error && !kept.contains(name) && is_of_checkpoint(name)) fs::remove(entry.path(), error);
+  }
+}
+
 }  // namespace
+
+std::vector<fs::path> files_read(const Checkpoint& in) {
+  std::vector<fs::path> files = in.files;
+  if (in.files.empty() || !is_read_with_its_folder(in, in.files.front())) return files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_of(in.files.front()))) {
+    if (is_of_checkpoint(entry.path().filename().string())) files.push_back(entry.path());
+  }
+  return files;
+}
+
+void remove_output(const fs::path& out) {
+  std::error_code error;
+  if (fs::is_directory(out, error)) remove_checkpoint(out, {}, error);
+  fs::remove(out, error);  // of folders only an empty one
+}
 
 void check_output(const Checkpoint& in, const fs::path& out, bool folder, bool overwrite) {
   std::error_code error;
@@ -112,10 +136,7 @@ void FolderDraft::commit() {
     for (const std::string& name : fresh) {
       if (!error) fs::rename(draft_ / name, out_ / name, error);
     }
-    for (const fs::directory_entry& entry : fs::directory_iterator(out_)) {
-      const std::string name = entry.path().filename().string();
-      if (!error && !fresh.contains(name) && is_of_checkpoint(name)) fs::remove(entry.path(), error);
-    }
+    remove_checkpoint(out_, fresh, error);
   }
   if (error) fail(ErrorKind::kBadInput, out_.string(), "cannot be put in place: {}", error.message());
 }

@@ -7,13 +7,32 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
 
 namespace puna {
 
+bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code error;
+  return std::filesystem::equivalent(a, b, error) && !error;
+}
+
+void check_not_read(const std::filesystem::path& out, std::span<const std::filesystem::path> inputs) {
+  for (const std::filesystem::path& input : inputs) {
+    if (is_same_file(input, out))
+      fail(ErrorKind::kUsage, out.string(), "this file is read: give another name for the one to be written");
+  }
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(path), temporary_(path) {
+  std::error_code ignored;  // of a name that nothing has yet
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    fail(ErrorKind::kUsage, path.string(), "is {}: give the name of the file to write",
+         std::filesystem::is_directory(status) ? "a folder" : "no file");
+  }
   temporary_ += ".part-" + std::to_string(::getpid());
   file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file_ < 0) refuse("create");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A file that appears under its name only when it is complete: written beside it, synced, renamed. Not committed, it leaves
-// nothing.
+// nothing, and what had the name before is as it was.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,15 @@
 
 namespace puna {
 
+// Whether both are there and are one file or folder, whatever names and links lead to it.
+bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b);
+// Throws kUsage where `out` is one of the files that are read: what is read would be lost.
+void check_not_read(const std::filesystem::path& out, std::span<const std::filesystem::path> inputs);
+
 class AtomicFile {
  public:
-  // Throws kBadInput when the file cannot be created, written or renamed, kNoRoom when the disk is full.
+  // Throws kUsage where the name is a folder's or a device's, which a file would replace, kBadInput when the file cannot be
+  // created, written or renamed, kNoRoom when the disk is full.
   explicit AtomicFile(const std::filesystem::path& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;

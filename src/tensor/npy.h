@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// NumPy's .npy files, float32, C order: written row by row.
+// NumPy's .npy files, float32, C order: written row by row, and under their name when they are complete.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <span>
+
+#include "tensor/atomic_file.h"
 
 namespace puna {
 
 class NpyWriter {
  public:
-  // Rows of `columns` values; the row count is filled in by finish(). Throws kBadInput when the file cannot be written.
-  NpyWriter(const std::filesystem::path& path, std::int64_t columns);
+  static constexpr std::int64_t kHeaderBytes = 128;
+
+  // `rows` of `columns` values. Throws as AtomicFile does.
+  NpyWriter(const std::filesystem::path& path, std::int64_t rows, std::int64_t columns);
   void append(std::span<const float> rows);  // a whole number of rows
-  void finish();
+  void finish();                             // once all are there
 
  private:
-  void write_header();
-
   std::filesystem::path path_;
-  std::ofstream file_;
-  std::int64_t columns_, rows_ = 0;
+  AtomicFile file_;
+  std::int64_t columns_, missing_;  // missing: rows that are still to come
 };
 
 }  // namespace puna

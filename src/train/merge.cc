@@ -102,12 +102,29 @@ bool same_shape(const ModelConfig& a, const ModelConfig& b) {
          a.tied_embeddings == b.tied_embeddings;
 }
 
+// But for what formats round: GGUF holds F32.
+bool about_equal(double a, double b) { return std::abs(a - b) <= 1e-5 * std::max(std::abs(a), std::abs(b)); }
+
+// Weights mean the same only where positions and norms do.
+void check_same_network(const Checkpoint& first, const Checkpoint& other) {
+  if (!same_shape(first.config, other.config))
+    fail(ErrorKind::kBadInput, other.where, "has another shape than {}: only models of one shape can be averaged", first.where);
+  if (!std::ranges::equal(rope_frequencies(first.config), rope_frequencies(other.config), about_equal))
+    fail(ErrorKind::kBadInput, other.where,
+         "has other rotary frequencies than {} (theta {} and {}, or their scaling): their average would be neither", first.where,
+         other.config.rope_theta, first.config.rope_theta);
+  if (!about_equal(first.config.norm_eps, other.config.norm_eps))
+    fail(ErrorKind::kBadInput, other.where, "has the norm_eps {}, {} has {}: their average would be neither", other.config.norm_eps,
+         first.where, first.config.norm_eps);
+}
+
 }  // namespace
 
 std::shared_ptr<Checkpoint> merge_adapter(std::shared_ptr<const Checkpoint> base, const AdapterFile& adapter,
                                           std::optional<Format> format, ThreadPool& pool) {
   auto merged = std::make_shared<Checkpoint>(*base);
   merged->kind = CheckpointKind::kMemory;
+  if (!adapter.file.empty()) merged->files.push_back(adapter.file);
   if (adapter.reward_head) {
     merged->reward_head = adapter.reward_head;
     merged->owners.insert(merged->owners.end(), adapter.owners.begin(), adapter.owners.end());
@@ -147,13 +164,13 @@ std::shared_ptr<Checkpoint> average_checkpoints(const std::vector<AverageShare>&
     if (static_cast<bool>(first.reward_head) != static_cast<bool>(each.checkpoint->reward_head))
       fail(ErrorKind::kBadInput, each.checkpoint->where, "{} a reward model, {} {}: they cannot be averaged",
            each.checkpoint->reward_head ? "is" : "is not", first.where, first.reward_head ? "is one" : "is none");
-    if (!same_shape(first.config, each.checkpoint->config))
-      fail(ErrorKind::kBadInput, each.checkpoint->where, "has another shape than {}: only models of one shape can be averaged",
-           first.where);
+    check_same_network(first, *each.checkpoint);
     each.share /= sum;
   }
   auto averaged = std::make_shared<Checkpoint>(first);
   averaged->kind = CheckpointKind::kMemory;
+  for (const AverageShare& each : std::span(shares).subspan(1))
+    averaged->files.insert(averaged->files.end(), each.checkpoint->files.begin(), each.checkpoint->files.end());
   const std::vector<AveragedTensor> tensors = averaged_tensors(first);
   std::size_t bytes = 0;
   for (const AveragedTensor& tensor : tensors) {

@@ -50,6 +50,23 @@ TEST(KvFormat, Names) {
                [] { kv_format("fp16"); });
 }
 
+TEST(FloatFormat, Names) {
+  EXPECT_EQ(float_format(""), std::nullopt);
+  EXPECT_EQ(float_format("bf16"), Format::kBF16);
+  for (const char* name : {"q8_0", "frob", "f8_e4m3"})
+    expect_error(ErrorKind::kUsage, "is not a format that new weights can have, expected f32, f16, bf16",
+                 [&] { float_format(name); });
+}
+
+TEST(SamplerFlags, HelpSaysTheVerbsOwnDefault) {
+  SamplerFlags flags;
+  flags.options.temperature = 0.25;
+  Command command("x", "y", "z");
+  add_sampler_flags(command, flags);
+  EXPECT_EQ(command.flags[1].names, std::vector<std::string>{"--temp"});
+  EXPECT_TRUE(command.flags[1].about.ends_with("(default 0.25)")) << command.flags[1].about;
+}
+
 TEST(PromptChoice, NamesTheNearest) {
   expect_error(ErrorKind::kUsage, "did you mean llama3.1", [] { named_prompt_format("lama3.1"); });
   EXPECT_NE(prompt_format_choices().find("llama2"), std::string::npos);

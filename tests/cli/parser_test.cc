@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "cli/verb.h"
@@ -48,6 +50,34 @@ TEST(Parser, ChecksValues) {
   expect_usage("[run] --threads: Value 2000 not in range 0 to 1024", {"run", "m", "-t", "02000"});  // in octal, 1024
   expect_usage("[run] --temp: At Most 1 required but received 2", {"run", "m", "--temp", "1", "--temp", "2"});
   expect_usage("[run] --stop: 1 required TEXT missing", {"run", "m", "--stop"});
+}
+
+// What an unset shell variable leaves, of every flag but the texts that may be empty.
+TEST(Parser, RefusesEmptyValues) {
+  for (const Command& verb : declare_verbs()) {
+    for (const Flag& flag : verb.flags) {
+      const bool whole = std::holds_alternative<int*>(flag.target) || std::holds_alternative<std::int64_t*>(flag.target) ||
+                         std::holds_alternative<std::uint64_t*>(flag.target);
+      if (flag.positional || !flag.takes_value() || flag.may_be_empty || whole) continue;
+      const std::string& name = flag.names.back();
+      const std::string message = "[" + verb.name + "] " + name + ": the value is empty: give one, or leave it out";
+      expect_usage(message.c_str(), {verb.name.c_str(), name.c_str(), ""});
+      expect_usage(message.c_str(), {verb.name.c_str(), (name + "=").c_str(), "--help"});
+    }
+  }
+  expect_usage("[run] --seed = : this is not a number", {"run", "m", "--seed=", "--json"});
+  expect_usage("[stop] MODEL: the value is empty", {"stop", ""});  // it would stop the whole server
+  expect_usage("[serve] MODEL: the value is empty", {"serve", "a", ""});
+}
+
+TEST(Parser, TakesTextsThatAreEmpty) {
+  EXPECT_TRUE(parse({"run", "m", "--raw", "-p", ""}));
+  EXPECT_TRUE(parse({"run", "m", "--prompt=", "--system=", "--json"}));
+  EXPECT_TRUE(parse({"run", "m", "-p", "--stop=", "--stop", "--seed=", "-n", "1"}));  // values that look like flags
+  EXPECT_TRUE(parse({"tokenize", "m", ""}));
+  EXPECT_TRUE(parse({"tokenize", "m", "--", "--decode="}));
+  EXPECT_TRUE(parse({"score", "m", "--text", ""}));
+  EXPECT_TRUE(parse({"train", "r", "--distillation.teacher=", "--data", "[a.bin]"}));  // as docs/guide/distill-data.md has it
 }
 
 TEST(HelpText, HasEveryVerbAndItsNotes) {

@@ -216,6 +216,65 @@ class BatchTest(unittest.TestCase):
         self.assertEqual(self.batch(rows, "--json", "--force")["kept"], 0)
         self.assertEqual(self.read(), whole)
 
+    def test_earlier_failures_are_not_forgotten(self):
+        rows = [{"id": "a", **QUESTION}, {"id": "b"}, {"id": "c", "n": 2, **QUESTION}]
+        self.assertIn("] 2 of 3 requests failed: ", self.batch(rows, "--strict", code=3).stderr)
+        again = self.batch(rows, "--strict", code=3)
+        self.assertIn("] 2 of 3 requests failed, 2 of them in an earlier run: ", again.stderr)
+        self.assertIn("0 answered, 0 failed, 3 were there already (2 of them failed)", again.stdout)
+        summary = self.batch(rows, "--json")
+        self.assertEqual((summary["failed"], summary["kept"], summary["kept_failed"]), (0, 3, 2))
+
+    def test_the_requests_are_not_their_own_answers(self):
+        self.write(self.requests, [QUESTION])
+        os.symlink(self.requests, self.answers)
+        before = os.stat(self.requests).st_size
+        for out in (self.requests, self.answers):
+            for flags in ([], ["--force"]):
+                self.assertIn("the requests stand in this file", self.puna("batch", self.model, self.requests, out, *flags, code=2).stderr)
+        with open(self.requests) as requests:
+            self.puna("batch", self.model, "-", self.requests, stdin=requests, code=2)
+        with open(self.requests) as requests, open(self.requests, "a") as answers:
+            result = subprocess.run([PUNA, "batch", self.model, "-", "-"], stdin=requests, stdout=answers, stderr=subprocess.PIPE)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertEqual(os.stat(self.requests).st_size, before)
+
+    def test_standard_output(self):
+        rows = [{"id": "a", **QUESTION}, {"id": "b", **QUESTION}]
+        self.batch(rows)
+        whole = self.read()
+        lines = lambda text: [json.loads(line) for line in text.splitlines()]
+        for out in ("-", "/dev/stdout"):
+            for flags in ([], ["--json"]):
+                result = self.puna("batch", self.model, self.requests, out, "--date", "26 Jul 2024", *flags)
+                self.assertEqual(lines(result.stdout), whole)
+                self.assertIn('"answered":2' if flags else "2 answered", result.stderr)
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "-")))
+        with open(self.answers, "w") as file:
+            ask = [PUNA, "batch", self.model, self.requests, "/dev/stdout", "--date", "26 Jul 2024"]
+            subprocess.run(ask, stdout=file, check=True, stderr=subprocess.DEVNULL)
+        self.assertEqual(self.read(), whole)
+
+    def test_pipes_and_devices_are_only_written(self):
+        self.write(self.requests, [QUESTION])
+        self.assertIn("1 answered", self.puna("batch", self.model, self.requests, "/dev/null").stdout)
+        self.assertIn("[/dev/full] cannot write: No space left", self.puna("batch", self.model, self.requests, "/dev/full", code=5).stderr)
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([PUNA, "batch", self.model, self.requests, "-"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, 5)
+        self.assertIn("[standard output] cannot write: No space left", result.stderr)
+        read, write = os.pipe()
+        os.close(read)
+        result = subprocess.run([PUNA, "batch", self.model, self.requests, "-"], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        self.assertEqual((result.returncode, result.stderr), (141, b""))
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        self.assertIn("1 answered", self.puna("batch", self.model, self.requests, pipe).stdout)
+        self.assertEqual(json.loads(os.read(reader, 1 << 16))["id"], 1)
+
     def test_another_runs_answers_are_refused(self):
         self.batch([{"id": "a", **QUESTION}, {"id": "b", **QUESTION}])
         before = self.read()

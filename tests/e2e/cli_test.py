@@ -175,6 +175,39 @@ class CommandLine(CliTest):
         self.assert_fails(2, "bench", "--shape", "2b", says="expected 1b, 3b, 8b, 70b or 405b")
         self.assert_fails(2, "completion", "bsh", says="did you mean bash?")
 
+    def test_empty_values_are_refused(self):
+        for flag in ("--json-schema", "--grammar", "--regex", "--tools", "--adapter", "--draft", "--format", "--temp"):
+            self.assert_fails(2, "run", "nano", "-p", "Hello", flag, "", says="[run] %s: the value is empty" % flag)
+            self.assert_fails(2, "run", "nano", flag + "=", "-p", "Hello", says="[run] %s: the value is empty" % flag)
+        hello = ["run", "nano", "-p", "Hello", "-n", "4", "--temp", "0", "--date", "26 Jul 2024"]
+        self.assertEqual(self.output(*hello, "--system", ""), self.output(*hello))
+        self.assert_fails(2, "train", "pretrain-tiny", "--tokenizer=", "--plan", says="[tokenizer] a new model needs one")
+
+    def test_files_that_may_not_be_read(self):
+        user = 65534 if os.geteuid() == 0 else None  # modes do not hold for root
+        os.chmod(self.folder, 0o755)
+        gguf, folder = self.path("model.gguf"), self.path("folder")
+        self.output("convert", TINY, gguf)
+        self.output("convert", TINY, folder, "--to", "hf")
+        os.chmod(gguf, 0)
+        os.chmod(os.path.join(folder, "config.json"), 0)
+        try:
+            subprocess.run([PUNA, "--version"], user=user, check=True, capture_output=True)
+        except PermissionError:
+            self.skipTest("another user may not run the program")
+        for verb in ("show", "tokenize"):
+            result = self.puna(verb, gguf, user=user)
+            self.assertEqual((result.returncode, result.stdout), (4, ""))
+            self.assertIn("model.gguf] cannot open the file: Permission denied", result.stderr)
+        result = self.puna("show", folder, user=user)
+        self.assertEqual((result.returncode, result.stdout), (4, ""))
+        self.assertIn("config.json] cannot open the file: Permission denied", result.stderr)
+        os.chmod(folder, 0o311)
+        self.addCleanup(os.chmod, folder, 0o755)
+        result = self.puna("show", folder, user=user)
+        self.assertEqual(result.returncode, 4)
+        self.assertIn("folder] cannot open the folder: Permission denied", result.stderr)
+
     def test_absent_files(self):
         self.assert_fails(4, "show", self.path("none.gguf"), says="none.gguf] no such file")
         self.assert_fails(4, "run", "org/none", says="run puna pull org/none")
@@ -577,6 +610,11 @@ class Chat(CliTest):
     def wait_for(self, text):
         self.wait_until(lambda: text in self.seen)
 
+    def wait_for_editor(self, prompt=">>> "):
+        """Behind the prompt, as soon as it reads keys: what comes before, a Ctrl-C takes away in the terminal."""
+        self.wait_for(prompt)
+        self.wait_until(lambda: not termios.tcgetattr(self.terminal)[3] & termios.ICANON)
+
     def exit_code(self):
         for _ in range(300):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -690,6 +728,31 @@ class Chat(CliTest):
         self.type("\x03")
         self.wait_for("once more")
         self.wait_for(">>> ")
+        self.type("\x03")
+        self.assertEqual(self.exit_code(), 0)
+
+    def test_an_interrupt_clears_a_line_and_not_the_chat(self):
+        self.start("-n", "4")
+        self.wait_for_editor()
+        for typed in ("half", "another", '"""quoted\r', '"""\r'):
+            self.type(typed)
+            if typed.endswith("\r"):
+                self.wait_for_editor("... ")
+            else:
+                self.wait_for(typed)
+            self.type("\x03")
+            self.wait_for_editor()
+            self.assertNotIn("once more", self.seen)
+        self.type("\x03")
+        self.wait_for("once more")
+        self.wait_for_editor()
+        self.type("a line")  # begins the count anew
+        self.wait_for("a line")
+        self.type("\x03")
+        self.wait_for_editor()
+        self.type("\x03")
+        self.wait_for("once more")
+        self.wait_for_editor()
         self.type("\x03")
         self.assertEqual(self.exit_code(), 0)
 

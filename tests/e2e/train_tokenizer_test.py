@@ -103,6 +103,17 @@ class TrainTokenizerTest(unittest.TestCase):
         self.assert_fails(2, "exists already: --force overwrites it", text)
         self.assert_fails(2, "is a folder", text, "--out", self.folder)
 
+    def test_the_text_is_not_overwritten(self):
+        text = self.path("a.txt", "ab ab")
+        os.symlink("a.txt", self.path("link.json"))
+        os.mkdir(self.path("folder"))
+        inside = self.path("folder/b.json", '{"text": "ab ab"}')
+        for source, out in ((text, text), (text, self.path("link.json")), (self.path("folder"), inside), (self.path("*.txt"), text)):
+            self.assert_fails(2, "this file is read", source, "--out", out, "--force")
+        with open(text) as file:
+            self.assertEqual(file.read(), "ab ab")
+        self.output("train-tokenizer", text, "--out", inside, "--force")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -77,8 +77,9 @@ TEST(Engine, MakesRoomForSeveralContexts) {
 
 TEST(Engine, AStepHoldsARowOfEverySequence) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
-  for (const EngineOptions& options : {EngineOptions{.threads = 1, .context = 5, .sequences = 6, .logit_rows = 6},
-                                       EngineOptions{.threads = 1, .context = 64, .sequences = 6, .chunk_rows = 4, .logit_rows = 6}}) {
+  for (const EngineOptions& options :
+       {EngineOptions{.threads = 1, .context = 5, .sequences = 6, .logit_rows = 6},
+        EngineOptions{.threads = 1, .context = 64, .sequences = 6, .chunk_rows = 4, .logit_rows = 6}}) {
     Engine engine(checkpoint, options);
     EXPECT_EQ(engine.model().max_rows(), 6);
     EXPECT_EQ(engine.model().max_logit_rows(), 6);

@@ -17,6 +17,7 @@
 #include "infer/generate.h"
 #include "infer/scheduler.h"
 #include "infer/score.h"
+#include "infer/scripted_model.h"
 #include "model/llama_oracle.h"
 #include "model/tiny_checkpoint.h"
 
@@ -108,6 +109,27 @@ TEST(Embedding, IsThePooledStateOfTheDoublePrecisionNetwork) {
       EXPECT_NEAR(plain[d], want, 1e-4) << d;
       EXPECT_NEAR(static_cast<double>(normalised[d]), static_cast<double>(plain[d]) / length_of(plain), 1e-6) << d;
     }
+  }
+}
+
+// After the last token of the tokenizer the network says one of the padding, which is no token.
+TEST(Score, PaddingOfTheVocabularyIsNotLookedAt) {
+  const auto checkpoint = scripted_checkpoint(std::make_unique<ScriptedTokenizer>(std::vector<std::string>{"a", "b", "c"}), 2);
+  Engine engine(checkpoint, reader_room(kMostRows, 64));
+  Scheduler scheduler(engine, {.most_running = 1});
+  std::vector<SampledToken> scores;
+  scheduler.add_score({.tokens = {Token{0}, Token{1}, Token{2}, Token{0}}, .top = 5},
+                      {.done = [&](std::vector<SampledToken> got) { scores = std::move(got); }});
+  run(scheduler);
+  ASSERT_EQ(scores.size(), 3u);
+  for (const SampledToken& score : scores) {
+    EXPECT_EQ(score.top.size(), 3u);
+    double sum = 0;
+    for (const auto& [token, logprob] : score.top) {
+      EXPECT_LT(id(token), 3);
+      sum += std::exp(logprob);
+    }
+    EXPECT_NEAR(sum, 1, 1e-5);
   }
 }
 

@@ -33,7 +33,7 @@ TEST(WrittenFiles, AreReadByPyTorchAndNumPy) {
   write_safetensors(folder / "w.safetensors",
                     {{"a", Format::kF32, {3, 4}}, {"b.c", Format::kF16, {12}}, {"d", Format::kBF16, {2, 2, 3}}}, {{"format", "pt"}},
                     produce);
-  NpyWriter npy(folder / "w.npy", 4);
+  NpyWriter npy(folder / "w.npy", 3, 4);
   npy.append(values);
   npy.finish();
 

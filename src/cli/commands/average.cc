@@ -40,11 +40,10 @@ AverageShare open_share(const std::string& text) {
 
 void average(const AverageFlags& flags) {
   if (flags.models.size() < 2) fail(ErrorKind::kUsage, "average", "{} model, expected two or more", flags.models.size());
+  const std::optional<Format> format = float_format(flags.type);
   std::vector<AverageShare> shares;
   for (const std::string& model : flags.models) shares.push_back(open_share(model));
   ThreadPool pool(flags.threads);
-  std::optional<Format> format;
-  if (!flags.type.empty()) format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> averaged = average_checkpoints(shares, format, pool);
   const InterruptScope scope(SecondPress::kEndsProcess);
   const ConvertReport report =

@@ -2,12 +2,17 @@
 // `puna batch`: a file of chat requests becomes a file of answers, in the same order, several written at once. What surprises:
 // lines that stand in the output already are not asked again, so a run that was stopped goes on; and a request that cannot be
 // answered takes its line in the output and stops nobody else's.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <deque>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,11 +60,12 @@ Json id_of(const TextLine& line, const Json& value) {
   return line.number;
 }
 
-Json id_of(const TextLine& line) {
+// Null where the line is no JSON: the answer to it says what is wrong.
+Json value_of(const TextLine& line) {
   try {
-    return id_of(line, parse_json(line.text, ""));
+    return parse_json(line.text, "");
   } catch (const Error&) {
-    return line.number;  // the answer to it says what is wrong
+    return nullptr;
   }
 }
 
@@ -250,70 +256,135 @@ class Answerer {
   std::int64_t answered_ = 0, failed_ = 0, prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0;
 };
 
-// Cuts off what a killed run left of a line, and returns how many answers stand there; they must be the first lines' of the input.
-std::size_t keep_answers(const std::string& out, const std::vector<TextLine>& lines) {
-  if (!fs::exists(out)) return 0;
-  const std::string text = read_file(out);
-  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
-  const std::vector<TextLine> kept = text_lines(std::string_view(text).substr(0, whole));
-  if (kept.size() > lines.size())
-    fail(ErrorKind::kUsage, out, "holds {} answers, but there are {} requests: --force overwrites it", kept.size(), lines.size());
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    const Json asked = id_of(lines[i]), answered = id_of(kept[i]);
-    if (asked == answered) continue;
-    fail(ErrorKind::kUsage, out, "line {} answers {}, but the request there is {}: --force overwrites the file", kept[i].number,
-         dump_json(answered), dump_json(asked));
-  }
-  if (whole < text.size()) fs::resize_file(out, whole);
-  return kept.size();
+// None where there is no such file; "-" is the standard stream.
+std::optional<struct stat> status_of(const std::string& path, int standard) {
+  struct stat status {};
+  if ((path == "-" ? ::fstat(standard, &status) : ::stat(path.c_str(), &status)) != 0) return std::nullopt;
+  return status;
 }
 
-void write_line(std::ofstream& file, const std::string& out, const Json& value) {
-  file << dump_json(value) << '\n' << std::flush;
-  if (!file) fail(ErrorKind::kNoRoom, out, "cannot be written: the disk is full, or the folder may not be written to");
+bool is_same_file(const std::optional<struct stat>& a, const std::optional<struct stat>& b) {
+  return a && b && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+// Where the answers go: a regular file, which is gone on with; or standard output, a pipe or a device, which are written only.
+class AnswerSink {
+ public:
+  // Throws kUsage where the requests stand there: they would be taken for answers.
+  AnswerSink(const std::string& in, const std::string& out) : name_(out == "-" ? "standard output" : out) {
+    const auto status = status_of(out, STDOUT_FILENO);
+    const bool regular = status && S_ISREG(status->st_mode);
+    if (regular && is_same_file(status, status_of(in, STDIN_FILENO)))
+      fail(ErrorKind::kUsage, name_, "the requests stand in this file: give another one for the answers");
+    is_standard_output_ = out == "-" || is_same_file(status, status_of("-", STDOUT_FILENO));  // as /dev/stdout is
+    holds_answers_ = regular && out != "-";
+  }
+  ~AnswerSink() {
+    if (descriptor_ != STDOUT_FILENO) ::close(descriptor_);
+  }
+  AnswerSink(const AnswerSink&) = delete;
+  AnswerSink& operator=(const AnswerSink&) = delete;
+
+  const std::string& name() const { return name_; }
+  bool is_standard_output() const { return is_standard_output_; }  // and it then holds nothing but answers
+  bool holds_answers() const { return holds_answers_; }
+
+  void open(bool overwrite) {
+    if (is_standard_output_) return;
+    const int file = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (overwrite ? O_TRUNC : O_APPEND), 0666);
+    if (file < 0) fail(ErrorKind::kBadInput, name_, "cannot be opened for writing: {}", std::strerror(errno));
+    descriptor_ = file;
+  }
+  void write(const Json& answer) { write_all(descriptor_, json_line(answer), name_); }
+
+ private:
+  std::string name_;
+  int descriptor_ = STDOUT_FILENO;
+  bool is_standard_output_ = false, holds_answers_ = false;
+};
+
+struct Kept {
+  std::size_t lines = 0, failed = 0;  // failed: those that hold an error
+};
+
+// Cuts off what a killed run left of a line, and counts the answers that stand there; they must be the first lines' of the input.
+Kept keep_answers(const std::string& out, const std::vector<TextLine>& lines) {
+  const std::string text = read_file(out);
+  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
+  const std::vector<TextLine> answers = text_lines(std::string_view(text).substr(0, whole));
+  if (answers.size() > lines.size())
+    fail(ErrorKind::kUsage, out, "holds {} answers, but there are {} requests: --force overwrites it", answers.size(),
+         lines.size());
+  Kept kept{.lines = answers.size()};
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const Json answer = value_of(answers[i]), asked = id_of(lines[i], value_of(lines[i])), answered = id_of(answers[i], answer);
+    if (asked != answered) {
+      fail(ErrorKind::kUsage, out, "line {} answers {}, but the request there is {}: --force overwrites the file",
+           answers[i].number, dump_json(answered), dump_json(asked));
+    }
+    if (answer.is_object() && answer.contains("error")) ++kept.failed;
+  }
+  if (whole < text.size()) fs::resize_file(out, whole);
+  return kept;
+}
+
+// Those behind the first `done`.
+void answer_lines(const std::vector<TextLine>& lines, std::size_t done, Answerer& answerer, AnswerSink& sink) {
+  const InterruptScope scope(SecondPress::kEndsProcess);
+  std::optional<ProgressBar> bar;  // not where the answers themselves appear on the terminal
+  if (!sink.is_standard_output() || !output_is_terminal()) bar.emplace("answering", lines.size(), "requests");
+  std::size_t asked = done;
+  while (done < lines.size()) {
+    while (asked < lines.size() && !answerer.is_full()) answerer.ask(lines[asked++]);
+    answerer.step();
+    if (interrupt_flag()) throw Interrupted();
+    while (const std::optional<Json> answer = answerer.take()) {
+      sink.write(*answer);
+      ++done;
+      if (bar) bar->set(done);
+    }
+  }
+}
+
+void report(const BatchFlags& flags, const Answerer& answerer, const Kept& kept, const AnswerSink& sink, double seconds) {
+  std::string text;
+  if (flags.json) {
+    text = json_line({{"path", flags.out},
+                      {"answered", answerer.answered()},
+                      {"failed", answerer.failed()},
+                      {"kept", kept.lines},
+                      {"kept_failed", kept.failed},
+                      {"prompt_tokens", answerer.prompt_tokens()},
+                      {"cached_tokens", answerer.cached_tokens()},
+                      {"completion_tokens", answerer.completion_tokens()},
+                      {"seconds", seconds}});
+  } else {
+    const std::string before = kept.failed > 0 ? fmt::format(" ({} of them failed)", kept.failed) : "";
+    text = fmt::format("{}: {} answered, {} failed, {} were there already{}; {} tokens written in {:.1f} s\n", sink.name(),
+                       answerer.answered(), answerer.failed(), kept.lines, before, answerer.completion_tokens(), seconds);
+  }
+  if (!sink.is_standard_output()) return write_text(text);
+  text.pop_back();
+  write_note(text);
 }
 
 void batch(const BatchFlags& flags) {
+  AnswerSink sink(flags.in, flags.out);
   const std::string text = read_file(flags.in);
   const std::vector<TextLine> lines = text_lines(text);
   if (lines.empty()) fail(ErrorKind::kBadInput, flags.in, "there are no requests: every line is blank");
-  const std::size_t kept = flags.force ? 0 : keep_answers(flags.out, lines);
+  const Kept kept = flags.force || !sink.holds_answers() ? Kept() : keep_answers(flags.out, lines);
   Answerer answerer(flags);
-  std::ofstream file(flags.out, flags.force ? std::ios::binary | std::ios::trunc : std::ios::binary | std::ios::app);
-  if (!file) fail(ErrorKind::kBadInput, flags.out, "cannot be opened for writing: is its folder there?");
+  sink.open(flags.force);
 
   const auto start = std::chrono::steady_clock::now();
-  const InterruptScope scope(SecondPress::kEndsProcess);
-  {
-    ProgressBar bar("answering", lines.size(), "requests");
-    std::size_t asked = kept, written = kept;
-    while (written < lines.size()) {
-      while (asked < lines.size() && !answerer.is_full()) answerer.ask(lines[asked++]);
-      answerer.step();
-      if (interrupt_flag()) throw Interrupted();
-      while (const std::optional<Json> answer = answerer.take()) {
-        write_line(file, flags.out, *answer);
-        bar.set(++written);
-      }
-    }
-  }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (flags.json) {
-    write_json({{"path", flags.out},
-                {"answered", answerer.answered()},
-                {"failed", answerer.failed()},
-                {"kept", kept},
-                {"prompt_tokens", answerer.prompt_tokens()},
-                {"cached_tokens", answerer.cached_tokens()},
-                {"completion_tokens", answerer.completion_tokens()},
-                {"seconds", seconds}});
-  } else {
-    write_text(fmt::format("{}: {} answered, {} failed, {} were there already; {} tokens written in {:.1f} s\n", flags.out,
-                           answerer.answered(), answerer.failed(), kept, answerer.completion_tokens(), seconds));
-  }
-  if (flags.strict && answerer.failed() > 0)
-    fail(ErrorKind::kBadInput, flags.in, "{} of {} requests failed: \"error\" in {} says why", answerer.failed(), lines.size(),
-         flags.out);
+  answer_lines(lines, kept.lines, answerer, sink);
+  report(flags, answerer, kept, sink, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+
+  const auto before = static_cast<std::int64_t>(kept.failed);
+  if (!flags.strict || before + answerer.failed() == 0) return;
+  fail(ErrorKind::kBadInput, flags.in, "{} of {} requests failed{}: \"error\" in {} says why", before + answerer.failed(),
+       lines.size(), before > 0 ? fmt::format(", {} of them in an earlier run", before) : "", sink.name());
 }
 
 }  // namespace
@@ -323,7 +394,8 @@ VerbAction declare_batch(Command& command) {
   flags->sampler.options.temperature = 0;
   add_model(command, flags->model);
   command.positional("IN", &flags->in, "requests, one JSON object per line (- is standard input)").required = true;
-  command.positional("OUT", &flags->out, "the file of answers; what stands in it is not asked again").required = true;
+  command.positional("OUT", &flags->out, "the file of answers, what stands in it is not asked again (- is standard output)")
+      .required = true;
   command.flag("-n,--max-tokens", "N", &flags->max_tokens,
                "tokens of an answer at most; -1: until the model ends or the context is full");
   command.flag("--parallel", "N", &flags->parallel, "answers written at once (default 7)").range = {1, 256};

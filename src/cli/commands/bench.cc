@@ -29,7 +29,7 @@ struct BenchFlags {
   std::string model, shape, type = "q8_0";
   std::int64_t prompt = 512, decode = 64, batch = 1, filled = 0;
   int repeats = 3;
-  bool json = false;
+  bool json = false, type_given = false;
   EngineFlags engine;
 };
 
@@ -42,6 +42,8 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 std::shared_ptr<Checkpoint> model_to_measure(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "bench", "give a MODEL, or --shape with --type");
+  if (flags.type_given && flags.shape.empty())
+    fail(ErrorKind::kUsage, "--type", "is for --shape: a MODEL is measured in the formats that it has");
   if (!flags.model.empty()) return open_model(flags.model);
   const ModelConfig config = shape_of_flag(flags.shape);
   ThreadPool pool(flags.engine.threads);
@@ -209,7 +211,8 @@ VerbAction declare_bench(Command& command) {
   command.positional("MODEL", &flags->model, "a GGUF file, a model folder, or a name in the cache");
   command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape,
                "instead of MODEL: random weights of this Llama's shape, made in memory");
-  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)");
+  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default q8_0)")
+      .given = &flags->type_given;
   command.flag("-p,--prompt-tokens", "N", &flags->prompt, "tokens to prefill; 0: not measured (default 512)").range = {0, kMost};
   command.flag("-n,--decode-tokens", "N", &flags->decode, "tokens to decode; 0: not measured (default 64)").range = {0, kMost};
   command.flag("-b,--batch", "N", &flags->batch, "sequences that are decoded at once (default 1)").range = {1, 4096};

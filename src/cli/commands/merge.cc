@@ -23,11 +23,10 @@ struct MergeFlags {
 };
 
 void merge(const MergeFlags& flags) {
+  const std::optional<Format> format = float_format(flags.type);
   const AdapterFile adapter = read_adapter(flags.adapter);
   const std::shared_ptr<const Checkpoint> base = open_model(flags.base);
   ThreadPool pool(flags.threads);
-  std::optional<Format> format;
-  if (!flags.type.empty()) format = flags.type == "f32" ? Format::kF32 : flags.type == "f16" ? Format::kF16 : Format::kBF16;
   const std::shared_ptr<const Checkpoint> merged = merge_adapter(base, adapter, format, pool);
   const InterruptScope scope(SecondPress::kEndsProcess);
   const ConvertReport report =

@@ -58,8 +58,17 @@ void print_divergence(const Divergence& result, bool json) {
              fmt::format("{:<14}{:.2f} % of tokens\n", "same first", result.same_top * 100));
 }
 
+void check_window(const Checkpoint& checkpoint, std::int64_t window) {
+  const std::int64_t most = checkpoint.config.context;
+  if (window > most) {
+    fail(ErrorKind::kUsage, "--window", "{} tokens are more than the {} that {} was made for: give --window {} or less", window,
+         most, checkpoint.where, most);
+  }
+}
+
 void measure(PerplexityFlags flags) {
   const std::shared_ptr<const Checkpoint> checkpoint = open_model(flags.model);
+  check_window(*checkpoint, flags.options.window);
   const Tokenizer& tokenizer = checkpoint->need_tokenizer();
   const std::vector<Token> tokens = tokenizer.encode(flags.file.empty() ? read_standard_input() : read_file(flags.file));
   if (flags.engine.context == 0) flags.engine.context = flags.options.window;
@@ -67,6 +76,7 @@ void measure(PerplexityFlags flags) {
   std::optional<ProgressBar> bar;
   if (!flags.base.empty()) {
     const std::shared_ptr<const Checkpoint> base = open_model(flags.base);
+    check_window(*base, flags.options.window);
     Engine base_engine(base, scoring_options(flags.engine, base->config));
     const Divergence result = divergence(base_engine, engine, tokens, flags.options, window_bar(bar));
     bar.reset();

@@ -3,9 +3,13 @@
 // --text.
 #include "quant/quantize.h"
 
+#include <array>
+#include <exception>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -15,6 +19,8 @@
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "infer/score.h"
+#include "quant/output_path.h"
+#include "tensor/atomic_file.h"
 
 namespace puna {
 namespace {
@@ -38,19 +44,45 @@ std::string types_help() {
   return text;
 }
 
-Divergence damage(const std::shared_ptr<const Checkpoint>& in, const QuantizeFlags& flags) {
-  const std::vector<Token> tokens = in->need_tokenizer().encode(read_file(flags.text));
-  const std::shared_ptr<const Checkpoint> out = open_checkpoint(flags.out);
+// What the damage is measured on, read before anything is written.
+struct Sample {
+  std::vector<Token> tokens;
   PerplexityOptions options;
-  options.window = std::min<std::int64_t>(options.window, in->config.context);
-  options.max_windows = flags.windows;
-  EngineFlags engine{.threads = flags.threads, .context = options.window};
+};
+
+Sample read_sample(const Checkpoint& in, const QuantizeFlags& flags) {
+  const std::array<std::filesystem::path, 1> inputs{flags.text};
+  check_not_read(flags.out, inputs);
+  Sample sample{.tokens = in.need_tokenizer().encode(read_file(flags.text)), .options = {}};
+  sample.options.window = std::min<std::int64_t>(sample.options.window, in.config.context);
+  sample.options.max_windows = flags.windows;
+  if (static_cast<std::int64_t>(sample.tokens.size()) < sample.options.window) {
+    fail(ErrorKind::kUsage, flags.text, "the text has {} tokens, less than one window of {}: give a longer text",
+         sample.tokens.size(), sample.options.window);
+  }
+  return sample;
+}
+
+Divergence measure(const std::shared_ptr<const Checkpoint>& in, const Sample& sample, const QuantizeFlags& flags) {
+  const std::shared_ptr<const Checkpoint> out = open_checkpoint(flags.out);
+  EngineFlags engine{.threads = flags.threads, .context = sample.options.window};
   Engine base(in, scoring_options(engine, in->config)), other(out, scoring_options(engine, out->config));
   std::optional<ProgressBar> bar;
-  return divergence(base, other, tokens, options, [&](std::int64_t done, std::int64_t total, double) {
+  return divergence(base, other, sample.tokens, sample.options, [&](std::int64_t done, std::int64_t total, double) {
+    stop_if(&interrupt_flag());
     if (!bar) bar.emplace("damage", static_cast<std::uint64_t>(total), "windows");
     bar->set(static_cast<std::uint64_t>(done));
   });
+}
+
+// A run that fails, or is interrupted, leaves nothing behind.
+Divergence damage(const std::shared_ptr<const Checkpoint>& in, const Sample& sample, const QuantizeFlags& flags) {
+  try {
+    return measure(in, sample, flags);
+  } catch (const std::exception&) {
+    remove_output(flags.out);
+    throw;
+  }
 }
 
 void print_json(const QuantizeReport& report, const std::optional<Divergence>& cost, const QuantizeFlags& flags) {
@@ -90,15 +122,19 @@ void print_text(const QuantizeReport& report, const std::optional<Divergence>& c
 
 void quantize(const QuantizeFlags& flags) {
   const QuantType& type = quant_type(flags.type);
+  if (flags.windows == 0 || flags.windows < -1)
+    fail(ErrorKind::kUsage, "--windows", "{} measures nothing: give 1 or more, or -1 for all", flags.windows);
   const std::shared_ptr<const Checkpoint> in = open_model(flags.in);
+  std::optional<Sample> sample;
+  if (!flags.text.empty()) sample = read_sample(*in, flags);
+  const InterruptScope scope(SecondPress::kEndsProcess);
   QuantizeReport report;
   {
     ThreadPool pool(flags.threads);
-    const InterruptScope scope(SecondPress::kEndsProcess);
     report = quantize_checkpoint(pool, *in, flags.out, type, flags.force, &interrupt_flag());
   }
   std::optional<Divergence> cost;
-  if (!flags.text.empty()) cost = damage(in, flags);
+  if (sample) cost = damage(in, *sample, flags);
   if (flags.json)
     print_json(report, cost, flags);
   else

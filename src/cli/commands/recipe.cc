@@ -47,13 +47,21 @@ void list_fields(bool json) {
   write_text(text + "\nWhat is not given:\n\n" + defaults);
 }
 
-void recipe(const RecipeFlags& flags) {
-  if (flags.action == "list") return list_recipes(flags.json);
-  if (flags.action == "fields") return list_fields(flags.json);
+void check_action(const RecipeFlags& flags) {
   const std::vector<std::string> actions{"list", "show", "copy", "fields"};
   if (std::ranges::find(actions, flags.action) == actions.end())
     fail(ErrorKind::kUsage, "recipe", "'{}' is none of {}{}", flags.action, fmt::join(actions, ", "),
          did_you_mean(flags.action, actions));
+  const bool lists = flags.action == "list" || flags.action == "fields";
+  const std::string& surplus = lists ? flags.name : flags.action == "show" ? flags.out : std::string();
+  if (!surplus.empty()) fail(ErrorKind::kUsage, "recipe", "unexpected argument '{}' behind {}", surplus, flags.action);
+  if (flags.json && !lists) fail(ErrorKind::kUsage, "--json", "is for list and fields: {} has YAML", flags.action);
+}
+
+void recipe(const RecipeFlags& flags) {
+  check_action(flags);
+  if (flags.action == "list") return list_recipes(flags.json);
+  if (flags.action == "fields") return list_fields(flags.json);
   if (flags.name.empty()) fail(ErrorKind::kUsage, "recipe", "{} which recipe? puna recipe list shows their names", flags.action);
   const auto [text, where] = read_recipe(flags.name);
   if (flags.action == "show") return write_text(text);

@@ -206,13 +206,15 @@ void declare_stops(Command& command, RunFlags& flags) {
 VerbAction declare_run(Command& command) {
   const auto flags = std::make_shared<RunFlags>();
   add_model(command, flags->model);
-  command.flag("-p,--prompt", "TEXT", &flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat").given =
-      &flags->prompt.given;
+  Flag& prompt =
+      command.flag("-p,--prompt", "TEXT", &flags->prompt.text, "the prompt; without it standard input, or on a terminal a chat");
+  prompt.given = &flags->prompt.given;
+  prompt.may_be_empty = true;
   command.flag("-f,--file", "FILE", &flags->prompt.file, "read the prompt from a file");
   command.flag("--raw", &flags->raw, "continue the text as it is, without the chat format");
   command.flag("--special", &flags->special, "with --raw: the names of special tokens in the prompt become those tokens");
   command.flag("--tokens", "FILE", &flags->tokens, "the prompt as token ids: a JSON file, [1, 2] or {\"tokens\": [1, 2]}");
-  command.flag("-s,--system", "TEXT", &flags->system, "the system message");
+  command.flag("-s,--system", "TEXT", &flags->system, "the system message").may_be_empty = true;
   command.flag("--tools", "FILE", &flags->tools, "JSON file with the tools that the model may call; calls are printed as JSON");
   command.flag("--format", prompt_format_choices(), &flags->format, "the chat format, instead of the model's own");
   command.flag("--date", "DATE", &flags->date, "the date that the chat format mentions (default: today's, as 26 Jul 2024)");

@@ -4,15 +4,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "cli/flags.h"
 #include "cli/input.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/verb.h"
+#include "quant/output_path.h"
 #include "tensor/npy.h"
 
 namespace puna {
@@ -49,6 +55,47 @@ void print_table(const Checkpoint& checkpoint, const std::vector<Token>& tokens,
   write_text(table);
 }
 
+void check_length(const Checkpoint& checkpoint, std::int64_t count) {
+  const std::int64_t most = checkpoint.config.context;
+  if (count <= most) return;
+  fail(ErrorKind::kNoRoom, "context",
+       "{} tokens are to be scored at once, the model allows {}: shorten the text (puna perplexity takes longer ones, in windows)",
+       count, most);
+}
+
+// --logits, row by row. An earlier result is overwritten, a file that is read is not.
+class LogitsFile {
+ public:
+  LogitsFile(const ScoreFlags& flags, const Checkpoint& checkpoint, std::vector<std::int64_t> positions, std::int64_t count)
+      : positions_(std::move(positions)) {
+    const std::int64_t rows = positions_.empty() ? count : static_cast<std::int64_t>(positions_.size());
+    const std::int64_t columns = checkpoint.config.vocabulary;
+    std::vector<std::filesystem::path> inputs = files_read(checkpoint);
+    inputs.insert(inputs.end(), {flags.tokens, flags.source.file});
+    check_not_read(flags.logits, inputs);
+    check_room(flags.logits, NpyWriter::kHeaderBytes + rows * columns * static_cast<std::int64_t>(sizeof(float)));
+    npy_.emplace(flags.logits, rows, columns);
+  }
+
+  void keep(std::int64_t position, std::span<const float> logits) {
+    stop_if(&interrupt_flag());
+    if (positions_.empty() || std::ranges::binary_search(positions_, position)) npy_->append(logits);
+  }
+  void finish() { npy_->finish(); }
+
+ private:
+  InterruptScope scope_{SecondPress::kEndsProcess};  // so that Ctrl-C takes away what is not finished
+  std::vector<std::int64_t> positions_;              // none: all
+  std::optional<NpyWriter> npy_;
+};
+
+std::vector<double> score_and_write(Engine& engine, const std::vector<Token>& tokens, LogitsFile& file) {
+  const auto keep = [&](std::int64_t position, std::span<const float> logits) { file.keep(position, logits); };
+  std::vector<double> logprobs = score_tokens(engine, tokens, keep);
+  file.finish();
+  return logprobs;
+}
+
 void score(const ScoreFlags& flags) {
   if (flags.logits.empty() && !flags.positions.empty())
     fail(ErrorKind::kUsage, "--positions", "chooses rows of --logits: give that too");
@@ -57,18 +104,15 @@ void score(const ScoreFlags& flags) {
   if (tokens.empty())
     fail(ErrorKind::kUsage, flags.tokens.empty() ? "score" : flags.tokens, "there are no tokens: give at least one");
   const auto count = static_cast<std::int64_t>(tokens.size());
+  check_length(*checkpoint, count);
   std::vector<std::int64_t> positions;
   if (!flags.positions.empty()) positions = parse_positions(flags.positions, count, "--positions");
+  std::optional<LogitsFile> logits;
+  if (!flags.logits.empty()) logits.emplace(flags, *checkpoint, std::move(positions), count);
   EngineOptions options = scoring_options(flags.engine, checkpoint->config);
   if (options.context == 0) options.context = count;
   Engine engine(checkpoint, options);
-  std::optional<NpyWriter> npy;
-  if (!flags.logits.empty()) npy.emplace(flags.logits, checkpoint->config.vocabulary);
-  const auto keep = [&](std::int64_t position, std::span<const float> logits) {
-    if (positions.empty() || std::binary_search(positions.begin(), positions.end(), position)) npy->append(logits);
-  };
-  const std::vector<double> logprobs = npy ? score_tokens(engine, tokens, keep) : score_tokens(engine, tokens);
-  if (npy) npy->finish();
+  const std::vector<double> logprobs = logits ? score_and_write(engine, tokens, *logits) : score_tokens(engine, tokens);
   if (!flags.json) return print_table(*checkpoint, tokens, logprobs);
   Json list = Json::array();
   for (const double logprob : logprobs) list.push_back(std::isnan(logprob) ? Json() : Json(logprob));
@@ -82,7 +126,9 @@ VerbAction declare_score(Command& command) {
   add_model(command, flags->model);
   command.flag("--tokens", "FILE", &flags->tokens,
                "JSON file with the token ids, [1, 2] or {\"tokens\": [1, 2]} (- is standard input)");
-  command.flag("--text", "TEXT", &flags->source.text, "score this text instead").given = &flags->source.given;
+  Flag& text = command.flag("--text", "TEXT", &flags->source.text, "score this text instead");
+  text.given = &flags->source.given;
+  text.may_be_empty = true;
   command.flag("-f,--file", "FILE", &flags->source.file, "score the text of this file");
   command.flag("--logits", "FILE", &flags->logits, "write the logits of every position as a NumPy file, float32 [T, V]");
   command.flag("--positions", "LIST", &flags->positions, "keep only these rows of --logits, ascending: 0,63,8192");

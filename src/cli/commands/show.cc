@@ -22,7 +22,7 @@ struct ShowFlags {
   std::string model, shape, type = "bf16", kv = "f16", gpus, gpu_memory = "80GB";
   std::int64_t context = 0;
   int pipeline = 1;
-  bool tensors = false, json = false;
+  bool tensors = false, json = false, type_given = false, memory_given = false;
 };
 
 std::string_view container(CheckpointKind kind) {
@@ -201,8 +201,20 @@ void show_gpus(const Checkpoint& checkpoint, const ShowFlags& flags) {
   write_text(gpu_table_text(checkpoint, question));
 }
 
-void show(ShowFlags flags) {
+// What would change nothing is refused.
+void check_flags(const ShowFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) fail(ErrorKind::kUsage, "show", "give a MODEL, or --shape with --type");
+  if (flags.type_given && flags.shape.empty())
+    fail(ErrorKind::kUsage, "--type", "is for --shape: a MODEL is shown in the formats that it has");
+  const bool of_gpus = !flags.gpus.empty() || !flags.shape.empty();
+  if (flags.tensors && of_gpus) fail(ErrorKind::kUsage, "--tensors", "is for a MODEL without --gpus: leave one of them out");
+  if (of_gpus) return;
+  if (flags.memory_given) fail(ErrorKind::kUsage, "--gpu-memory", "is for --gpus: give that too, as in --gpus 1,2,4,8");
+  if (flags.pipeline > 1) fail(ErrorKind::kUsage, "--pipeline", "is for --gpus: give that too, as in --gpus 1,2,4,8");
+}
+
+void show(ShowFlags flags) {
+  check_flags(flags);
   if (!flags.shape.empty()) {
     if (flags.gpus.empty()) flags.gpus = "1,2,4,8";
     return show_gpus(*outline_model(shape_of_flag(flags.shape), flags.type), flags);
@@ -224,10 +236,12 @@ VerbAction declare_show(Command& command) {
       .range = {0, std::int64_t{1} << 40};
   command.flag("--kv", "f32|f16|bf16|q8_0|f8_e4m3", &flags->kv, "format of cached keys and values to plan for (default f16)");
   command.flag("--gpus", "LIST", &flags->gpus, "instead: what each GPU holds where the model is split over so many, as in 1,2,4,8");
-  command.flag("--gpu-memory", "SIZE", &flags->gpu_memory, "of one GPU, as in 80GB, the default, or 79GiB");
+  command.flag("--gpu-memory", "SIZE", &flags->gpu_memory, "of one GPU, as in 80GB, the default, or 79GiB").given =
+      &flags->memory_given;
   add_pipeline(command, flags->pipeline);
   command.flag("--shape", "1b|3b|8b|70b|405b", &flags->shape, "instead of MODEL, for --gpus: this Llama's shape");
-  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default bf16)");
+  command.flag("--type", "TYPE", &flags->type, "what the weights of --shape are stored as, as in puna quantize (default bf16)")
+      .given = &flags->type_given;
   add_json(command, flags->json);
   return [flags] { show(*flags); };
 }

@@ -19,6 +19,9 @@ struct TokenizeFlags {
 };
 
 void decode(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
+  if (flags.source.given || !flags.source.file.empty())
+    fail(ErrorKind::kUsage, "--decode", "turns ids into text, and a text was given too: give one of them");
+  if (flags.bos) fail(ErrorKind::kUsage, "--bos", "puts a token in front of a text: leave it out with --decode");
   const std::vector<Token> tokens = tokens_from_json(read_json_file(flags.decode), flags.decode);
   for (const Token token : tokens) {
     if (tokenizer.contains(token)) continue;
@@ -62,7 +65,9 @@ void tokenize(const TokenizeFlags& flags) {
 VerbAction declare_tokenize(Command& command) {
   const auto flags = std::make_shared<TokenizeFlags>();
   command.positional("MODEL", &flags->model, "a model, or a tokenizer file alone").required = true;
-  command.positional("TEXT", &flags->source.text, "the text; without it and --file, standard input").given = &flags->source.given;
+  Flag& text = command.positional("TEXT", &flags->source.text, "the text; without it and --file, standard input");
+  text.given = &flags->source.given;
+  text.may_be_empty = true;
   command.flag("-f,--file", "FILE", &flags->source.file, "read the text from a file");
   command.flag("--bos", &flags->bos, "put the beginning-of-text token in front");
   command.flag("--special", &flags->special,

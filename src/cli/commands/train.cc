@@ -121,6 +121,7 @@ VerbAction declare_train(Command& command) {
     Override& each = flags->overrides[i];
     Flag& flag = command.flag(each.flag, fields[i].choices.empty() ? "VALUE" : fields[i].choices, &each.value, fields[i].about);
     flag.given = &each.given;
+    flag.may_be_empty = true;
   }
   command.notes = "Every field of a recipe is a flag; puna recipe show NAME prints one to start from.\n";
   return [flags] { train(*flags); };

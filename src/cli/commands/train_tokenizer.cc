@@ -52,8 +52,18 @@ BpeTrainerOptions trainer_options(const TrainTokenizerFlags& flags) {
   return options;
 }
 
-void check_out(const TrainTokenizerFlags& flags) {
+std::vector<fs::path> input_files(const TrainTokenizerFlags& flags) {
+  std::vector<fs::path> files;
+  for (const std::string& input : flags.inputs) {
+    const std::vector<fs::path> found = source_files(input);
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+void check_out(const TrainTokenizerFlags& flags, const std::vector<fs::path>& inputs) {
   if (fs::is_directory(flags.out)) fail(ErrorKind::kUsage, flags.out, "is a folder: give the name of the file to write");
+  check_not_read(flags.out, inputs);
   if (fs::exists(flags.out) && !flags.force) fail(ErrorKind::kUsage, flags.out, "exists already: --force overwrites it");
 }
 
@@ -116,15 +126,9 @@ class TextReader {
   std::uint64_t done_ = 0;  // bytes of files, as they lie on the disk
 };
 
-DataReport read_inputs(const TrainTokenizerFlags& flags, BpeTrainer& trainer) {
-  std::vector<fs::path> files;
+DataReport read_inputs(const std::vector<fs::path>& files, BpeTrainer& trainer) {
   std::uint64_t bytes = 0;
-  for (const std::string& input : flags.inputs) {
-    for (const fs::path& file : source_files(input)) {
-      files.push_back(file);
-      bytes += fs::file_size(file);
-    }
-  }
+  for (const fs::path& file : files) bytes += fs::file_size(file);
   TextReader reader(trainer);
   ProgressBar bar("reading", bytes, "bytes");
   for (const fs::path& file : files) reader.read(file, bar);
@@ -166,7 +170,8 @@ void report(const TrainTokenizerFlags& flags, const BpeTrainingReport& trained, 
 
 void train_tokenizer(const TrainTokenizerFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
-  check_out(flags);
+  const std::vector<fs::path> files = input_files(flags);
+  check_out(flags, files);
   ThreadPool pool(flags.threads);
   BpeTrainerOptions options = trainer_options(flags);
   std::optional<ProgressBar> bar;
@@ -175,7 +180,7 @@ void train_tokenizer(const TrainTokenizerFlags& flags) {
     bar->set(made);
   };
   BpeTrainer trainer(options, pool);
-  const DataReport rows = read_inputs(flags, trainer);
+  const DataReport rows = read_inputs(files, trainer);
   const auto tokenizer = trainer.train();
   bar.reset();
   if (trainer.report().words == 0) {
