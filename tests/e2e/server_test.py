@@ -401,9 +401,10 @@ class ServerTest(unittest.TestCase):
         for i in range(4):
             self.assertEqual(joined(events, i)[0], whole["choices"][i]["text"])
 
-    # What nano would not say by itself is drawn at random, so that characters are cut into tokens in ever other ways.
+    # What nano would not say by itself is drawn at random, so that characters are cut into tokens in ever other ways. From eight answers
+    # on the order of sums, and with it what is drawn, may depend on who is in a pass.
     def test_characters_of_several_tokens_come_whole(self):
-        body = {"prompt": "Hi", "regex": "(🦊|👩‍👩‍👧|𝄞|世界|東京|नमस्ते|é|x){40}", "temperature": 2, "seed": 11, "n": 8, "max_tokens": 600}
+        body = {"prompt": "Hi", "regex": "(🦊|👩‍👩‍👧|𝄞|世界|東京|नमस्ते|é|x){40}", "temperature": 2, "seed": 11, "n": 7, "max_tokens": 600}
         whole = self.server.post(COMPLETIONS, body).json
         events = check_stream(self.server.stream_bytes(COMPLETIONS, {**body, "stream": True}), "completion_chunk")
         self.assertGreater(len(events), 1000)
