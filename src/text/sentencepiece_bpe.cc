@@ -128,15 +128,19 @@ void SentencePieceBpe::append_space(Work& work) const {
   work.push(begin, false);
 }
 
-// Cuts the text into characters, user defined pieces and bytes that are not UTF-8; handles spaces as the model's file says.
-void SentencePieceBpe::normalize(std::string_view text, Work& work) const {
+// Cuts the text into characters, user defined pieces and bytes that are not UTF-8; handles spaces as the model's file says. Of
+// those between `before` and the text, the file's rule leaves one, which goes to the text: `before` was encoded without.
+void SentencePieceBpe::normalize(std::string_view before, std::string_view text, Work& work) const {
+  bool space_first = before.empty() && add_dummy_prefix_;
   if (remove_extra_spaces_) {
+    const bool continues = before.find_first_not_of(' ') != std::string_view::npos;
+    space_first = continues ? before.ends_with(' ') || text.starts_with(' ') : add_dummy_prefix_;
     while (text.starts_with(' ')) text.remove_prefix(1);
   }
   if (text.empty()) return;
   work.text.reserve(text.size() + text.size() / 4 + kSpace.size());
   work.symbols.reserve(text.size() + 1);
-  if (add_dummy_prefix_) append_space(work);
+  if (space_first) append_space(work);
   bool after_space = false;
   while (!text.empty()) {
     const auto defined = user_defined_.empty() ? std::nullopt : user_defined_.prefix(text);
@@ -213,13 +217,19 @@ void SentencePieceBpe::emit(const Work& work, std::string_view piece, std::vecto
   }
 }
 
-void SentencePieceBpe::encode_text(std::string_view text, std::vector<Token>& tokens) const {
+std::vector<Token> SentencePieceBpe::encode_continuation(std::string_view before, std::string_view text) const {
+  std::vector<Token> tokens;
+  encode_behind(before, text, tokens);
+  return tokens;
+}
+
+void SentencePieceBpe::encode_behind(std::string_view before, std::string_view text, std::vector<Token>& tokens) const {
   if (text.size() > kLongestText / 4) {
     fail(ErrorKind::kUnsupported, "tokenizer", "a text of {} bytes, at most {} can be encoded at once: cut it into documents",
          text.size(), kLongestText / 4);
   }
   Work work;
-  normalize(text, work);
+  normalize(before, text, work);
   merge(work);
   const std::size_t start = tokens.size();
   for (std::int32_t at = work.symbols.empty() ? -1 : 0; at >= 0; at = work.symbols[static_cast<std::size_t>(at)].next) {

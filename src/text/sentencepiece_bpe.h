@@ -42,16 +42,19 @@ class SentencePieceBpe final : public Tokenizer {
   // The vocabulary it was made of.
   SentencePieceVocabulary vocabulary() const;
 
+  std::vector<Token> encode_continuation(std::string_view before, std::string_view text) const override;
+
  private:
   struct Symbol;
   struct Work;
 
-  void encode_text(std::string_view text, std::vector<Token>& tokens) const override;
+  void encode_text(std::string_view text, std::vector<Token>& tokens) const override { encode_behind({}, text, tokens); }
   std::string bytes_of(Token token) const override;
   bool strips_first_space() const override { return add_dummy_prefix_; }
 
   void read_byte_piece(const SentencePiece& piece, std::uint32_t id, const std::string& where);
-  void normalize(std::string_view text, Work& work) const;
+  void encode_behind(std::string_view before, std::string_view text, std::vector<Token>& tokens) const;
+  void normalize(std::string_view before, std::string_view text, Work& work) const;
   void append_space(Work& work) const;
   void consider(Work& work, std::int32_t left) const;
   void merge(Work& work) const;

@@ -52,6 +52,8 @@ std::vector<Token> Tokenizer::encode_with_specials(std::string_view text) const 
   return tokens;
 }
 
+std::vector<Token> Tokenizer::encode_continuation(std::string_view, std::string_view text) const { return encode(text); }
+
 void Tokenizer::encode_between(const NameMatcher& names, std::string_view text, std::vector<Token>& tokens) const {
   std::size_t at = 0;
   while (const auto match = names.next(text, at)) {

@@ -27,6 +27,9 @@ class Tokenizer {
   std::vector<Token> encode(std::string_view text) const;
   // The same, but the literal text of a special token becomes that token. For templates and for users who ask (--special).
   std::vector<Token> encode_with_specials(std::string_view text) const;
+  // Ordinary text that follows `before` with nothing between, where that was encoded by itself. SentencePiece puts no space in
+  // front of it, and a space that encode() left out at the end of `before` comes first. Behind nothing: encode().
+  virtual std::vector<Token> encode_continuation(std::string_view before, std::string_view text) const;
 
   // The bytes of the tokens. Special tokens are left out unless asked for. SentencePiece: the space that encode() puts in front
   // of a text is taken off again when the first token carries it. Throws kUsage for an id outside the vocabulary.

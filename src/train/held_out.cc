@@ -14,20 +14,22 @@ namespace puna {
 namespace {
 
 constexpr int kDepths = 10;
-constexpr std::int64_t kNeedle = 16, kKey = 8;
+constexpr std::int64_t kKey = kNeedle / 2;
 
-// Held-out tokens, one document behind the other, again from the beginning where they end.
+// Held-out tokens, one document behind the other, again from the beginning where the data ends or had ended.
 std::vector<Token> haystack(Loader& loader, std::int64_t length) {
   std::vector<Token> tokens;
   const std::string start = loader.state();
+  bool rewound = false;
   while (static_cast<std::int64_t>(tokens.size()) < length) {
     const std::optional<Example> example = loader.next_example();
-    if (!example && tokens.empty()) fail(ErrorKind::kBadInput, "validation", "has no text to hide a needle in");
     if (example) {
       tokens.insert(tokens.end(), example->tokens.begin(), example->tokens.end());
-    } else {
-      loader.restore(start);
+      continue;
     }
+    if (rewound && tokens.empty()) fail(ErrorKind::kBadInput, "validation", "has no text to hide a needle in");
+    loader.rewind();
+    rewound = true;
   }
   loader.restore(start);
   tokens.resize(static_cast<std::size_t>(length));
@@ -68,7 +70,7 @@ HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective,
 
 double find_needles(Loader& loader, Network& network, std::int64_t length, std::uint64_t seed) {
   constexpr std::int64_t kQuestion = kKey + (kNeedle - kKey) - 1;  // the key again, and the answer but for its last token
-  PUNA_CHECK(length >= 4 * kNeedle, "needle", "rows of {} tokens, expected {} or more", length, 4 * kNeedle);
+  PUNA_CHECK(length >= kShortestHaystack, "needle", "rows of {} tokens, expected {} or more", length, kShortestHaystack);
   const std::vector<Token> hay = haystack(loader, length - kNeedle - kQuestion);
   const auto vocabulary = static_cast<std::uint64_t>(network.head.vocabulary());
   PackedBatch batch;

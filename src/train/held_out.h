@@ -27,9 +27,12 @@ using PrepareBatches = std::function<void(StepBatches&)>;
 HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective, std::int64_t tokens,
                          const PrepareBatches& prepare);
 
+inline constexpr std::int64_t kNeedle = 16, kShortestHaystack = 4 * kNeedle;  // tokens; of a needle, of a row that hides one
+
 // Needle in a haystack on tokens alone, so that it needs no chat: rows of `length` tokens of held-out text in which, at ten depths
-// from the beginning to the end, a needle of 16 random tokens stands, and whose end repeats its first 8. Found: each of the other 8
-// has a probability above one half. Returns the share of the depths at which it was found.
+// from the beginning to the end, a needle of kNeedle random tokens stands, and whose end repeats its first half. Found: each of the
+// others has a probability above one half. Returns the share of the depths at which it was found. Throws kBadInput where `loader`
+// has no text; it is where it was afterwards.
 double find_needles(Loader& loader, Network& network, std::int64_t length, std::uint64_t seed);
 
 }  // namespace puna

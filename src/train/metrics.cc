@@ -99,7 +99,7 @@ std::string tensorboard_scalar(double wall_time, std::int64_t step, std::string_
 MetricsLog::MetricsLog(const fs::path& folder, std::int64_t step) : path_(folder / "metrics.jsonl") {
   std::error_code error;
   fs::create_directories(folder / "tensorboard", error);
-  if (fs::exists(path_)) fs::resize_file(path_, kept_bytes(path_, step), error);
+  if (fs::exists(path_)) cut(step);
   lines_.open(path_, std::ios::binary | std::ios::app);
   const fs::path events =
       folder / "tensorboard" / fmt::format("events.out.tfevents.{:010}.puna.{}", std::int64_t(now()), ::getpid());
@@ -107,6 +107,12 @@ MetricsLog::MetricsLog(const fs::path& folder, std::int64_t step) : path_(folder
   if (error || !lines_ || !events_)
     fail(ErrorKind::kBadInput, folder.string(), "metrics cannot be written there: {}", error.message());
   events_ << tensorboard_record(event(now(), 0, bytes_field(3, "brain.Event:2"))) << std::flush;
+}
+
+void MetricsLog::cut(std::int64_t step) {
+  std::error_code error;
+  fs::resize_file(path_, kept_bytes(path_, step), error);  // lines_ appends: the next line stands at the new end
+  if (error) fail(ErrorKind::kBadInput, path_.string(), "cannot be cut behind step {}: {}", step, error.message());
 }
 
 void MetricsLog::write_line(const Json& line) {

@@ -25,6 +25,8 @@ class MetricsLog {
   // those of a run that went on without a checkpoint: they are cut off. Throws kBadInput where the folder cannot be written.
   MetricsLog(const std::filesystem::path& folder, std::int64_t step);
 
+  // Cuts the lines of metrics.jsonl behind `step` off: the run goes back there, and steps never fall in the file.
+  void cut(std::int64_t step);
   // {"step": …, "kind": "train", …figures}; in TensorBoard "kind/name". NaN and infinity are null in JSON.
   void add(std::int64_t step, std::string_view kind, const Figures& figures);
   // A sample or a message: text in both.

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong with a recipe before a file is opened.
 #include <algorithm>
+#include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/nearest.h"
 #include "kernels/gpu.h"
 #include "train/data/data_options.h"
+#include "train/held_out.h"
 #include "train/recipe.h"
 
 namespace puna {
@@ -30,10 +33,33 @@ void check_sizes(const Recipe& r) {
   require(ends == 1, "steps", "exactly one of steps, epochs and stages says how long the run is; {} of them are given", ends);
 }
 
+// 0 means "as before", or "none", in all of them.
+void check_stage_figures(const StageRecipe& stage) {
+  const std::pair<const char*, double> figures[] = {{"sequence_length", static_cast<double>(stage.sequence_length)},
+                                                    {"step_tokens", static_cast<double>(stage.step_tokens)},
+                                                    {"learning_rate", stage.learning_rate},
+                                                    {"rope_theta", stage.rope_theta},
+                                                    {"rope_scaling_factor", stage.rope_scaling_factor},
+                                                    {"gate_loss", stage.gate_loss}};
+  for (const auto& [name, value] : figures)
+    require(value >= 0, "stages", "stage '{}' has a {} of {}, expected 0 or more", stage.name, name, value);
+  double sum = 0;
+  for (const double weight : stage.data_weights) {
+    require(weight >= 0 && std::isfinite(weight), "stages", "stage '{}' has {} among its data_weights, expected 0 or more",
+            stage.name, weight);
+    sum += weight;
+  }
+  require(stage.data_weights.empty() || sum > 0, "stages", "stage '{}' has only 0 as data_weights: nothing would be read",
+          stage.name);
+}
+
 void check_stages(const Recipe& r) {
+  std::int64_t length = r.sequence_length;
   for (const StageRecipe& stage : r.stages) {
     require(stage.steps >= 1, "stages", "stage '{}' has {} steps, expected 1 or more", stage.name, stage.steps);
-    const std::int64_t length = stage.sequence_length > 0 ? stage.sequence_length : r.sequence_length;
+    check_stage_figures(stage);
+    if (stage.sequence_length > 0) length = stage.sequence_length;
+    require(length >= 2, "stages", "stage '{}' has rows of {} tokens, expected 2 or more", stage.name, length);
     require(length <= r.batch_tokens, "stages", "stage '{}' has rows of {} tokens, more than batch_tokens ({})", stage.name, length,
             r.batch_tokens);
     require(stage.data_weights.empty() || stage.data_weights.size() == r.data.size(), "stages",
@@ -42,6 +68,9 @@ void check_stages(const Recipe& r) {
             stage.name);
     require(stage.gate_needle >= 0 && stage.gate_needle <= 1, "stages", "stage '{}' has a gate_needle of {}, expected 0 to 1",
             stage.name, stage.gate_needle);
+    require(stage.gate_needle == 0 || length >= kShortestHaystack, "stages",
+            "stage '{}' has a gate_needle, but rows of {} tokens: a needle is hidden in {} or more", stage.name, length,
+            kShortestHaystack);
   }
 }
 
@@ -107,6 +136,16 @@ void check_objective(const Recipe& r) {
           "is true, but stages change the rotary frequencies of the model that adapters are held against");
 }
 
+void check_watch(const Recipe& r) {
+  const Recipe::Watch& w = r.watch;
+  require(w.log_every >= 1, "watch.log_every", "is {}, expected 1 or more", w.log_every);
+  require(w.evaluate_tokens >= 1, "watch.evaluate_tokens", "is {}, expected 1 or more", w.evaluate_tokens);
+  require(w.keep >= 1, "watch.keep", "is {}, expected 1 or more", w.keep);
+  require(w.sample_tokens >= 1, "watch.sample_tokens", "is {}, expected 1 or more", w.sample_tokens);
+  require(w.sample_every <= 0 || !w.samples.empty(), "watch.samples", "names no prompt, but watch.sample_every is {}",
+          w.sample_every);
+}
+
 }  // namespace
 
 std::optional<int> gpu_of_recipe(const Recipe& recipe) {
@@ -126,9 +165,7 @@ void check_recipe(const Recipe& recipe) {
   check_optimizer(recipe);
   check_objective(recipe);
   require(!recipe.out.empty(), "out", "names no folder for the run");
-  require(recipe.watch.log_every >= 1, "watch.log_every", "is {}, expected 1 or more", recipe.watch.log_every);
-  require(recipe.watch.evaluate_tokens >= 1, "watch.evaluate_tokens", "is {}, expected 1 or more", recipe.watch.evaluate_tokens);
-  require(recipe.watch.keep >= 1, "watch.keep", "is {}, expected 1 or more", recipe.watch.keep);
+  check_watch(recipe);
 }
 
 }  // namespace puna

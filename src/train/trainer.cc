@@ -12,8 +12,6 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "infer/engine.h"
-#include "infer/generate.h"
 #include "model/adapter_file.h"
 #include "tensor/atomic_file.h"
 #include "train/checkpoint_store.h"
@@ -23,6 +21,7 @@
 #include "train/objectives/answers.h"
 #include "train/optimizer.h"
 #include "train/reference_log_probs.h"
+#include "train/run_samples.h"
 #include "train/spike_watch.h"
 #include "train/stage_average.h"
 #include "train/training_state.h"
@@ -82,7 +81,7 @@ struct Trainer::Parts {
   StepReport compute(const StepPlan& plan, const StepBatches& step);
   bool accept(const StepReport& report, const StepBatches& step);
   void after_step(const StepReport& report);
-  void finish_stage_if_due();
+  void finish_stage_if_due(bool data_left);
   void finish_stage(const StepPlan& plan);
 
   void evaluate();
@@ -204,6 +203,7 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
 // Of this run: read where they lie in its folder already, else asked of the reference, which is given up then.
 std::optional<ReferenceLogProbs> Trainer::Parts::precompute_reference(bool resume, const std::atomic<bool>* interrupted) {
   check_run_folder(recipe, resume);
+  check_samples(recipe, *models.start, plan);
   if (!objective_info.needs_reference || !recipe.dpo.precompute_reference) return std::nullopt;
   const fs::path file = fs::path(recipe.out) / kReferenceFile;
   std::optional<ReferenceLogProbs> answers;
@@ -229,13 +229,13 @@ RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
   observer.began(plan, memory, student.parameters.count(), step_);
   bool data_left = true;
   while (true) {
-    finish_stage_if_due();
-    if (step_ == plan.steps() || stop) break;
+    finish_stage_if_due(data_left);
+    if (step_ == plan.steps() || !data_left || stop) break;
     const StepPlan now = plan.at(step_);
     enter_stage(now);
     StepBatches step = loader->next(now.step_tokens);
     data_left = !step.batches.empty();
-    if (!data_left) break;
+    if (!data_left) continue;
     prepare(step);
     const StepReport report = compute(now, step);
     if (!accept(report, step)) continue;
@@ -353,17 +353,20 @@ bool Trainer::Parts::accept(const StepReport& report, const StepBatches& step) {
   }
   faulty_step_ = std::max(faulty_step_, report.step);
   const std::string message = fmt::format("step {}: {}; its data: {}", report.step, fault, where_of(step));
-  metrics->add_text(report.step, "fault", recipe.watch.on_nan, message);
   const std::optional<StoredCheckpoint> back = recipe.watch.on_nan == "roll_back" ? store.newest() : std::nullopt;
+  const bool rolls_back = back && roll_backs_ < kRollBacks;
+  if (rolls_back) metrics->cut(back->step);  // these steps are taken again
+  metrics->add_text(rolls_back ? back->step : report.step, "fault", recipe.watch.on_nan, message);
   if (recipe.watch.on_nan == "skip") {
     observer.noted(message + "; skipped");
     ++step_;
     return false;
   }
-  if (!back || ++roll_backs_ > kRollBacks) {
+  if (!rolls_back) {
     fail(ErrorKind::kBadInput, recipe.out, "{}. Lower optimizer.learning_rate and {}", message,
          store.newest() ? "go on with --resume" : "begin again");
   }
+  ++roll_backs_;
   observer.noted(fmt::format("{}; back to step {}, past this data", message, back->step));
   restore(back->folder, true);
   return false;
@@ -385,17 +388,18 @@ void Trainer::Parts::after_step(const StepReport& report) {
   observer.stepped(report);
   const auto due = [&](std::int64_t every) { return every > 0 && report.step % every == 0; };
   if (validation && due(watch.evaluate_every)) evaluate();
-  if (due(watch.sample_every)) sample();
   if (due(watch.checkpoint_every)) save();
+  if (due(watch.sample_every)) sample();
 }
 
 // Asked before every step, so that neither a skipped last step nor a run that ended between it and the stage's end gets past a
-// gate.
-void Trainer::Parts::finish_stage_if_due() {
-  if (step_ == 0 || !plan.is_last_of_stage(step_ - 1)) return;
+// gate. Where the data has ended, so has the stage of the last step.
+void Trainer::Parts::finish_stage_if_due(bool data_left) {
+  if (step_ == 0 || (data_left && !plan.is_last_of_stage(step_ - 1))) return;
   const StepPlan last = plan.at(step_ - 1);
+  if (data_left && last.stage < finished_stages_) return;
+  enter_stage(last);  // also back from the next one, where the data ended before its first step
   if (last.stage < finished_stages_) return;
-  enter_stage(last);
   finish_stage(last);
   finished_stages_ = last.stage + 1;
 }
@@ -437,21 +441,17 @@ void Trainer::Parts::evaluate() {
   observer.evaluated(step_, held_out.loss, held_out.figures);
 }
 
-// On the CPU, also beside a GPU, whose memory the training may fill.
+// A run does not end because a sample cannot be written.
 void Trainer::Parts::sample() {
-  const std::shared_ptr<Checkpoint> view = student.parameters.view();
-  view->tokenizer = models.start->tokenizer;
-  Engine engine(view, {.threads = pool.size(), .context = std::min<std::int64_t>(view->config.context, 2048)});
-  GenerateOptions options;
-  options.max_tokens = recipe.watch.sample_tokens;
-  options.sampler.seed = data_seed();
-  for (const std::string& prompt : recipe.watch.samples) {
-    std::vector<Token> tokens = view->tokenizer->encode(prompt);
-    if (view->tokenizer->bos()) tokens.insert(tokens.begin(), *view->tokenizer->bos());
-    Session session(engine);
-    const Generation generation = session.generate(tokens, options);
-    metrics->add_text(step_, "sample", prompt, generation.text);
-    observer.sampled(step_, prompt, generation.text);
+  try {
+    const std::shared_ptr<Checkpoint> view = student.parameters.view();
+    view->tokenizer = models.start->tokenizer;
+    write_samples(recipe, view, pool.size(), [&](std::string_view prompt, std::string_view text) {
+      metrics->add_text(step_, "sample", prompt, text);
+      observer.sampled(step_, prompt, text);
+    });
+  } catch (const Error& error) {
+    observer.noted(fmt::format("step {}: no sample: {}", step_, error.what()));
   }
 }
 

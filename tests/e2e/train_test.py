@@ -158,6 +158,22 @@ class TrainTest(unittest.TestCase):
         self.assertIn("does not divide the width", self.puna("train", self.recipe(), "--new_model.heads", "5", code=2).stderr)
         self.assertFalse(os.path.exists(self.path("run")))
 
+    def test_a_later_length_under_which_no_row_can_be_used(self):
+        with open(self.path("long.jsonl"), "w") as file:
+            for i in range(12):
+                file.write(json.dumps({"prompt": "the cat", "completion": " sees the sun %d" % i + " and a tree" * 8}) + "\n")
+        stages = [{"name": "one", "steps": 2}, {"name": "two", "steps": 2, "sequence_length": 16}]
+        recipe = self.recipe(data=[self.path("long.jsonl")], objective="sft", reading={"plain_strings": True}, sequence_length=256,
+                             batch_tokens=256, steps=0, stages=stages)
+        self.assertIn("none of its 12 rows can be trained on", self.puna("train", recipe, code=3).stderr)
+
+    def test_samples_that_cannot_be(self):
+        watch = {"sample_every": 5, "samples": ["the cat"], "sample_tokens": -3}
+        self.assertIn("[watch.sample_tokens] is -3", self.puna("train", self.recipe(watch=watch), code=2).stderr)
+        watch = {"sample_every": 5, "samples": ["x" * 500]}
+        self.assertIn("but a sample has room for 32", self.puna("train", self.recipe(watch=watch), code=2).stderr)
+        self.assertFalse(os.path.exists(self.path("run")))
+
     def test_plan_and_inspect(self):
         plan = json.loads(self.puna("train", self.recipe(), "--plan", "--json").stdout)
         self.assertEqual(sum(plan["parts"].values()), plan["total_bytes"])

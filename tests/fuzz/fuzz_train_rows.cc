@@ -78,7 +78,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   for (const std::string_view name : puna::data_kinds()) {
     const puna::DataKind kind = *puna::data_kind_from_name(name);
-    if (kind == puna::DataKind::kAuto || kind == puna::DataKind::kText || kind == puna::DataKind::kTokens) continue;
+    const bool is_json = kind != puna::DataKind::kAuto && kind != puna::DataKind::kText && kind != puna::DataKind::kTokens &&
+                         kind != puna::DataKind::kTeacherTokens;
+    if (!is_json) continue;
     try_row(kind, bytes, false);
     try_row(kind, bytes, true);
   }

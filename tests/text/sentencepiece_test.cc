@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sentencepiece_processor.h>
 
+#include <span>
+
 #include "base/error.h"
 #include "base/random.h"
 #include "shared_data.h"
@@ -137,6 +139,41 @@ TEST(SentencePiece, MergesTheHighestScoreFirstAndTheLeftmostOfEquals) {
   EXPECT_EQ(piece_ids(tokenizer->encode("aa")), (std::vector<int>{8, 4}));
   EXPECT_EQ(piece_ids(tokenizer->encode("axya")), (std::vector<int>{8, 0, 4}));  // a run without pieces is one unknown
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("axya")), "a \u2047 a");         // as the library writes it
+}
+
+TEST(SentencePiece, AContinuationHasNoSpaceThatIsNotInIt) {
+  const auto tokenizer = tokenizer_from_gguf(tiny(), "tiny");
+  EXPECT_EQ(piece_ids(tokenizer->encode_continuation("b", "aa")), (std::vector<int>{4, 4}));
+  EXPECT_EQ(piece_ids(tokenizer->encode_continuation("b", " aa")), (std::vector<int>{8, 4}));
+  EXPECT_EQ(piece_ids(tokenizer->encode_continuation("b ", "aa")), (std::vector<int>{4, 4}));  // encode("b ") has the space
+  EXPECT_EQ(piece_ids(tokenizer->encode_continuation("", "aa")), (std::vector<int>{8, 4}));
+  EXPECT_EQ(piece_ids(tokenizer->encode_continuation("b", "")), std::vector<int>{});
+  GgufVocabulary vocabulary = tiny();
+  vocabulary.remove_extra_whitespaces = true;
+  const auto removes = tokenizer_from_gguf(vocabulary, "tiny");
+  EXPECT_EQ(piece_ids(removes->encode_continuation("b", "aa ")), (std::vector<int>{4, 4}));
+  EXPECT_EQ(piece_ids(removes->encode_continuation("b ", "aa")), (std::vector<int>{8, 4}));  // encode("b ") has left it out
+  EXPECT_EQ(piece_ids(removes->encode_continuation("b ", "  aa")), (std::vector<int>{8, 4}));
+  EXPECT_EQ(piece_ids(removes->encode_continuation("  ", "aa")), (std::vector<int>{8, 4}));
+  EXPECT_EQ(piece_ids(removes->encode_continuation("b", "  ")), std::vector<int>{});
+}
+
+// Cut between any two of its tokens.
+TEST(SentencePiece, ATextInTwoPartsHasTheTokensOfTheWhole) {
+  PUNA_NEEDS_SHARED(kPieceModel);
+  const auto tokenizer = tokenizer_from_gguf(as_gguf(Library(read_text(shared_data(kPieceModel)))), "stories.gguf");
+  const std::string text = "Once upon a time  there was a girl, Lily.\nShe had 3 balls (red, \"blue\" and xylophone) ";
+  const std::vector<Token> whole = tokenizer->encode(text);
+  for (std::size_t cut = 1; cut < whole.size(); ++cut) {
+    const std::string first = tokenizer->decode(std::span(whole).first(cut));
+    std::vector<Token> tokens = tokenizer->encode(first);
+    const std::vector<Token> rest = tokenizer->encode_continuation(first, text.substr(first.size()));
+    tokens.insert(tokens.end(), rest.begin(), rest.end());
+    EXPECT_EQ(piece_ids(tokens), piece_ids(whole)) << '"' << first << '"';
+  }
+  const std::vector<int> behind = piece_ids(tokenizer->encode_continuation("Once upon a ti", "me there was a girl"));
+  EXPECT_THAT(behind, testing::IsSupersetOf({383, 286, 261, 298, 315, 421}));
+  EXPECT_EQ(tokenizer->piece(static_cast<Token>(behind.front())).front(), 'm');
 }
 
 TEST(SentencePiece, UserDefinedPiecesAreNeverCutAndUnusedPiecesNeverLeft) {

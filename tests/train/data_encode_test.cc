@@ -134,6 +134,19 @@ TEST(DataEncode, AnswersShareThePromptAndLeaveTheFormatOut) {
             prompt + " => 0:«e»<|eot_id|> => 1:«c»<|eot_id|> => 2:«r»<|eot_id|>");
 }
 
+TEST(DataEncode, EqualAnswersAreNotBetterThanEachOther) {
+  DataOptions options;
+  options.plain_strings = true;
+  EXPECT_EQ(shown(encode(DataKind::kRanked, R"({"prompt": "q", "answers": ["a", "b", "a", "c"]})", options)),
+            "<|begin_of_text|>q => 0:«a»<|end_of_text|> => 1:«b»<|end_of_text|> => 0:«a»<|end_of_text|> => 3:«c»<|end_of_text|>");
+  EXPECT_THAT(shown(encode(DataKind::kRanked, R"({"prompt": "q", "answers": ["a", " a ", "b"]})")),
+              HasSubstr(" => 0:«a»<|eot_id|> => 0:«a»<|eot_id|> => 2:«b»<|eot_id|>"));
+  options.sequence_length = 10;
+  options.over_long = OverLong::kTruncate;
+  EXPECT_EQ(shown(encode(DataKind::kRanked, R"({"prompt": "0123", "answers": ["no", "45678a", "45678b"]})", options)),
+            "<|begin_of_text|>0123 => 0:«no»<|end_of_text|> => 1:«45678» => 1:«45678»");
+}
+
 TEST(DataEncode, AnAnswerOfSeveralMessagesCountsOnlyTheAssistants) {
   const std::string json = R"({"prompt": "q", "chosen": [
       {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
@@ -221,6 +234,30 @@ TEST(DataEncode, Llama2sTurnsAreTrainedWithTheirEnd) {
   const ExampleEncoder encoder(*tokenizer, *prompt_format_from_name("llama2"), {});
   const Example example = encoder.encode(read_json_row(DataKind::kCompletion, R"({"prompt": "why", "completion": "so"})", false));
   EXPECT_EQ(marked(example.tokens, example.trained, *tokenizer), "<s> [INST] why [/INST]« so</s>»");
+}
+
+TEST(DataEncode, PlainTextsContinueEachOtherWithoutASpaceThatIsNotThere) {
+  PUNA_NEEDS_SHARED("stories260K/tok512.model");
+  const auto tokenizer = load_tokenizer_file(shared_data("stories260K/tok512.model"));
+  const ExampleEncoder encoder(*tokenizer, *prompt_format_from_name("llama2"), {});
+  const auto read = [&](DataKind kind, const std::string& json) { return encoder.encode(read_json_row(kind, json, true)); };
+  const Example cut = read(DataKind::kCompletion, R"({"prompt": "Once upon a ti", "completion": "me there was a girl"})");
+  EXPECT_EQ(marked(cut.tokens, cut.trained, *tokenizer), "<s> Once upon a ti«me there was a girl</s>»");
+  const std::vector<int> whole = {403, 407, 261, 378, 383, 286};  // "Once upon a time there was"
+  const Example spaced = read(DataKind::kCompletion, R"({"prompt": "Once upon a", "completion": " time there was"})");
+  EXPECT_EQ(ids({spaced.tokens.begin() + 1, spaced.tokens.end() - 1}), whole);
+  for (const char* const row : {R"({"prompt": "Once upon a", "chosen": " time", "rejected": " ti"})",
+                                R"({"prompt": "Once upon a ", "chosen": "time", "rejected": "ti"})"}) {
+    const Example pair = read(DataKind::kPreference, row);
+    EXPECT_EQ(ids({pair.tokens.begin() + 1, pair.tokens.end()}), std::vector<int>(whole.begin(), whole.begin() + 3)) << row;
+    EXPECT_EQ(ids(pair.answers[0].tokens), (std::vector<int>{378, 2})) << row;
+  }
+  Row part = read_text_row("me there was");
+  part.begins = part.ends = false;
+  const Example continued = encoder.encode(part);
+  std::string text;
+  for (const Token token : continued.tokens) text += tokenizer->piece(token, true);
+  EXPECT_EQ(text, "me there was");
 }
 
 TEST(DataEncode, NeedsTheTokensOfTheFormat) {

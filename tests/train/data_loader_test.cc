@@ -325,6 +325,46 @@ TEST_F(DataLoader, SaysWhenThereIsNothingToTrainOn) {
   expect_error(ErrorKind::kUsage, "no sources are given", [&] { loader({}); });
 }
 
+TEST_F(DataLoader, ALaterLengthUnderWhichNoRowCanBeUsedIsRefused) {
+  std::string rows;
+  for (int i = 0; i < 12; ++i) rows += fmt::format(R"({{"prompt": "q", "completion": "{:030}"}})", i) + "\n";
+  DataOptions all = options({write("long.jsonl", rows)});
+  all.plain_strings = true;
+  all.sequence_length = all.batch_tokens = 64;
+  const auto alone = loader(all);
+  EXPECT_EQ(order(*alone, 20).size(), 20U);
+  alone->set_lengths(16, 64);
+  const std::string why = "long.jsonl] none of its 12 rows can be trained on:\n0 rows used, 12 left out\n";
+  expect_error(ErrorKind::kBadInput, why, [&] { alone->next(64); });
+  all.sources.push_back({write("short.jsonl", text_rows(numbered(5))), DataKind::kAuto, std::nullopt});
+  all.sources[0].weight = all.sources[1].weight = 1;
+  const auto mixture = loader(all);
+  EXPECT_EQ(order(*mixture, 20).size(), 20U);
+  mixture->set_lengths(16, 64);
+  expect_error(ErrorKind::kBadInput, why, [&] { order(*mixture, 20); });
+}
+
+// At the end of one epoch and the beginning of the next, more rows than an epoch has may follow each other unused.
+TEST_F(DataLoader, OneUsableRowIsEnough) {
+  std::string rows = "broken\n";
+  for (int i = 0; i < 3; ++i) rows = "{}\n" + rows;
+  DataOptions text = options({write("c.jsonl", rows + R"({"text": "good"})" + "\n")});
+  text.sources[0].kind = DataKind::kTextRows;
+  const auto from = loader(text);
+  EXPECT_EQ(order(*from, 60), std::vector<std::int64_t>(60, 4));
+}
+
+TEST_F(DataLoader, RewindsToItsFirstExample) {
+  DataOptions text = options({write("a.jsonl", text_rows(numbered(7)))});
+  text.epochs = 1;
+  const auto from = loader(text);
+  const auto all = order(*from, 100);
+  EXPECT_EQ(all.size(), 7U);
+  EXPECT_TRUE(order(*from, 1).empty());
+  from->rewind();
+  EXPECT_EQ(order(*from, 100), all);
+}
+
 TEST_F(DataLoader, DropsCutsOrRefusesOverLongExamples) {
   DataOptions all = options({write("c.jsonl", R"({"prompt": "q", "completion": "0123456789"})"
                                               "\n"

@@ -92,7 +92,7 @@ TEST(MergeAdapter, TheScoreHasToFitTheBase) {
   const std::int64_t width = base->config.width;
   const std::vector<float> values(static_cast<std::size_t>(2 * width), 0.5f);
   const auto merged = [&](const Shape& shape) {
-    AdapterFile adapter{.base = "base", .matrices = {}, .reward_head = {}, .owners = {}};
+    AdapterFile adapter{.base = "base", .file = {}, .matrices = {}, .reward_head = {}, .owners = {}};
     const auto bytes = std::as_bytes(std::span(values).first(static_cast<std::size_t>(shape.count())));
     adapter.reward_head = {"base_model.model.score.weight", Format::kF32, shape, bytes, {}};
     return merge_adapter(base, adapter, std::nullopt, pool);
@@ -154,6 +154,31 @@ TEST(AverageCheckpoints, RefusesOtherShapesAndShares) {
   EXPECT_THROW(average_checkpoints({{a, 0}, {a, 0}}, Format::kF32, pool), Error);
   for (const double share : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
     EXPECT_THROW(average_checkpoints({{a, 1}, {a, share}}, Format::kF32, pool), Error);
+}
+
+TEST(AverageCheckpoints, RefusesOtherRotationsAndNorms) {
+  ThreadPool pool(1);
+  const auto a = TinyCheckpointMaker(tiny_config(), Format::kF32, 1).take();
+  const auto averaged_with = [&](const auto& change) {
+    ModelConfig config = tiny_config();
+    change(config);
+    auto other = std::make_shared<Checkpoint>(*TinyCheckpointMaker(config, Format::kF32, 2).take());
+    other->where = "other";
+    return average_checkpoints({{a, 1}, {other, 1}}, std::nullopt, pool);
+  };
+  const std::string turned = "[other] has other rotary frequencies than tiny";
+  expect_error(ErrorKind::kBadInput, turned, [&] { averaged_with([](ModelConfig& config) { config.rope_theta *= 50; }); });
+  expect_error(ErrorKind::kBadInput, turned, [&] { averaged_with([](ModelConfig& config) { config.rope_linear_factor = 2; }); });
+  expect_error(ErrorKind::kBadInput, turned, [&] {
+    averaged_with([](ModelConfig& config) {
+      config.rope_scaling = RopeScaling{.factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 64};
+    });
+  });
+  expect_error(ErrorKind::kBadInput, "[other] has the norm_eps",
+               [&] { averaged_with([](ModelConfig& config) { config.norm_eps *= 2; }); });
+  // As GGUF holds it.
+  EXPECT_TRUE(
+      averaged_with([](ModelConfig& config) { config.norm_eps = static_cast<double>(static_cast<float>(config.norm_eps)); }));
 }
 
 }  // namespace

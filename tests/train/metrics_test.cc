@@ -85,5 +85,19 @@ TEST_F(MetricsTest, AResumedRunForgetsWhatItDoesAgain) {
               ::testing::EndsWith("{\"step\":3,\"kind\":\"train\",\"loss\":1.0}\n{\"step\":4,\"kind\":\"train\",\"loss\":9.0}\n"));
 }
 
+TEST_F(MetricsTest, ARunThatGoesBackForgetsWhatItTakesAgain) {
+  {
+    MetricsLog log(folder_, 0);
+    for (int step = 1; step <= 6; ++step) log.add(step, "train", {{"loss", 1.0}});
+    log.cut(3);
+    log.add_text(3, "fault", "roll_back", "step 7");
+    for (int step = 4; step <= 5; ++step) log.add(step, "train", {{"loss", 9.0}});
+  }
+  const MetricsLog resumed(folder_, 4);
+  EXPECT_THAT(lines(), ::testing::EndsWith("{\"step\":3,\"kind\":\"train\",\"loss\":1.0}\n"
+                                           "{\"step\":3,\"kind\":\"fault\",\"name\":\"roll_back\",\"text\":\"step 7\"}\n"
+                                           "{\"step\":4,\"kind\":\"train\",\"loss\":9.0}\n"));
+}
+
 }  // namespace
 }  // namespace puna

@@ -161,6 +161,33 @@ TEST(Recipe, ImpossibleFiguresAreRefused) {
   EXPECT_THAT(refused({"device=cuda:1x"}), HasSubstr("[device] 'cuda:1x': expected numbers of GPUs behind cuda:"));
 }
 
+TEST(Recipe, ImpossibleFiguresOfStagesAndSamplesAreRefused) {
+  const auto refused = [](std::initializer_list<std::string_view> overrides) {
+    Recipe r = parse_recipe("model: m\nout: o\ndata: [d]", "r.yaml");
+    for (const std::string_view each : overrides) override_recipe(r, each);
+    return error_of([&] { check_recipe(r); }, ErrorKind::kUsage);
+  };
+  const auto stage = [&](const std::string& with) { return refused({"stages=[{name: one, steps: 2, " + with + "}]"}); };
+  EXPECT_EQ(stage("learning_rate: 1e-5, step_tokens: 64, rope_theta: 1e6, data_weights: [2]"), "no error");
+  EXPECT_EQ(stage("learning_rate: -1"), "[stages] stage 'one' has a learning_rate of -1, expected 0 or more");
+  for (const char* const name : {"step_tokens", "sequence_length", "rope_theta", "rope_scaling_factor", "gate_loss"})
+    EXPECT_THAT(stage(std::string(name) + ": -3"), HasSubstr(std::string("has a ") + name + " of -3, expected 0 or more"));
+  EXPECT_THAT(stage("sequence_length: 1"), HasSubstr("has rows of 1 tokens, expected 2 or more"));
+  EXPECT_THAT(stage("data_weights: [0]"), HasSubstr("has only 0 as data_weights"));
+  EXPECT_THAT(stage("data_weights: [-1]"), HasSubstr("has -1 among its data_weights"));
+  EXPECT_THAT(stage("sequence_length: 48, gate_needle: 0.5"),
+              HasSubstr("has a gate_needle, but rows of 48 tokens: a needle is hidden in 64 or more"));
+  const auto lengths = [&](std::string_view first, const std::string& second) {
+    return refused({first, "stages=[{name: a, steps: 2, " + second + "}, {name: b, steps: 2, gate_needle: 0.5}]"});
+  };
+  EXPECT_EQ(lengths("sequence_length=48", "sequence_length: 64"), "no error");  // as before: 64
+  EXPECT_THAT(lengths("sequence_length=64", "sequence_length: 48"),
+              HasSubstr("stage 'b' has a gate_needle, but rows of 48 tokens"));
+  EXPECT_THAT(refused({"steps=5", "watch.sample_tokens=-3"}), HasSubstr("[watch.sample_tokens] is -3, expected 1 or more"));
+  EXPECT_THAT(refused({"steps=5", "watch.sample_every=5"}), HasSubstr("[watch.samples] names no prompt"));
+  EXPECT_EQ(refused({"steps=5", "watch.sample_every=5", "watch.samples=[Once]"}), "no error");
+}
+
 TEST(Recipe, NamesTheGpuOfARun) {
   Recipe recipe;
   EXPECT_EQ(gpu_of_recipe(recipe), std::nullopt);

@@ -10,10 +10,15 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <iterator>
+#include <map>
+#include <string>
 #include <thread>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "expect_error.h"
 #include "model/adapter_file.h"
 #include "tensor/safetensors.h"
 #include "train/checkpoint_store.h"
@@ -306,6 +311,27 @@ TEST_F(TrainerTest, AGateIsMeasuredAgainAfterARollBack) {
   EXPECT_EQ(watcher.times[4], 4) << "once, and after each of three roll-backs";
 }
 
+TEST_F(TrainerTest, ARollBackLeavesNoLinesOfTheStepsItTakesAgain) {
+  Watcher watcher;
+  Recipe explodes = recipe("run", {"watch.on_nan=roll_back", "watch.checkpoint_every=4", "optimizer.clip=0", "optimizer.warmup=0"});
+  explodes.steps = 0;
+  override_recipe(explodes, "stages=[{name: first, steps: 4}, {name: second, steps: 4, learning_rate: 1e30}]");
+  EXPECT_THROW(run(explodes, watcher), Error);
+  std::ifstream file(path("run") + "/metrics.jsonl");
+  std::int64_t last = 0, faults = 0;
+  std::map<std::int64_t, int> trained;
+  for (std::string text; std::getline(file, text);) {
+    const Json line = parse_json(text, "metrics.jsonl");
+    const auto step = line.at("step").get<std::int64_t>();
+    EXPECT_GE(step, last) << text;
+    last = step;
+    if (line.at("kind") == "train") ++trained[step];
+    if (line.at("kind") == "fault") ++faults;
+  }
+  EXPECT_EQ(faults, 4);  // of three roll-backs, and the one that ended the run
+  for (const auto& [step, lines] : trained) EXPECT_EQ(lines, 1) << step;
+}
+
 TEST_F(TrainerTest, APlanCountsTheAverageOfAStage) {
   Recipe averaged = recipe("run");
   averaged.steps = 0;
@@ -353,6 +379,63 @@ TEST_F(TrainerTest, AClosedGateStaysClosedWhenTheRunIsResumed) {
     }
     EXPECT_EQ(watcher.losses.count(4), 0u) << "went on behind the gate";
   }
+}
+
+TEST_F(TrainerTest, AGateIsAskedAlsoWhereTheDataEndsBeforeItsStage) {
+  Recipe gated = recipe("run", {"reading.at_end=stop", "validation=[]"});
+  gated.steps = 0;
+  override_recipe(gated, "stages=[{name: long, steps: 1000, sequence_length: 64, gate_needle: 1}]");
+  for (const bool resume : {false, true}) {
+    Watcher watcher;
+    expect_error(ErrorKind::kBadInput, "stage 'long' did not pass its gate: 0 % of the needles",
+                 [&] { run(gated, watcher, resume); });
+    EXPECT_EQ(watcher.losses.empty(), resume);
+  }
+  EXPECT_TRUE(CheckpointStore(path("run") + "/checkpoints", 1, true).newest().has_value());
+}
+
+TEST_F(TrainerTest, AStageThatTheDataEndsInIsAveraged) {
+  const auto averaged = [&](const std::string& out, std::int64_t steps) {
+    Recipe recipe = this->recipe(out, {"reading.at_end=stop", "optimizer.schedule=constant"});
+    recipe.steps = 0;
+    override_recipe(recipe, "stages=[{name: only, steps: " + std::to_string(steps) + ", average: true}]");
+    return recipe;
+  };
+  Watcher first, second;
+  const RunResult ended = run(averaged("ended", 1000), first);
+  EXPECT_EQ(ended.end, RunEnd::kFinished);
+  ASSERT_LT(ended.steps, 1000);
+  const RunResult whole = run(averaged("whole", ended.steps), second);
+  EXPECT_EQ(second.losses, first.losses);
+  EXPECT_TRUE(bytes_of(ended.checkpoint / "model.safetensors") == bytes_of(whole.checkpoint / "model.safetensors"));
+}
+
+TEST_F(TrainerTest, ASampleThatCannotBeWrittenDoesNotEndTheRun) {
+  struct Notes : Watcher {
+    void noted(std::string_view text) override {
+      Watcher::noted(text);
+      checkpoints_then = checkpoints;
+    }
+    int checkpoints_then = 0;
+  } watcher;
+  // More than 40 tokens: too long for the first stage, not for the second.
+  Recipe sampled = recipe("run", {"watch.sample_every=2", "watch.sample_tokens=4", "watch.checkpoint_every=2",
+                                  "watch.samples=[" + std::string(40, 'x') + "]"});
+  sampled.steps = 0;
+  override_recipe(sampled, "stages=[{name: short, steps: 2}, {name: long, steps: 2, sequence_length: 64}]");
+  EXPECT_EQ(run(sampled, watcher).steps, 4);
+  ASSERT_EQ(watcher.notes.size(), 1u);
+  EXPECT_THAT(watcher.notes.front(), HasSubstr("step 2: no sample: [context] the prompt has 4"));
+  EXPECT_EQ(watcher.checkpoints_then, 1) << "sampled before the checkpoint was written";
+  EXPECT_EQ(watcher.samples.size(), 1u);
+}
+
+TEST_F(TrainerTest, ASampleThatNoStageCanContinueIsRefusedBeforeTheRun) {
+  Watcher watcher;
+  const Recipe sampled = recipe("run", {"watch.sample_every=2", "watch.samples=[the cat, " + std::string(40, 'x') + "]"});
+  expect_error(ErrorKind::kUsage, "tokens, but a sample has room for 32: shorten it", [&] { run(sampled, watcher); });
+  EXPECT_TRUE(watcher.losses.empty());
+  EXPECT_FALSE(fs::exists(path("run")));
 }
 
 TEST_F(TrainerTest, SpeedCountsEveryRowThatIsComputed) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace puna {
@@ -33,8 +34,14 @@ void check_trained(Example& example) {
   if (example.trained.empty()) throw RowError(DropReason::kNothingTrained, "no token of it is trained");
 }
 
-void check_answers(const Example& example) {
-  const auto& answers = example.answers;
+// Answers that are equal, or have become so by being cut, are not better than each other: all have the best one's rank.
+void settle_answers(Example& example) {
+  auto& answers = example.answers;
+  for (AnswerTokens& answer : answers) {
+    for (const AnswerTokens& other : answers) {
+      if (other.rank < answer.rank && other.tokens == answer.tokens) answer.rank = other.rank;
+    }
+  }
   const bool differ = std::any_of(answers.begin() + 1, answers.end(),
                                   [&](const AnswerTokens& answer) { return answer.tokens != answers.front().tokens; });
   if (!differ) throw RowError(DropReason::kEqualAnswers, "all answers are the same");
@@ -128,9 +135,11 @@ Example ExampleEncoder::encode_text(const Row& row) const {
   Example example;
   if (begin_ && row.begins) example.tokens.push_back(*begin_);
   bool empty = true;
+  std::string before = row.begins ? "" : "\n";  // long files are cut behind a line
   for (const TextPart& part : row.parts) {
     empty = empty && (!part.trained || part.text.empty());
-    append(example.tokens, tokenizer_.encode(part.text));
+    append(example.tokens, tokenizer_.encode_continuation(before, part.text));
+    before += part.text;
     example.trained.resize(example.tokens.size(), part.trained);
   }
   if (empty) throw RowError(DropReason::kNothingTrained, "the text is empty");
@@ -194,18 +203,22 @@ Example ExampleEncoder::encode_answers(const Row& row) const {
     tokens.rank = static_cast<int>(example.answers.size());
     example.answers.push_back(std::move(tokens));
   }
-  check_answers(example);
+  settle_answers(example);
   return example;
 }
 
 Example ExampleEncoder::encode_text_answers(const Row& row) const {
   Example example;
   if (begin_) example.tokens.push_back(*begin_);
-  for (const TextPart& part : row.parts) append(example.tokens, tokenizer_.encode(part.text));
+  std::string prompt;
+  for (const TextPart& part : row.parts) {
+    append(example.tokens, tokenizer_.encode_continuation(prompt, part.text));
+    prompt += part.text;
+  }
   if (example.tokens.empty()) throw RowError(DropReason::kNothingTrained, "the prompt is empty");
   for (const std::string& text : row.text_answers) {
     AnswerTokens answer;
-    answer.tokens = tokenizer_.encode(text);
+    answer.tokens = tokenizer_.encode_continuation(prompt, text);
     answer.counted.assign(answer.tokens.size(), true);
     if (end_) {
       answer.tokens.push_back(*end_);
@@ -214,7 +227,7 @@ Example ExampleEncoder::encode_text_answers(const Row& row) const {
     answer.rank = static_cast<int>(example.answers.size());
     example.answers.push_back(std::move(answer));
   }
-  check_answers(example);
+  settle_answers(example);
   return example;
 }
 
@@ -239,7 +252,7 @@ bool ExampleEncoder::fit(Example& example, std::int64_t sequence_length, std::in
         answer.tokens.resize(std::min(answer.tokens.size(), most));
         answer.counted.resize(answer.tokens.size());
       }
-      check_answers(example);
+      settle_answers(example);
     }
     cut = true;
   }

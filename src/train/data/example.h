@@ -15,7 +15,7 @@ class TeacherShard;
 struct AnswerTokens {
   std::vector<Token> tokens;  // [n], n > 0
   std::vector<bool> counted;  // [n] in log-probabilities; format tokens are not
-  int rank = 0;               // 0 is the best
+  int rank = 0;               // 0 is the best; equal answers have one rank
 };
 
 struct Example {

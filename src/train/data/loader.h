@@ -32,8 +32,8 @@ class Loader {
   ~Loader();
 
   // The examples of the next step: as many as fit in `step_tokens` rows, at least one. Text and token shards fill the step exactly.
-  // No batches: the data has ended (options.epochs). Throws kBadInput where a source turns out to hold nothing to train on, where
-  // the first bad row meets `strict`, and where an over-long example meets OverLong::kError.
+  // No batches: the data has ended (options.epochs). Throws kBadInput where a source turns out to hold nothing to train on under
+  // the lengths that rule, where the first bad row meets `strict`, and where an over-long example meets OverLong::kError.
   StepBatches next(std::int64_t step_tokens);
   // The next example of the order by itself, as inspection wants it; nullopt at the end.
   std::optional<Example> next_example();
@@ -43,6 +43,8 @@ class Loader {
   const std::vector<double>& weights() const;
   // From now on. What has been begun of a split document continues under the new length. Throws kUsage as the constructor does.
   void set_lengths(std::int64_t sequence_length, std::int64_t batch_tokens);
+  // To the first example of all, also where the data had ended; weights and lengths stay.
+  void rewind();
 
   // JSON, some hundred bytes. restore() throws kBadInput where the state is another loader's: other files, seed, order or ranks.
   std::string state() const;

@@ -150,13 +150,23 @@ std::optional<Carry> Loader::Impl::draw() {
     }
     if (example) {
       ++cursor.used;
+      cursor.unusable = 0;
       return Carry{*source, row, 0, std::move(example)};
     }
-    if ((cursor.read >= mine || has_ended(*source, cursors)) && cursor.used == 0) {
-      fail(ErrorKind::kBadInput, sources[*source].path(), "none of its {} rows can be trained on:\n{}", mine, report.text());
-    }
+    ++cursor.unusable;
+    // A whole epoch, not as many rows in a row: the last of one and the first of the next may be the same.
+    const bool epoch_in_vain = cursor.read % mine == 0 && cursor.unusable >= mine;
+    if (epoch_in_vain || (cursor.used == 0 && has_ended(*source, cursors))) refuse(*source);
   }
   return std::nullopt;
+}
+
+// Says why with the rows as they are now: the run's report may know them from lengths under which they could be used.
+void Loader::Impl::refuse(std::size_t source) const {
+  const std::int64_t mine = rows_of_rank(source), end = cursors[source].read;
+  DataReport why;
+  for (std::int64_t place = std::max<std::int64_t>(0, end - mine); place < end; ++place) load(source, row_at(source, place), &why);
+  fail(ErrorKind::kBadInput, sources[source].path(), "none of its {} rows can be trained on:\n{}", mine, why.text());
 }
 
 Loader::Loader(DataOptions options, const Tokenizer& tokenizer, PromptFormat format) {
@@ -216,10 +226,16 @@ void Loader::set_lengths(std::int64_t sequence_length, std::int64_t batch_tokens
   check_lengths(sequence_length, batch_tokens);
   impl_->options.sequence_length = sequence_length;
   impl_->options.batch_tokens = batch_tokens;
+  for (Cursor& cursor : impl_->cursors) cursor.unusable = 0;
   auto& carry = impl_->carry;
   if (!carry || carry->example->splittable) return;
   carry->example = impl_->load(carry->source, carry->row, nullptr);  // it may be too long now
   if (!carry->example) carry.reset();
+}
+
+void Loader::rewind() {
+  impl_->cursors.assign(impl_->cursors.size(), {});
+  impl_->carry.reset();
 }
 
 Loader::Scan Loader::scan() const {

@@ -22,6 +22,8 @@ struct Cursor {
   std::int64_t read = 0;  // rows, over all epochs
   std::int64_t used = 0;  // of those, examples
   double drawn = 0;       // what its share counts: packed rows with weights, else rows of the file
+  // Rows without an example since the last one, under the lengths that rule; not saved.
+  std::int64_t unusable = 0;
 };
 
 // An example that has been drawn and not used up: `offset` of its rows are.
@@ -59,6 +61,7 @@ struct Loader::Impl {
   std::int64_t row_at(std::size_t source, std::int64_t place) const;
   std::shared_ptr<const Example> load(std::size_t source, std::int64_t row, DataReport* count) const;
   std::optional<Carry> draw();
+  [[noreturn]] void refuse(std::size_t source) const;
 
   Json state() const;
   void restore(const Json& state);
