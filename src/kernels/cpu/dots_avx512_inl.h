@@ -19,10 +19,10 @@ inline constexpr int kDotRows = 4;
 
 // Asks for the part of the next four rows that is as far along as `done` bytes are in a row. Rows lie one after the other: over a
 // row, the four calls for r = 0..3 and `bytes` each ask for every line of the next group once, in the order of memory, as its banks
-// like.
+// like; into the second-level cache, so that the first one's few pending lines are left to the loads.
 HWY_INLINE void prefetch_next(const std::byte* w, std::int64_t stride, std::int64_t done, int r, std::int64_t bytes) {
   const std::byte* const place = w + kDotRows * (stride + done) + r * bytes;
-  for (std::int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(place + line), _MM_HINT_T0);
+  for (std::int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(place + line), _MM_HINT_T1);
 }
 
 // What K must be a multiple of for the dots of these formats.

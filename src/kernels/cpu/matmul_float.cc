@@ -5,7 +5,6 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul_float.cc"
 #include "kernels/cpu/targets.h"
 // targets.h comes first
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -25,7 +24,8 @@ HWY_INLINE VecF32 load_last(const float* x, std::size_t count) {
   return hn::LoadU(F32(), copy.data());
 }
 
-// w [K] · x [K]: four vectors of sums, added in pairs at the end.
+// w [K] · x [K]: four vectors of sums, added in pairs at the end. Weights are asked for into the second-level cache: the first
+// one's few pending lines are left to the loads.
 template <Format kFormat>
 float dot(const std::byte* HWY_RESTRICT w, const float* HWY_RESTRICT x, std::int64_t width) {
   constexpr std::int64_t kAheadBytes = 1024;
@@ -35,7 +35,8 @@ float dot(const std::byte* HWY_RESTRICT w, const float* HWY_RESTRICT x, std::int
   auto a = hn::Zero(f32), b = a, c = a, d = a;
   std::int64_t k = 0;
   for (; k + 4 * lanes <= width; k += 4 * lanes) {
-    for (std::int64_t line = 0; line < 4 * lanes * kStored; line += 64) hwy::Prefetch(w + k * kStored + kAheadBytes + line);
+    for (std::int64_t line = 0; line < 4 * lanes * kStored; line += 64)
+      __builtin_prefetch(w + k * kStored + kAheadBytes + line, 0, 2);
     a = hn::MulAdd(load_weights<kFormat>(w, k), hn::LoadU(f32, x + k), a);
     b = hn::MulAdd(load_weights<kFormat>(w, k + lanes), hn::LoadU(f32, x + k + lanes), b);
     c = hn::MulAdd(load_weights<kFormat>(w, k + 2 * lanes), hn::LoadU(f32, x + k + 2 * lanes), c);
