@@ -236,7 +236,7 @@ TEST_F(GpuNetwork, AdaptersOfPartsAreTheFoldedWeights) {
   const std::vector<Token> tokens = random_tokens(48, 96);
   const std::span<const Token> all = tokens;
   DeviceRig rig(on_gpu(checkpoint), device, Format::kF32, 9);
-  for (const auto& set : {first, second}) rig.model.run_adapters_as(set.get(), load_on_gpu(*set, gpu()));
+  for (const auto& set : {first, second}) rig.model.run_adapters_as(set.get(), 0, load_on_gpu(*set, gpu()));
   for (int s = 0; s < 3; ++s) rig.cache.add_sequence();
   const std::vector<float> expected[] = {oracle_logits(*with_adapters_folded_in(*checkpoint, *first), all.first(20)),
                                          oracle_logits(*checkpoint, all.subspan(16, 20)),
