@@ -23,6 +23,7 @@
 #include "kernels/matmul.h"
 #include "kernels/packed_attention.h"
 #include "kernels/rms_norm.h"
+#include "kernels/rows.h"
 #include "kernels/swiglu.h"
 #include "model/step_input.h"
 
@@ -211,6 +212,27 @@ void decode_product(benchmark::State& state, const RoleInfo& role, Format format
   report_bytes(state, seconds / static_cast<double>(product.count()), product.weight_bytes());
 }
 
+// The products of a layer between one attention and the next.
+void decode_layer(benchmark::State& state, Format format, std::int64_t rows) {
+  constexpr int kOrder[] = {1, 2, 3, 0};
+  std::vector<std::unique_ptr<RoleProduct>> products;
+  std::size_t layers = 1 << 20;
+  double bytes = 0;
+  for (const int role : kOrder) {
+    const RoleProduct& product = *products.emplace_back(std::make_unique<RoleProduct>(kRoles[role], format, rows));
+    layers = std::min(layers, product.count());
+    bytes += product.weight_bytes();
+  }
+  const Numbers x(kHeads), y(kHeads);
+  const double seconds = seconds_recorded([&] {
+    for (std::size_t i = 0; i < layers; ++i) {
+      for (const auto& product : products) product->run(i);
+      add_forward(card->device, x.data(), y.data(), 1, kHeads);  // where attention would be
+    }
+  });
+  report_bytes(state, seconds / static_cast<double>(layers), bytes);
+}
+
 void prefill_product(benchmark::State& state, const RoleInfo& role, Format format, std::int64_t rows) {
   RoleProduct product(role, format, card->size(rows));
   std::size_t next = 0;
@@ -378,6 +400,7 @@ void add_cases() {
   for (const Format format : {Format::kBF16, Format::kF8E4M3, Format::kQ8_0, Format::kQ4_0, Format::kQ4_K, Format::kQ6_K}) {
     for (const RoleInfo& role : kRoles)
       add(fmt::format("decode/{}/{}", name_of(format), role.name), decode_product, role, format, 1);
+    add(fmt::format("decode/{}/layer", name_of(format)), decode_layer, format, 1);
   }
   for (const Format format : {Format::kBF16, Format::kF8E4M3, Format::kQ4_K}) {
     for (const std::int64_t rows : {4, 7, 8, 64})

@@ -25,7 +25,7 @@ inline constexpr int kSlotCells = kGemvWarps / 2, kMostSlots = 4;  // an even nu
 inline constexpr int kMmaColumns = 8;
 
 template <Format F>
-inline constexpr int kSlotBytes = kSlotCells * cell_layout(F).bytes;
+inline constexpr int kSlotBytes = kSlotCells* cell_layout(F).bytes;
 
 // A place in the ring, and the parity of the phase that its barriers are in.
 struct RingPlace {
@@ -47,27 +47,36 @@ struct TileGroups {
       : tiles(block_tiles), bits(work.split_bits), at_once(kGemvWarps >> bits), steps(cells >> bits) {}
 };
 
-// Where tile `tile` of a matrix begins. Of a gated pair every other one is of `up`.
-__device__ __forceinline__ const std::byte* tile_of(const GemvMatrix& matrix, int tile, std::int64_t bytes) {
-  if (matrix.up == nullptr) return matrix.weight + tile * bytes;
-  return (tile % 2 == 0 ? matrix.weight : matrix.up) + tile / 2 * bytes;
-}
-
 // What the copying warp does, slot by slot in the order in which the others multiply. The eight warps of a slot have parts of one
-// tile, or all cells of a step of several.
+// tile, or all cells of a step of several. Of a gated pair every other tile is of `up`. As a slot is due every half microsecond,
+// lane i < 16 keeps the place in W of the cell that warp i comes to next, which a slot only adds to.
 template <Format F>
 struct RingFiller {
   static constexpr int kCellBytes = cell_layout(F).bytes;
-  const GemvMatrix& matrix;
   const TileGroups& groups;
-  int first;  // tile
-  std::int64_t bytes;
   std::byte* ring;
   Barrier *full, *empty;
   int slots, lane;
+  bool in_turn;              // tiles of a gated pair one by one
+  std::int64_t group_bytes;  // from a lane's first cell in a group to that in the next, of pairs in turn in the next but one
+  const std::byte* at;       // the lane's cell
+  const std::byte* begin;    // its first one in this group
+  const std::byte* other;    // of pairs in turn: in the next
   RingPlace place{};
   int group = 0, part = 0;  // part: of a group, two for each step
 
+  __device__ __forceinline__ RingFiller(const GemvMatrix& matrix, const TileGroups& of_groups, int first_tile,
+                                        std::int64_t tile_bytes, std::byte* of_ring, Barrier* of_full, Barrier* of_empty,
+                                        int of_slots, int of_lane)
+      : groups(of_groups), ring(of_ring), full(of_full), empty(of_empty), slots(of_slots), lane(of_lane) {
+    const int tile = first_tile + (lane >> groups.bits), cell = lane & ((1 << groups.bits) - 1);
+    const bool gated = matrix.up != nullptr;
+    const std::int64_t offset = (gated ? tile / 2 : tile) * tile_bytes + cell * kCellBytes;
+    in_turn = gated && groups.at_once == 1;
+    group_bytes = (gated && !in_turn ? groups.at_once / 2 : groups.at_once) * tile_bytes;
+    at = begin = (gated && tile % 2 == 1 ? matrix.up : matrix.weight) + offset;
+    other = in_turn ? matrix.up + offset : nullptr;
+  }
   __device__ __forceinline__ bool has_more() const { return group < groups.tiles; }
   // As often as it was filled, but for the time that comes now.
   __device__ __forceinline__ void wait_until_taken() { wait_for(empty[place.slot], place.parity ^ 1u); }
@@ -75,18 +84,27 @@ struct RingFiller {
     const int first_warp = part % 2 * kSlotCells, tile = group + (first_warp >> groups.bits), splits = 1 << groups.bits;
     const int run = min(splits, kSlotCells);  // cells side by side
     const int here = max(min(kSlotCells / run, groups.tiles - tile), 0);
-    const int cell = (part >> 1 << groups.bits) + (first_warp & (splits - 1));
     const auto run_bytes = static_cast<unsigned>(run * kCellBytes);
     announce(full[place.slot], static_cast<unsigned>(here) * run_bytes, lane);
     for (int i = 0; i < here; ++i) {
-      copy_many(ring + (place.slot * kSlotCells + i * run) * kCellBytes,
-                tile_of(matrix, first + tile + i, bytes) + cell * kCellBytes, run_bytes, full[place.slot], lane);
+      const auto from = __shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(at), first_warp + i * run);
+      copy_many(ring + (place.slot * kSlotCells + i * run) * kCellBytes, reinterpret_cast<const std::byte*>(from), run_bytes,
+                full[place.slot], lane);
     }
     land(full[place.slot]);
     place.step(slots);
-    if (++part < 2 * groups.steps) return;
+    if (++part % 2 != 0) return;
+    at += splits * kCellBytes;
+    if (part == 2 * groups.steps) next_group();
+  }
+
+ private:
+  __device__ __forceinline__ void next_group() {
     part = 0;
     group += groups.at_once;
+    const std::byte* const next = begin + group_bytes;
+    at = begin = in_turn ? other : next;
+    other = next;
   }
 };
 
@@ -244,6 +262,8 @@ __global__ void __launch_bounds__(kCellsThreads, 1) gemv_cells_kernel(const __gr
   const int tiles = min((outputs + kTileRows - 1) / kTileRows * (gated ? 2 : 1) - first, block_tiles);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const TileGroups groups(work, tiles, shared.cells);
+  const int base = (gated ? first / 2 : first) * kTileRows, here = min((gated ? tiles / 2 : tiles) * kTileRows, outputs - base);
+  float* const residual = partial + (T * work.block_rows << groups.bits);  // [T, here]
 
   if (warp == kGemvWarps) {
     if (lane == 0) {
@@ -254,10 +274,10 @@ __global__ void __launch_bounds__(kCellsThreads, 1) gemv_cells_kernel(const __gr
       publish_barriers();
     }
     __syncwarp();
-    RingFiller<F> filler{matrix, groups,     first, shared.cells * static_cast<std::int64_t>(kCellBytes), ring, full,
-                         empty,  work.slots, lane};
-    for (int i = 0; i < work.slots && filler.has_more(); ++i) filler.fill();
     __syncthreads();
+    RingFiller<F> filler(matrix, groups, first, shared.cells * static_cast<std::int64_t>(kCellBytes), ring, full, empty, work.slots,
+                         lane);
+    for (int i = 0; i < work.slots && filler.has_more(); ++i) filler.fill();
     allow_next_kernel();
     while (filler.has_more()) {
       filler.wait_until_taken();
@@ -265,11 +285,21 @@ __global__ void __launch_bounds__(kCellsThreads, 1) gemv_cells_kernel(const __gr
     }
   } else {
     __syncthreads();
-    wait_for_previous_kernel();
+    const auto load_x = [&]<bool kInQuads>() {
+      DigitLoader<F, T, kInQuads> loader(work);
+      wait_for_previous_kernel();
+      if (matrix.residual != nullptr) {
+        for (int t = 0; t < work.rows; ++t) {
+          for (int n = static_cast<int>(threadIdx.x); n < here; n += kGemvThreads)
+            copy_async_4(residual + t * here + n, matrix.residual + t * matrix.stride + base + n);
+        }
+      }
+      loader.run(shared, memory, squares);
+    };
     if (work.in_quads) {
-      load_digits<F, T, true>(work, shared, memory, squares);
+      load_x.template operator()<true>();
     } else {
-      load_digits<F, T, false>(work, shared, memory, squares);
+      load_x.template operator()<false>();
     }
     sync_threads<kGemvThreads>();
     RingPlace place;
@@ -295,6 +325,8 @@ __global__ void __launch_bounds__(kCellsThreads, 1) gemv_cells_kernel(const __gr
         if (lane % 4 < 2) partial[((n * work.block_rows + row) << groups.bits) + split] = sum;
       }
     }
+    copy_async_commit();
+    copy_async_wait<0>();
     sync_threads<kGemvThreads>();
 
     const auto joined = [&](int row, int t) {
@@ -303,13 +335,13 @@ __global__ void __launch_bounds__(kCellsThreads, 1) gemv_cells_kernel(const __gr
       for (int split = 1; split < 1 << groups.bits; ++split) sum = __fadd_rn(sum, parts[split]);
       return sum;
     };
-    const int base = (gated ? first / 2 : first) * kTileRows, here = min((gated ? tiles / 2 : tiles) * kTileRows, outputs - base);
     for (int t = 0; t < work.rows; ++t) {
       const float factor = factor_of(work, squares, t);
       for (int n = static_cast<int>(threadIdx.x); n < here; n += kGemvThreads) {
         const int row = gated ? n / kTileRows * 2 * kTileRows + n % kTileRows : n;
         const float sum = __fmul_rn(joined(row, t), factor);
-        finish(matrix, base + n, t, sum, gated ? __fmul_rn(joined(row + kTileRows, t), factor) : 0.0f);
+        finish(matrix, base + n, t, sum, gated ? __fmul_rn(joined(row + kTileRows, t), factor) : 0.0f,
+               {1.0f, 1.0f, matrix.residual == nullptr ? 0.0f : residual[t * here + n]});
       }
     }
   }
@@ -352,7 +384,7 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_of_any_cells_kernel(const _
       const float sum = product.template operator()<R>(matrix.weight);
       const float up_sum = gated ? product.template operator()<R>(matrix.up) : 0.0f;
       const std::int64_t n = tile * kTileRows + lane / 4 + 8 * R;
-      if (lane % 4 == 0 && n < outputs) finish(matrix, n, t, sum, up_sum);
+      if (lane % 4 == 0 && n < outputs) finish(matrix, n, t, sum, up_sum, beside_sums(matrix, n, t));
     };
     finish_row.template operator()<0>();
     finish_row.template operator()<1>();

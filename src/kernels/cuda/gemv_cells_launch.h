@@ -8,7 +8,7 @@
 
 namespace puna::cuda {
 
-inline constexpr std::size_t kMostPartialBytes = 64 << 10;  // of the sums of a block's rows
+inline constexpr std::size_t kMostPartialBytes = 72 << 10;  // of the sums of a block's rows
 
 // Warps that share the sums of a tile: 2^split_bits_of().
 inline int split_bits_of(std::int64_t width) {
@@ -21,8 +21,9 @@ constexpr std::size_t static_shared_of_cells(int rows) {  // squares and barrier
   return sizeof(float) * static_cast<std::size_t>(rows * kGemvWarps) + 2 * kMostSlots * sizeof(std::uint64_t);
 }
 
+// Of sums, and of the residual that comes on top.
 constexpr std::size_t partial_bytes(int rows, int block_rows, int splits) {
-  return sizeof(float) * static_cast<std::size_t>(rows * block_rows * splits);
+  return sizeof(float) * static_cast<std::size_t>(rows * block_rows * (splits + 1));
 }
 
 // Of the smallest block: two slots, and one tile or a gated pair.

@@ -72,55 +72,82 @@ __device__ __forceinline__ void store_digits(const SharedDigits<F, T>& shared, s
 }
 
 // x [rows, K], times the norm's weight, to shared memory, digit by digit; zeros for the rows up to T and the columns up to whole
-// cells. squares [T, warps]: of what x was. A warp takes a cell's columns, two quads a lane, and asks for those of kAtOnce cells,
-// and for their weights of the norm, before it uses the first.
+// cells. squares [T, warps]: of what x was. A warp takes a cell's columns, two quads a lane.
 template <Format F, int T, bool kInQuads>
-__device__ __forceinline__ void load_digits(const GemvWork& work, const SharedDigits<F, T>& shared, std::byte* memory,
-                                            float (&squares)[T][kGemvWarps]) {
-  constexpr int kAtOnce = 2, kCellQuads = kCellValues / kQuad, kOfLane = kCellQuads / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  float* const scales = reinterpret_cast<float*>(memory + shared.scales);
-  const bool normed = work.norm_weight != nullptr;
-  for (int t = 0; t < T; ++t) {
-    const float* x = work.x + t * work.width;
-    const int known = t < work.rows ? static_cast<int>(work.width / kQuad) : 0;
-    float square = 0.0f;
+struct DigitLoader {
+  static constexpr int kAtOnce = 2;  // cells that a warp asks for before it uses the first
+  static constexpr int kCellQuads = kCellValues / kQuad, kOfLane = kCellQuads / 32;
+  using Quads = float4[kAtOnce][kOfLane];
+  const GemvWork& work;
+  int lane, warp;
+  Quads norm;  // of the cells that come next
+
+  // Weights are read before the kernel before has ended.
+  __device__ __forceinline__ explicit DigitLoader(const GemvWork& of)
+      : work(of), lane(static_cast<int>(threadIdx.x) % 32), warp(static_cast<int>(threadIdx.x) / 32) {
+    load_norm(warp);
+  }
+
+  __device__ __forceinline__ void run(const SharedDigits<F, T>& shared, std::byte* memory, float (&squares)[T][kGemvWarps]) {
+    float square[T] = {};
     for (int first = warp; first < shared.cells; first += kAtOnce * kGemvWarps) {
-      float4 values[kAtOnce][kOfLane], weights[kAtOnce][kOfLane];
 #pragma unroll
-      for (int i = 0; i < kAtOnce * kOfLane; ++i) {
-        const int quad = (first + i / kOfLane * kGemvWarps) * kCellQuads + i % kOfLane * 32 + lane;
-        values[i / kOfLane][i % kOfLane] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (quad < known) values[i / kOfLane][i % kOfLane] = load_quad<kInQuads>(x + kQuad * quad);
-        if (normed && quad < known) weights[i / kOfLane][i % kOfLane] = load_quad<kInQuads>(work.norm_weight + kQuad * quad);
+      for (int t = 0; t < T; ++t) {
+        Quads values;
+        load(values, work.x + t * work.width, t < work.rows, first);
+        put(values, shared, memory, first, t, square[t]);
       }
+      load_norm(first + kAtOnce * kGemvWarps);
+    }
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const int cell = first + i * kGemvWarps;
-        if (cell >= shared.cells) break;
-        unsigned largest = 0;
+    for (int t = 0; t < T; ++t) {
+      const float sum = warp_reduce(square[t], Sum());
+      if (lane == 0) squares[t][warp] = sum;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int quad_of(int first, int i, int j) const {
+    return (first + i * kGemvWarps) * kCellQuads + j * 32 + lane;
+  }
+  __device__ __forceinline__ void load(Quads& values, const float* from, bool known, int first) const {
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
-          float4& v = values[i][j];
-          if (normed && cell * kCellQuads + j * 32 + lane < known) {
-            const float4& w = weights[i][j];
-            square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, square))));
-            v = make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w);
-          }
-          const auto magnitude = [](float value) { return __float_as_uint(value) & 0x7fffffffu; };  // NaN is beyond infinity
-          largest = max(largest, max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w))));
+    for (int i = 0; i < kAtOnce * kOfLane; ++i) {
+      const int quad = quad_of(first, i / kOfLane, i % kOfLane);
+      values[i / kOfLane][i % kOfLane] =
+          known && quad < work.width / kQuad ? load_quad<kInQuads>(from + kQuad * quad) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+  }
+  __device__ __forceinline__ void load_norm(int first) {
+    if (work.norm_weight != nullptr) load(norm, work.norm_weight, true, first);
+  }
+  __device__ __forceinline__ void put(Quads& values, const SharedDigits<F, T>& shared, std::byte* memory, int first, int t,
+                                      float& square) const {
+    float* const scales = reinterpret_cast<float*>(memory + shared.scales);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int cell = first + i * kGemvWarps;
+      if (cell >= shared.cells) break;
+      unsigned largest = 0;
+#pragma unroll
+      for (int j = 0; j < kOfLane; ++j) {
+        float4& v = values[i][j];
+        if (work.norm_weight != nullptr) {
+          const float4& w = norm[i][j];
+          square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, square))));
+          v = make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w);
         }
-        const WholeScale scale = whole_scale(__reduce_max_sync(0xffffffffu, largest));
-        if (lane == 0) scales[cell * T + t] = scale.back;
+        const auto magnitude = [](float value) { return __float_as_uint(value) & 0x7fffffffu; };  // NaN is beyond infinity
+        largest = max(largest, max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w))));
+      }
+      const WholeScale scale = whole_scale(__reduce_max_sync(0xffffffffu, largest));
+      if (lane == 0) scales[cell * T + t] = scale.back;
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
-          store_digits(shared, memory, t, cell * kCellQuads + j * 32 + lane, values[i][j], scale.to_whole);
-        }
+      for (int j = 0; j < kOfLane; ++j) {
+        store_digits(shared, memory, t, cell * kCellQuads + j * 32 + lane, values[i][j], scale.to_whole);
       }
     }
-    square = warp_reduce(square, Sum());
-    if (lane == 0) squares[t][warp] = square;
   }
-}
+};
 
 }  // namespace puna::cuda

@@ -7,23 +7,29 @@
 
 namespace puna::cuda {
 
-__device__ __forceinline__ float scaled_by_row(const GemvMatrix& matrix, std::int64_t row, float sum) {
-  const float* scales = matrix.up != nullptr && row % 2 == 1 ? matrix.up_row_scales : matrix.row_scales;
-  return scales == nullptr ? sum : sum * scales[matrix.up == nullptr ? row : row / 2];
-}
-
 __device__ __forceinline__ float norm_factor(float squares, std::int64_t width, float eps) {
   return 1.0f / sqrtf(squares / static_cast<float>(width) + eps);
 }
 
-// What becomes of the sums of row n of W, or of rows 2 n and 2 n + 1 of a gated pair.
-__device__ __forceinline__ void finish(const GemvMatrix& matrix, std::int64_t n, int t, float sum, float up_sum) {
-  const std::int64_t at = t * matrix.stride + n;
-  if (matrix.up == nullptr) {
-    sum = scaled_by_row(matrix, n, sum);
-    matrix.y[at] = matrix.residual == nullptr ? sum : __fadd_rn(matrix.residual[at], sum);
+// What meets the sum of a number of Y beside the factor: scales of its rows of W and of `up`, and the residual.
+struct BesideSums {
+  float scale, up_scale, residual;
+};
+__device__ __forceinline__ BesideSums beside_sums(const GemvMatrix& matrix, std::int64_t n, int t) {
+  return {matrix.row_scales == nullptr ? 1.0f : matrix.row_scales[n],
+          matrix.up_row_scales == nullptr ? 1.0f : matrix.up_row_scales[n],
+          matrix.residual == nullptr ? 0.0f : matrix.residual[t * matrix.stride + n]};
+}
+
+// Number n of row t of Y, from the sum of row n of W and, of a gated pair, from that of row n of `up`.
+__device__ __forceinline__ void finish(const GemvMatrix& matrix, std::int64_t n, int t, float sum, float up_sum,
+                                       const BesideSums& beside) {
+  float& y = matrix.y[t * matrix.stride + n];
+  sum *= beside.scale;
+  if (matrix.up != nullptr) {
+    y = silu(sum) * (up_sum * beside.up_scale);
   } else {
-    matrix.y[at] = silu(scaled_by_row(matrix, 2 * n, sum)) * scaled_by_row(matrix, 2 * n + 1, up_sum);
+    y = matrix.residual == nullptr ? sum : __fadd_rn(beside.residual, sum);
   }
 }
 

@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(kGemvThreads, T <= 2 ? 2 : 1) gemv_rows_kernel
     const int n = i % outputs, t = i / outputs;
     const float factor = factor_of(work, squares, t);
     const float sum = __fmul_rn(joined(gated ? 2 * n : n, t), factor);
-    finish(matrix, (gated ? first / 2 : first) + n, t, sum, gated ? __fmul_rn(joined(2 * n + 1, t), factor) : 0.0f);
+    const std::int64_t output = (gated ? first / 2 : first) + n;
+    finish(matrix, output, t, sum, gated ? __fmul_rn(joined(2 * n + 1, t), factor) : 0.0f, beside_sums(matrix, output, t));
   }
 }
 
@@ -230,7 +231,7 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_of_any_rows_kernel(const __
     const float factor = work.norm_weight == nullptr ? 1.0f : norm_factor(square, work.width, work.norm_eps);
     const float sum = row_product<F>(work, matrix.weight + n * row_bytes, x, lane);
     if (gated) up_sum = row_product<F>(work, matrix.up + n * row_bytes, x, lane);
-    if (lane == 0) finish(matrix, n, t, __fmul_rn(sum, factor), __fmul_rn(up_sum, factor));
+    if (lane == 0) finish(matrix, n, t, __fmul_rn(sum, factor), __fmul_rn(up_sum, factor), beside_sums(matrix, n, t));
   }
 }
 

@@ -57,6 +57,9 @@ __device__ __forceinline__ void copy_async_16(void* shared_to, const void* globa
                "r"(valid ? 16 : 0)
                : "memory");
 }
+__device__ __forceinline__ void copy_async_4(void* shared_to, const void* global_from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(shared_to)), "l"(global_from) : "memory");
+}
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Until at most N of the committed groups are under way.
 template <int N>
