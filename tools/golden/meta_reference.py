@@ -55,22 +55,39 @@ def rotate(x, freqs_cis):  # x [T, heads, E]
     return torch.view_as_real(pairs * freqs_cis[:, None, :]).flatten(2)
 
 
-def attention(x, w, prefix, config, freqs_cis, chunk=512):
+def attend(q, k, v, rows, block=1024):
+    """One head: softmax(q k^T / sqrt(E)) v [R, E] of queries q [R, E] at positions `rows`, over keys and values [T, E] up to each of
+    them. A block of keys at a time with a running maximum (Milakov and Gimelshein 2018, online softmax): scores of 131,072 by
+    131,072 would not fit."""
+    scaled = q / math.sqrt(q.shape[1])
+    highest = torch.full((len(rows), 1), float("-inf"), dtype=torch.float64)
+    total, out = torch.zeros(len(rows), 1, dtype=torch.float64), torch.zeros_like(q)
+    for begin in range(0, int(rows.max()) + 1, block):
+        end = min(k.shape[0], begin + block)
+        scores = scaled @ k[begin:end].T
+        if end > rows.min():
+            scores.masked_fill_(torch.arange(begin, end)[None, :] > rows[:, None], float("-inf"))
+        higher = torch.maximum(highest, scores.amax(1, keepdim=True))  # finite: position 0 is in the first block
+        weights, kept = scores.sub_(higher).exp_(), torch.exp(highest - higher)
+        total, out = total * kept + weights.sum(1, keepdim=True), out * kept + weights @ v[begin:end]
+        highest = higher
+    return out / total
+
+
+def attention(x, rows, w, prefix, config, freqs_cis, chunk=256):
+    """Attention's output [len(rows), D] at the positions `rows` of x [T, D]."""
     t = x.shape[0]
     heads, kv, width = config.n_heads, config.n_kv_heads, config.head_dim
-    q = rotate((x @ w[prefix + "wq.weight"].T).view(t, heads, width), freqs_cis)
+    q = rotate((x[rows] @ w[prefix + "wq.weight"].T).view(len(rows), heads, width), freqs_cis[rows])
     k = rotate((x @ w[prefix + "wk.weight"].T).view(t, kv, width), freqs_cis)
     v = (x @ w[prefix + "wv.weight"].T).view(t, kv, width)
-    k = k.repeat_interleave(heads // kv, dim=1).transpose(0, 1)  # [H, T, E]
-    v = v.repeat_interleave(heads // kv, dim=1).transpose(0, 1)
-    q = q.transpose(0, 1)
-    out = torch.empty(heads, t, width, dtype=torch.float64)
-    for begin in range(0, t, chunk):  # rows are independent; a whole 12k x 12k score matrix would not fit
-        end = min(t, begin + chunk)
-        scores = q[:, begin:end] @ k[:, :end].transpose(1, 2) / math.sqrt(width)
-        mask = torch.arange(end)[None, :] > torch.arange(begin, end)[:, None]
-        out[:, begin:end] = torch.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ v[:, :end]
-    return out.transpose(0, 1).reshape(t, heads * width) @ w[prefix + "wo.weight"].T
+    out = torch.empty(len(rows), heads, width, dtype=torch.float64)
+    for head in range(heads):
+        keys, values = (each[:, head // (heads // kv)].contiguous() for each in (k, v))
+        for begin in range(0, len(rows), chunk):
+            part = slice(begin, begin + chunk)
+            out[part, head] = attend(q[part, head], keys, values, rows[part])
+    return out.reshape(len(rows), heads * width) @ w[prefix + "wo.weight"].T
 
 
 def feed_forward(x, w, prefix):
@@ -85,11 +102,14 @@ def logits(config, weights, tokens, rows=None):
     angles = torch.outer(position, frequencies(config))
     freqs_cis = torch.polar(torch.ones_like(angles), angles)
     h = w["tok_embeddings.weight"][torch.tensor(tokens)]
+    every = torch.arange(len(tokens))
     for layer in range(config.n_layers):
         p = f"layers.{layer}."
-        h = h + attention(rms_norm(h, w[p + "attention_norm.weight"], config.norm_eps), w, p + "attention.", config, freqs_cis)
+        wanted = every if rows is None or layer + 1 < config.n_layers else torch.tensor(rows)  # nobody reads the others' last layer
+        x = rms_norm(h, w[p + "attention_norm.weight"], config.norm_eps)
+        h = h[wanted] + attention(x, wanted, w, p + "attention.", config, freqs_cis)
         h = h + feed_forward(rms_norm(h, w[p + "ffn_norm.weight"], config.norm_eps), w, p + "feed_forward.")
-    h = rms_norm(h if rows is None else h[rows], w["norm.weight"], config.norm_eps)
+    h = rms_norm(h, w["norm.weight"], config.norm_eps)
     return h @ w["tok_embeddings.weight" if config.tied else "output.weight"].T
 
 
