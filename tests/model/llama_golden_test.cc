@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "model/checkpoint.h"
+#include "model/golden_logits.h"
 #include "model/kv_cache.h"
 #include "model/llama.h"
 #include "shared_data.h"
@@ -19,61 +18,14 @@
 namespace puna {
 namespace {
 
-struct Case {
-  std::string name;
-  std::vector<std::string> layouts;
-  std::vector<Token> tokens;
-  std::vector<std::int64_t> rows;
-  std::vector<float> expected;  // [rows, V]
-};
-
-// NumPy's version 1 layout: magic, header length in bytes 8 and 9, header, float32 values.
-std::vector<float> read_npy(const std::string& name) {
-  const std::string bytes = read_text(golden("model/" + name));
-  const std::size_t start = 10 + static_cast<unsigned char>(bytes.at(8)) + 256 * static_cast<unsigned char>(bytes.at(9));
-  std::vector<float> values((bytes.size() - start) / sizeof(float));
-  std::memcpy(values.data(), bytes.data() + start, values.size() * sizeof(float));
-  return values;
-}
-
-Case read_case(const std::string& name) {
-  const Json all = parse_json(read_text(golden("model/cases.json")), "cases.json");
-  for (const Json& json : all["cases"]) {
-    if (json["name"] != name) continue;
-    Case result{name, json["layouts"].get<std::vector<std::string>>(), {}, json["rows"].get<std::vector<std::int64_t>>(), {}};
-    const auto vocabulary = json["vocabulary"].get<std::int64_t>();
-    for (std::int64_t i = 0; i < json["tokens"].get<std::int64_t>(); ++i) {
-      result.tokens.push_back(static_cast<Token>((7 * i * i + 13 * i + i / 32 + 5) % vocabulary));
-    }
-    result.expected = read_npy(name + ".npy");
-    return result;
-  }
-  return {};
-}
-
-// Logits of the case's rows [rows, V], the tokens going in `chunk` at a time.
-std::vector<float> run(const Case& test, std::shared_ptr<const Checkpoint> checkpoint, std::int64_t chunk) {
+std::vector<float> run(const GoldenLogits& test, std::shared_ptr<const Checkpoint> checkpoint, std::int64_t chunk) {
   ThreadPool pool(2);
-  const auto count = static_cast<std::int64_t>(test.tokens.size());
   Llama llama(checkpoint, Device{pool}, chunk, chunk);
-  KvCache cache(checkpoint->config, Format::kF32, count);
-  const int sequence = cache.add_sequence();
-  std::vector<float> logits;
-  for (std::int64_t begin = 0; begin < count; begin += chunk) {
-    const std::int64_t rows = std::min(chunk, count - begin);
-    std::vector<std::int32_t> wanted;
-    for (const std::int64_t row : test.rows) {
-      if (row >= begin && row < begin + rows) wanted.push_back(static_cast<std::int32_t>(row - begin));
-    }
-    const Batch::Part part{sequence, rows};
-    const std::span<const Token> tokens(test.tokens.data() + begin, static_cast<std::size_t>(rows));
-    const std::span<const float> some = llama.forward({tokens, {&part, 1}, wanted}, cache);
-    logits.insert(logits.end(), some.begin(), some.end());
-  }
-  return logits;
+  KvCache cache(checkpoint->config, Format::kF32, static_cast<std::int64_t>(test.tokens.size()));
+  return logits_of_rows(test, llama, cache, chunk);
 }
 
-std::vector<float> run(const Case& test, const std::string& layout, std::int64_t chunk) {
+std::vector<float> run(const GoldenLogits& test, const std::string& layout, std::int64_t chunk) {
   return run(test, open_checkpoint(golden("model/" + layout)), chunk);
 }
 
@@ -104,7 +56,7 @@ std::vector<std::ptrdiff_t> greedy(const std::vector<float>& logits, std::size_t
 class LlamaGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LlamaGolden, EveryLayoutGivesTheReferenceLogits) {
-  const Case test = read_case(GetParam());
+  const GoldenLogits test = read_golden_logits(GetParam());
   ASSERT_FALSE(test.layouts.empty());
   ASSERT_GT(largest(test.expected), 1);
   std::vector<float> first;
@@ -124,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(Models, LlamaGolden,
 
 // Positions on both sides of 8,192, the context before Llama 3.1's stretching, and up to 12,031.
 TEST(LlamaGoldenLong, PositionsBeyondTheOriginalContextAgree) {
-  const Case test = read_case("long");
+  const GoldenLogits test = read_golden_logits("long");
   ASSERT_EQ(test.rows.back(), 12031);
   for (const std::string& layout : test.layouts) {
     SCOPED_TRACE(layout);
@@ -135,7 +87,7 @@ TEST(LlamaGoldenLong, PositionsBeyondTheOriginalContextAgree) {
 }
 
 TEST(LlamaGoldenChunks, OneTokenAtATimeAgreesWithTheReference) {
-  const Case test = read_case("scaled");
+  const GoldenLogits test = read_golden_logits("scaled");
   for (const std::int64_t chunk : {1, 5}) {
     SCOPED_TRACE(chunk);
     EXPECT_LE(distance(run(test, test.layouts.front(), chunk), test.expected), 1e-5);
@@ -144,7 +96,7 @@ TEST(LlamaGoldenChunks, OneTokenAtATimeAgreesWithTheReference) {
 
 // The bounds notice what they are there for: the wrong pairs of a head, no stretching, another epsilon.
 TEST(LlamaGoldenBounds, AWrongConfigIsFarOutside) {
-  const Case test = read_case("scaled");
+  const GoldenLogits test = read_golden_logits("scaled");
   const auto distance_with = [&](auto&& change) {
     const auto checkpoint = open_checkpoint(golden("model/scaled/hf"));
     change(checkpoint->config);
