@@ -48,6 +48,14 @@ inline GoldenLogits read_golden_logits(const std::string& name) {
   fail(ErrorKind::kNotFound, "cases.json", "has no case '{}'", name);
 }
 
+// The case as far as its first `rows` known rows.
+inline GoldenLogits first_rows(GoldenLogits test, std::size_t rows) {
+  test.expected.resize(test.expected.size() / test.rows.size() * rows);
+  test.rows.resize(rows);
+  test.tokens.resize(static_cast<std::size_t>(test.rows.back()) + 1);
+  return test;
+}
+
 // Logits of the case's rows [rows, V] from an empty cache, the tokens going in `chunk` at a time.
 inline std::vector<float> logits_of_rows(const GoldenLogits& test, Llama& llama, KvCache& cache, std::int64_t chunk) {
   const auto count = static_cast<std::int64_t>(test.tokens.size());

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/model: tiny random Llama checkpoints in every layout, and the logits that meta_reference.py computes for them in
-float64. Usage: make_model_goldens.py OUTPUT_FOLDER. Needs numpy and torch; takes about a minute."""
+float64. Usage: make_model_goldens.py OUTPUT_FOLDER. Needs numpy and torch; takes minutes, nearly all of them for whole_context."""
 import json
 import shutil
 import sys
@@ -95,6 +95,17 @@ def scaled_model():
     save_case("long", config, weights, ["scaled/hf", "scaled/bf16.gguf"], count=12032, rows=[0, 63, 8191, 8192, 12000, 12031])
 
 
+def whole_context_model():
+    """Every position that Llama 3.1 has, with heads as wide as tensor cores take them. Attention is far from even, so what is far back
+    shows: tokens repeat every 2,048, so rows 65,535 and 131,071 see the same 65,536 tokens at the same distances, and differ by what
+    is before them, which moves logits by 0.35 of the largest."""
+    config = Config(dim=64, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=64, hidden=64, vocab_size=64, scale_factor=8.0)
+    weights = random_weights(config, torch.bfloat16, 6)
+    hf = hugging_face_config(config, head_dim=64)
+    files.write_hugging_face(OUT / "whole_context/hf", hf, files.hugging_face_tensors(config, weights))
+    save_case("whole_context", config, weights, ["whole_context/hf"], count=131072, rows=[0, 8191, 32767, 65535, 131071])
+
+
 def tied_model():
     """Llama 3.2: the output is the embedding, positions stretched by 32; F16."""
     config = Config(dim=32, n_layers=2, n_heads=4, n_kv_heads=1, head_dim=8, hidden=64, vocab_size=80, scale_factor=32.0, tied=True)
@@ -164,7 +175,7 @@ def fp8_models():
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for make in (scaled_model, tied_model, llama2_model, wide_model, fp8_models):
+    for make in (scaled_model, tied_model, llama2_model, wide_model, fp8_models, whole_context_model):
         make()
     (OUT / "cases.json").write_text(json.dumps({
         "made_by": "tools/golden/make_model_goldens.py",
