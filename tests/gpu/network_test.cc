@@ -6,6 +6,7 @@
 #include "gpu/gpu_fixture.h"
 #include "model/adapter_fixture.h"
 #include "model/built_in.h"
+#include "model/golden_logits.h"
 #include "model/gpu_checkpoint.h"
 #include "model/llama.h"
 #include "model/llama_oracle.h"
@@ -118,6 +119,30 @@ TEST_F(GpuNetwork, AgreesForEveryFormatOfTheCache) {
     const auto behind = rig.append(1, std::span(tokens).subspan(62), 2);
     EXPECT_LT(farthest(behind, std::span(expected).subspan(62 * 96)), c.tolerance) << info(c.format).name << " by two";
   }
+}
+
+// A prompt of 131,072 tokens as it is read in earnest: BF16 weights, BF16 cache, chunks of 4,096.
+TEST_F(GpuNetwork, TheWholeContextGivesTheReferenceLogits) {
+  if (is_emulated()) GTEST_SKIP() << "131,072 rows of attention";
+  const double tolerance = prompt_tolerance(Format::kBF16);
+  const GoldenLogits test = read_golden_logits("whole_context");
+  const auto checkpoint = open_checkpoint(golden("model/" + test.layouts.front()));
+  const auto logits = [&] {
+    Llama model(on_gpu(checkpoint), device, 4096, 4096);
+    KvCache cache(checkpoint->config, Format::kBF16, 131072, gpu().get());
+    return logits_of_rows(test, model, cache, 4096);
+  };
+  const auto row = [&](std::span<const float> all, std::size_t i) { return all.subspan(i * 64, 64); };
+  const std::vector<float> got = logits();
+  ASSERT_EQ(got.size(), test.rows.size() * 64);
+  for (std::size_t i = 0; i < test.rows.size(); ++i)
+    EXPECT_LT(farthest(row(got, i), row(test.expected, i)), tolerance) << "row " << test.rows[i];
+  // What the test would notice: positions that are not scaled, and a first half that is not seen, which is all that these rows
+  // differ by.
+  ASSERT_EQ(test.rows, (std::vector<std::int64_t>{0, 8191, 32767, 65535, 131071}));
+  EXPECT_GT(farthest(row(test.expected, 3), row(test.expected, 4)), 2 * tolerance);
+  checkpoint->config.rope_scaling.reset();
+  EXPECT_GT(farthest(logits(), test.expected), 2 * tolerance);
 }
 
 TEST_F(GpuNetwork, ARaggedBatchIsItsSequencesOneByOne) {
