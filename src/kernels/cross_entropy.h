@@ -22,7 +22,12 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
 // Distillation (Hinton et al., 2015): divergence between the teacher's and the student's softmax at a temperature, times its square
 // so that gradients keep their size. p = softmax(teacher / t), q = softmax(student / t):
 //   forward KL(p || q),  reverse KL(q || p),  symmetric: their mean
+// What a softmax has ruled out adds nothing; a divergence is infinite where the other softmax alone has ruled it out.
 enum class KlDirection { kForward, kReverse, kSymmetric };
+// Of KL(p || q) in the divergence; KL(q || p) has the rest. One that has no share is not computed: it may be infinite.
+constexpr double forward_share(KlDirection direction) {
+  return direction == KlDirection::kForward ? 1 : direction == KlDirection::kReverse ? 0 : 0.5;
+}
 struct DistillationRows {
   const float* teacher;  // [R, V] logits
   std::int64_t rows, vocabulary;

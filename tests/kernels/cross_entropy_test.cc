@@ -202,5 +202,37 @@ TEST(Distillation, EqualLogitsHaveNoLossAndMaskedOnesAddNothing) {
   });
 }
 
+// The divergence that is not asked for is infinite, and shows nowhere.
+TEST(Distillation, OneSoftmaxMayRuleOutWhatTheOtherDoesNot) {
+  ThreadPool pool(1);
+  Device device{pool};
+  const float weight = 2;
+  on_every_target([&] {
+    const std::vector<float> some = {0, 0, -INFINITY, 0}, all = {0, 0, 0, 0};  // a third each, a quarter each
+    std::vector<float> dlogits(4, 0.0f);
+    double loss = 0;
+    distillation_backward(device, all.data(), {some.data(), 1, 4, 1, KlDirection::kForward}, &weight, dlogits.data(), &loss);
+    EXPECT_NEAR(loss, std::log(4.0 / 3), 1e-6);
+    for (std::size_t v = 0; v < 4; ++v) EXPECT_NEAR(dlogits[v], v == 2 ? 0.5 : -1.0 / 6, 1e-6) << v;
+    dlogits.assign(4, 0.0f);
+    distillation_backward(device, some.data(), {all.data(), 1, 4, 1, KlDirection::kReverse}, &weight, dlogits.data(), &loss);
+    EXPECT_NEAR(loss, std::log(4.0 / 3), 1e-6);
+    for (const float g : dlogits) EXPECT_NEAR(g, 0, 1e-6);
+  });
+}
+
+TEST(Distillation, RefusesATemperatureThatIsNone) {
+  ThreadPool pool(1);
+  Device device{pool};
+  const float one = 1;
+  float slope = 0;
+  double loss = 0;
+  EXPECT_THAT(
+      [&] {
+        distillation_backward(device, &one, {&one, 1, 1, 0, KlDirection::kForward}, &one, &slope, &loss);
+      },
+      testing::ThrowsMessage<Error>("[distillation] a vocabulary of 1 at temperature 0"));
+}
+
 }  // namespace
 }  // namespace puna

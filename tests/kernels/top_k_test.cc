@@ -248,6 +248,23 @@ TEST(TopKDistillation, ARestFarBelowTheFirstIsNoInfinity) {
   });
 }
 
+// The teacher has ruled out all but what is kept, the student has not: KL(q || p) is infinite, and was not asked for.
+TEST(TopKDistillation, ForwardATeacherMayHaveNoRest) {
+  ThreadPool pool(1);
+  Device device{pool};
+  on_every_target([&] {
+    const std::vector<float> student(4, 0.0f);
+    Kept rows;
+    rows.add({{0, 1}, {-std::log(2.0), -std::log(2.0), -INFINITY}});
+    std::vector<float> dlogits(4, 0.0f);
+    double loss = 0;
+    const float weight = 1;
+    top_k_distillation_backward(device, student.data(), rows.rows(4, 1, KlDirection::kForward), &weight, dlogits.data(), &loss);
+    EXPECT_NEAR(loss, std::log(2.0), 1e-6);
+    for (std::size_t v = 0; v < 4; ++v) EXPECT_NEAR(dlogits[v], v < 2 ? -0.25 : 0.25, 1e-6) << v;
+  });
+}
+
 TEST(TopK, AreTheLikeliestAndTheRestIsWhatIsLeft) {
   for (const std::int64_t vocabulary : {1, 5, 127, 128, 129, 4097}) {
     std::vector<float> logits = normal_values(3 * vocabulary, 8, 4);

@@ -71,7 +71,7 @@ double distillation_row(const float* student, const DistillationRows& rows, std:
   const D d;
   const TemperedRow p(rows.teacher + r * rows.vocabulary, rows.vocabulary, rows.temperature);
   const TemperedRow q(student, rows.vocabulary, rows.temperature);
-  const double forward_share = rows.direction == KlDirection::kForward ? 1 : rows.direction == KlDirection::kReverse ? 0 : 0.5;
+  const double share_of_forward = forward_share(rows.direction), share_of_reverse = 1 - share_of_forward;
   // log p[v] - log q[v]
   const auto log_ratio = [&](V p_exponent, V q_exponent) {
     return hn::Add(hn::Sub(p_exponent, q_exponent), hn::Sub(q.log_sum, p.log_sum));
@@ -82,19 +82,20 @@ double distillation_row(const float* student, const DistillationRows& rows, std:
     forward_sum.add(part.keep(share(p.probability(p_exponent), ratio)));
     reverse_sum.add(part.keep(share(q.probability(q_exponent), ratio)));
   });
-  const double forward = forward_sum.total(), reverse = -reverse_sum.total();
+  const double forward = share_of_forward > 0 ? forward_sum.total() : 0, reverse = share_of_reverse > 0 ? -reverse_sum.total() : 0;
   const double step = static_cast<double>(weight) * rows.temperature;
-  const V forward_factor = hn::Set(d, static_cast<float>(step * forward_share));
-  const V reverse_factor = hn::Set(d, static_cast<float>(step * (1 - forward_share)));
+  const V forward_factor = hn::Set(d, static_cast<float>(step * share_of_forward));
+  const V reverse_factor = hn::Set(d, static_cast<float>(step * share_of_reverse));
   const V mean = hn::Set(d, static_cast<float>(reverse));
   by_vectors(rows.vocabulary, [&](std::int64_t v, auto part) {
     const V p_exponent = p.exponents(v, part), q_exponent = q.exponents(v, part);
     const V ps = p.probability(p_exponent), qs = q.probability(q_exponent);
-    const V behind = hn::Neg(share(qs, hn::Add(log_ratio(p_exponent, q_exponent), mean)));
-    const V change = hn::MulAdd(forward_factor, hn::Sub(qs, ps), hn::Mul(reverse_factor, behind));
+    V change = hn::Mul(forward_factor, hn::Sub(qs, ps));
+    if (share_of_reverse > 0)
+      change = hn::NegMulAdd(reverse_factor, share(qs, hn::Add(log_ratio(p_exponent, q_exponent), mean)), change);
     part.store(hn::Add(part.load(dlogits + v), change), dlogits + v);
   });
-  return rows.temperature * rows.temperature * (forward_share * forward + (1 - forward_share) * reverse);
+  return rows.temperature * rows.temperature * (share_of_forward * forward + share_of_reverse * reverse);
 }
 
 }  // namespace

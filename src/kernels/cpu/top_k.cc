@@ -158,16 +158,21 @@ double distillation_row(const float* student, const TopKDistillationRows& rows, 
   const auto b = [&](std::int64_t i) { return static_cast<double>(i == k ? rows.rest[r] : rows.log_probs[first + i]); };
   const Tempered q(a, k, rows.temperature);
   const Tempered p(b, k, rows.temperature);
+  const double share_of_forward = forward_share(rows.direction), share_of_reverse = 1 - share_of_forward;
   double forward = 0, reverse = 0;
-  for (std::int64_t i = 0; i <= k; ++i) forward += share(p(i), q(i)), reverse += share(q(i), p(i));
-  const double forward_share = rows.direction == KlDirection::kForward ? 1 : rows.direction == KlDirection::kReverse ? 0 : 0.5;
+  for (std::int64_t i = 0; i <= k; ++i) {
+    if (share_of_forward > 0) forward += share(p(i), q(i));
+    if (share_of_reverse > 0) reverse += share(q(i), p(i));
+  }
   const auto slope = [&](std::int64_t i) {
-    const double log_p = p(i), log_q = q(i), behind = share(log_q, log_p) - std::exp(log_q) * reverse;
-    return weight * rows.temperature * (forward_share * (std::exp(log_q) - std::exp(log_p)) + (1 - forward_share) * behind);
+    const double log_p = p(i), log_q = q(i);
+    double change = share_of_forward * (std::exp(log_q) - std::exp(log_p));
+    if (share_of_reverse > 0) change += share_of_reverse * (share(log_q, log_p) - std::exp(log_q) * reverse);
+    return weight * rows.temperature * change;
   };
   for (std::int64_t i = 0; i < k; ++i) dlogits[row.ids[i]] += static_cast<float>(slope(i));
   if (rest.sum > 0) HWY_DYNAMIC_DISPATCH(add_rest)(row, rest.peak, static_cast<float>(slope(k) / rest.sum), dlogits);
-  return rows.temperature * rows.temperature * (forward_share * forward + (1 - forward_share) * reverse);
+  return rows.temperature * rows.temperature * (share_of_forward * forward + share_of_reverse * reverse);
 }
 
 }  // namespace
