@@ -8,6 +8,9 @@
 
 namespace puna {
 
+// Logits and their gradients, targets and weights are the device's memory; what double* points to is the host's, and is there when
+// an operation returns.
+//
 // log_probs[r] = logits[r, targets[r]] - log sum_v exp(logits[r, v]).
 struct TargetRows {
   const std::int32_t* targets;    // [R]

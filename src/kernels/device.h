@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where operations run: the CPU, with a thread pool and the instruction set that Highway picks at run time, or a GPU
 // (kernels/gpu.h). Operations take the device first; each op header is the place where its mathematics can be read. Their pointers
-// are the device's memory. Who computes them is in kernels/kernel_table.h.
+// are the device's memory, but where the header says that they are the host's. Who computes them is in kernels/kernel_table.h.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,7 @@ struct Device {
   Arena arena(std::size_t bytes, const std::string& purpose) const;
   void copy_in(void* to, const void* from, std::size_t bytes) const;   // from the host's memory; `from` may be changed afterwards
   void copy_out(void* to, const void* from, std::size_t bytes) const;  // to the host's, when all that was asked for is done
+  void copy_within(void* to, const void* from, std::size_t bytes) const;
   void zero(void* memory, std::size_t bytes) const;
 };
 

@@ -122,6 +122,11 @@ void Device::copy_out(void* to, const void* from, std::size_t bytes) const {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
+void Device::copy_within(void* to, const void* from, std::size_t bytes) const {
+  if (gpu != nullptr) return gpu->library().copy_within(gpu->context(), to, from, bytes);
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
 void Device::zero(void* memory, std::size_t bytes) const {
   if (gpu != nullptr) return gpu->library().zero(gpu->context(), memory, bytes);
   const std::int64_t piece = std::int64_t{1} << 16, pieces = (static_cast<std::int64_t>(bytes) + piece - 1) / piece;

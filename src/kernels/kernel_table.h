@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operations of one kind of device, row by row, under the op headers: there is the formula, here who computes it. Pointers into
-// rows of numbers are the device's memory, spans of structs and of segments are the host's. nullptr: no kernel on this device, and
-// the op's front says so. A table is filled by designated initialisers in kernels/cpu/ and kernels/cuda/.
+// rows of numbers are the device's memory, spans of structs and of segments are the host's, and so are results that a header says
+// to be. nullptr: no kernel on this device, and the op's front says so. A table is filled by designated initialisers in
+// kernels/cpu/ and kernels/cuda/.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,7 @@
 #include "kernels/rope.h"
 #include "kernels/rows.h"
 #include "kernels/swiglu.h"
+#include "kernels/top_k.h"
 
 namespace puna {
 
@@ -62,9 +64,14 @@ struct KernelTable {
   void (*packed_attention_backward)(Device&, const PackedRows&, std::span<const PackedSegment>,
                                     const PackedAttentionGradient&) = nullptr;
 
-  // kernels/cross_entropy.h, kernels/adamw.h
+  // kernels/cross_entropy.h, kernels/top_k.h, kernels/adamw.h
   void (*target_log_probs)(Device&, const float* logits, const TargetRows&, double* log_probs) = nullptr;
   void (*cross_entropy_backward)(Device&, float* logits, const TargetRows&, const float* weights, double* log_probs) = nullptr;
+  void (*distillation_backward)(Device&, const float* student, const DistillationRows&, const float* weights, float* dlogits,
+                                double* losses) = nullptr;
+  void (*top_k_log_probs)(Device&, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows&) = nullptr;
+  void (*top_k_distillation_backward)(Device&, const float* student, const TopKDistillationRows&, const float* weights,
+                                      float* dlogits, double* losses) = nullptr;
   void (*adamw_update)(Device&, const AdamwStep&, std::span<float> weight, std::span<const float> gradient, std::span<float> m,
                        std::span<float> v) = nullptr;
   void (*adamw_update_8bit)(Device&, const AdamwStep&, std::span<float> weight, std::span<const float> gradient,

@@ -47,6 +47,10 @@ void check(const AdamwStep& step, std::size_t count, std::initializer_list<std::
     PUNA_CHECK(other == count, "adamw", "{} weights, but a gradient or state of {}", count, other);
 }
 
+void check_distillation(std::int64_t vocabulary, double temperature) {
+  PUNA_CHECK(vocabulary > 0 && temperature > 0, "distillation", "a vocabulary of {} at temperature {}", vocabulary, temperature);
+}
+
 }  // namespace
 
 void matmul_forward(Device& device, Activations& x, std::span<const Product> products) {
@@ -208,6 +212,23 @@ void target_log_probs(Device& device, const float* logits, const TargetRows& row
 
 void cross_entropy_backward(Device& device, float* logits, const TargetRows& rows, const float* weights, double* log_probs) {
   device.kernels().cross_entropy_backward(device, logits, rows, weights, log_probs);
+}
+
+void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
+                           double* losses) {
+  check_distillation(rows.vocabulary, rows.temperature);
+  device.kernels().distillation_backward(device, student, rows, weights, dlogits, losses);
+}
+
+void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows& top) {
+  PUNA_CHECK(top.k >= 1 && top.k <= vocabulary, "top_k", "{} of a vocabulary of {}", top.k, vocabulary);
+  device.kernels().top_k_log_probs(device, logits, rows, vocabulary, top);
+}
+
+void top_k_distillation_backward(Device& device, const float* student, const TopKDistillationRows& rows, const float* weights,
+                                 float* dlogits, double* losses) {
+  check_distillation(rows.vocabulary, rows.temperature);
+  device.kernels().top_k_distillation_backward(device, student, rows, weights, dlogits, losses);
 }
 
 void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,

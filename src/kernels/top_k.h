@@ -18,16 +18,17 @@
 
 namespace puna {
 
-// K is the k largest logits, of equal ones the lower ids.
+// K is the k largest logits, of equal ones the lower ids. The host's memory; it is there when the operation returns.
 struct TopKRows {
   std::int64_t k;     // 1 to V
   std::int32_t* ids;  // [R, k] ascending in a row
   float* log_probs;   // [R, k] b of these
   float* rest;        // [R] b[rest]; -infinity where k = V
 };
-// logits [R, V]. NaN among the logits is NaN among the log-probabilities.
+// logits [R, V] in the device's memory. NaN among the logits is NaN among the log-probabilities.
 void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows& top);
 
+// The device's memory.
 struct TopKDistillationRows {
   const std::int64_t* begin;  // [R + 1] row r has the tokens from begin[r] to begin[r + 1]
   const std::int32_t* ids;    // [begin[R]] ascending in a row
@@ -37,7 +38,8 @@ struct TopKDistillationRows {
   double temperature;
   KlDirection direction;
 };
-// Adds weights[r] × the gradient with respect to the student's logits to dlogits [R, V]; losses [R] are unweighted. With
+// Adds weights[r] × the gradient with respect to the student's logits to dlogits [R, V]; losses [R] are unweighted, and the host's
+// memory; student [R, V], weights [R] and dlogits are the device's. With
 // g = dD / d(a / t):
 //   dlogits[v] += weight t g[v] for v in K,   weight t g[rest] q[v] / sum_{u not in K} q[u] for the others
 void top_k_distillation_backward(Device& device, const float* student, const TopKDistillationRows& rows, const float* weights,

@@ -46,6 +46,11 @@ void packed_attention_backward(Device& device, const PackedRows& rows, std::span
 
 void target_log_probs(Device& device, const float* logits, const TargetRows& rows, double* log_probs);
 void cross_entropy_backward(Device& device, float* logits, const TargetRows& rows, const float* weights, double* log_probs);
+void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
+                           double* losses);
+void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows& top);
+void top_k_distillation_backward(Device& device, const float* student, const TopKDistillationRows& rows, const float* weights,
+                                 float* dlogits, double* losses);
 void adamw_update(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,
                   std::span<float> m, std::span<float> v);
 void adamw_update_8bit(Device& device, const AdamwStep& step, std::span<float> weight, std::span<const float> gradient,

@@ -145,17 +145,14 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
   });
 }
 
-}  // namespace cpu
-
 void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
                            double* losses) {
-  PUNA_CHECK(rows.vocabulary > 0 && rows.temperature > 0, "distillation", "a vocabulary of {} at temperature {}", rows.vocabulary,
-             rows.temperature);
   const auto kernel = HWY_DYNAMIC_DISPATCH(distillation_row);
   each_row(device, rows.rows, rows.vocabulary, [&](std::int64_t r) {
     losses[r] = kernel(student + r * rows.vocabulary, rows, r, weights[r], dlogits + r * rows.vocabulary);
   });
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

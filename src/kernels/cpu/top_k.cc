@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include "base/error.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -177,8 +177,9 @@ double distillation_row(const float* student, const TopKDistillationRows& rows, 
 
 }  // namespace
 
+namespace cpu {
+
 void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows& top) {
-  PUNA_CHECK(top.k >= 1 && top.k <= vocabulary, "top_k", "{} of a vocabulary of {}", top.k, vocabulary);
   device.pool.split(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float* const row = logits + r * vocabulary;
@@ -195,8 +196,6 @@ void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std
 
 void top_k_distillation_backward(Device& device, const float* student, const TopKDistillationRows& rows, const float* weights,
                                  float* dlogits, double* losses) {
-  PUNA_CHECK(rows.vocabulary > 0 && rows.temperature > 0, "distillation", "a vocabulary of {} at temperature {}", rows.vocabulary,
-             rows.temperature);
   device.pool.split(rows.rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t r = begin; r < end; ++r) {
       losses[r] =
@@ -205,5 +204,6 @@ void top_k_distillation_backward(Device& device, const float* student, const Top
   });
 }
 
+}  // namespace cpu
 }  // namespace puna
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over the threads of a block, each in one fixed order. blockDim.x is a multiple of 32; all threads call them.
+// Sums, maxima and running sums over the threads of a block, each in one fixed order. blockDim.x is a multiple of 32; all threads
+// call them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -42,6 +43,24 @@ __device__ __forceinline__ T block_reduce(T value, Join join) {
   value = of_warp[0];
   for (int w = 1; w < static_cast<int>(blockDim.x) / 32; ++w) value = join(value, of_warp[w]);
   return value;
+}
+
+// The sum of the values of all threads before this one.
+__device__ __forceinline__ int sum_before(int value) {
+  __shared__ int of_warp[32];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  int sum = value;  // of the lanes up to this one
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) {
+    const int before = __shfl_up_sync(0xffffffffu, sum, lanes);
+    if (lane >= lanes) sum += before;
+  }
+  __syncthreads();  // an earlier result has been read by all
+  if (lane == 31) of_warp[warp] = sum;
+  __syncthreads();
+  sum -= value;
+  for (int w = 0; w < warp; ++w) sum += of_warp[w];
+  return sum;
 }
 
 }  // namespace puna::cuda

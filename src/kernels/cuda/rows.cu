@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/float_order.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/rounding.h"
 
@@ -118,9 +119,8 @@ struct Scale {
 
 // A number and its place as one whole number: greater for the greater number, and of equal ones for the earlier. 0: NaN or nothing.
 __device__ __forceinline__ unsigned long long ranked(float value, std::int64_t place) {
-  if (isnan(value)) return 0;
-  const unsigned bits = __float_as_uint(value + 0.0f);  // -0 equals 0
-  const unsigned ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  const unsigned ordered = ordered_bits(value);
+  if (ordered == 0) return 0;
   return static_cast<unsigned long long>(ordered) << 32 | (0xffffffffu - static_cast<unsigned>(place));
 }
 
