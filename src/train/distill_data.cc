@@ -27,8 +27,8 @@ void check_folder(const DistillDataOptions& options) {
          "is not empty: --force overwrites its files, or choose another folder with --out");
 }
 
-void check_memory(const Recipe& recipe, const Checkpoint& teacher) {
-  const TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens);
+void check_memory(const Recipe& recipe, const Checkpoint& teacher, const Gpu* gpu) {
+  const TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens, gpu);
   if (memory.total() <= memory.available) return;
   fail(ErrorKind::kNoRoom, "distill-data",
        "the teacher would not fit:\n{}what makes it smaller: --set batch_tokens={}, a quantized one", memory.text(),
@@ -136,19 +136,18 @@ std::vector<Part> open_parts(const Recipe& recipe, const RunModels& models, cons
 DistillDataReport write_distill_data(const Recipe& recipe, const RunModels& models, ThreadPool& pool,
                                      const DistillDataOptions& options) {
   PUNA_CHECK(models.teacher != nullptr, "distill-data", "no teacher");
-  if (gpu_of_recipe(recipe))
-    fail(ErrorKind::kUnsupported, "device", "is '{}', but a teacher is asked on the CPU only: --set device=cpu", recipe.device);
   const std::int64_t vocabulary = models.teacher->config.vocabulary;
   if (options.top_k < 1 || options.top_k > vocabulary)
     fail(ErrorKind::kUsage, "--top-k", "is {}, expected 1 to the vocabulary's {}", options.top_k, vocabulary);
   check_folder(options);
-  check_memory(recipe, *models.teacher);
+  const std::unique_ptr<Gpu> gpu = open_run_gpu(recipe);
+  check_memory(recipe, *models.teacher, gpu.get());
   DistillDataReport report;
   const std::vector<Part> parts = open_parts(recipe, models, options.out, report);
   std::error_code error;
   fs::create_directories(options.out, error);
   if (error) fail(ErrorKind::kBadInput, options.out.string(), "cannot be made: {}", error.message());
-  const Device device{pool};
+  const Device device{pool, gpu.get()};
   Network teacher(models.teacher, read_only(), device, recipe.batch_tokens, Keep::kNothing);
   // Whole sequences, so that no document is cut where a step ends.
   const std::int64_t step_tokens = recipe.batch_tokens / recipe.sequence_length * recipe.sequence_length;

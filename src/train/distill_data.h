@@ -32,12 +32,12 @@ struct DistillDataReport {
   std::string rows;  // what could not be used, for people; empty where all could
 };
 
-// models.teacher over recipe.data and recipe.validation: in batches of batch_tokens as a student would see them, rows of at most
-// sequence_length, every row of data once and in order. A prompt with several answers becomes a document for each.
-// A file has its name once it is whole; those that were finished stay where the work is interrupted (Interrupted) or fails.
+// models.teacher over recipe.data and recipe.validation, on the recipe's device: in batches of batch_tokens as a student would see
+// them, rows of at most sequence_length, every row of data once and in order. A prompt with several answers becomes a document for
+// each. A file has its name once it is whole; those that were finished stay where the work is interrupted (Interrupted) or fails.
 // Throws kUsage where the folder holds something and `overwrite` is false, or for a k that is not in the vocabulary; kNoRoom where
-// teacher or file do not fit; kUnsupported for a recipe that names a GPU; kBadInput for a teacher whose logits are no numbers; and
-// what the loader throws.
+// teacher or file do not fit; kUnsupported where there is no such GPU as the recipe names; kBadInput for a teacher whose logits are
+// no numbers; and what the loader throws.
 DistillDataReport write_distill_data(const Recipe& recipe, const RunModels& models, ThreadPool& pool,
                                      const DistillDataOptions& options);
 

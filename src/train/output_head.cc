@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chunk by chunk: gather, product, loss, and back. Chunks are cut by the number of rows alone, so sums do not depend on threads.
+// Chunk by chunk: gather, product, loss, and back. Chunks are cut by sizes alone, so sums do not depend on threads.
 #include "train/output_head.h"
 
 #include <algorithm>
@@ -30,10 +30,21 @@ std::size_t logit_bytes(const ModelConfig& config, std::int64_t chunk) {
   return Arena::padded(size(chunk * config.vocabulary) * sizeof(float));
 }
 
-// Without the logits' gradient of distillation.
+// Without what distillation adds.
 std::size_t arena_bytes(const ModelConfig& config, std::int64_t chunk) {
   static_assert(sizeof(std::int32_t) == sizeof(float));
   return 2 * input_bytes(config, chunk) + logit_bytes(config, chunk) + 3 * Arena::padded(size(chunk) * sizeof(float));
+}
+
+// Of the stored teachers of a chunk's rows: one of the whole vocabulary fits.
+std::int64_t kept_tokens(const ModelConfig& config, std::int64_t chunk) {
+  return std::max(config.vocabulary, OutputHead::kKeptTokens * chunk);
+}
+
+// The logits' gradient, and what a stored teacher says.
+std::size_t distillation_bytes(const ModelConfig& config, std::int64_t chunk) {
+  return logit_bytes(config, chunk) + Arena::padded(size(chunk + 1) * sizeof(std::int64_t)) +
+         2 * Arena::padded(size(kept_tokens(config, chunk)) * sizeof(float)) + Arena::padded(size(chunk) * sizeof(float));
 }
 
 // Calls step(first, count) for chunks of [0, total).
@@ -61,7 +72,7 @@ OutputHead::OutputHead(Parameters& parameters, Device device, std::int64_t max_r
 
 std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils, bool on_gpu) {
   const std::int64_t chunk = chunk_of(config, max_rows, on_gpu);
-  return static_cast<std::int64_t>(arena_bytes(config, chunk) + (distils ? logit_bytes(config, chunk) : 0)) +
+  return static_cast<std::int64_t>(arena_bytes(config, chunk) + (distils ? distillation_bytes(config, chunk) : 0)) +
          ActivationBuffer::bytes(chunk, config.width, on_gpu);
 }
 
@@ -120,30 +131,37 @@ void OutputHead::backward(const TargetedRows& rows, std::span<const float> weigh
   });
 }
 
+void OutputHead::allocate_distillation() {
+  if (dlogits_ != nullptr) return;
+  const ModelConfig& config = parameters_.config();
+  distillation_arena_ = device_.arena(distillation_bytes(config, chunk_rows_), "the logits' gradient");
+  dlogits_ = distillation_arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
+  kept_ = {.begin = distillation_arena_.take<std::int64_t>(size(chunk_rows_ + 1)),
+           .ids = distillation_arena_.take<std::int32_t>(size(kept_tokens(config, chunk_rows_))),
+           .log_probs = distillation_arena_.take<float>(size(kept_tokens(config, chunk_rows_))),
+           .rest = distillation_arena_.take<float>(size(chunk_rows_))};
+}
+
+void OutputHead::set_row_weights(std::span<const float> weights, double share) {
+  weights_.clear();
+  for (const float weight : weights) weights_.push_back(static_cast<float>(share * weight));
+  device_.copy_in(row_weights_.data(), weights_.data(), weights.size_bytes());
+}
+
 template <typename Divergence>
 void OutputHead::distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights,
                                 std::span<float> dhidden, std::span<double> log_probs, const Divergence& divergence) {
-  PUNA_CHECK(device_.gpu == nullptr, "output head", "distillation on a GPU");
   check(rows);
-  if (dlogits_ == nullptr) {
-    distillation_arena_ = Arena(logit_bytes(parameters_.config(), chunk_rows_), "the logits' gradient");
-    dlogits_ = distillation_arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
-    weights_.resize(size(chunk_rows_));
-  }
   each_chunk(rows.rows.size(), mixture.chunk, [&](std::size_t first, std::size_t count) {
-    const auto n = static_cast<std::int64_t>(count);
-    const std::span<const std::int32_t> chunk_rows = rows.rows.subspan(first, count);
-    project(rows.hidden, chunk_rows);
-    std::copy_n(logits_, n * vocabulary(), dlogits_);
+    project(rows.hidden, rows.rows.subspan(first, count));
+    device_.copy_within(dlogits_, logits_, count * size(vocabulary()) * sizeof(float));
     // The gradient of the second loss is added to that of the first, each with its share of the weights.
-    const auto scaled = [&](double share) {
-      for (std::size_t i = 0; i < count; ++i) weights_[i] = static_cast<float>(share * weights[first + i]);
-      return weights_.data();
-    };
-    cross_entropy_backward(device_, dlogits_, {rows.targets.data() + first, n, vocabulary()}, scaled(1 - mixture.ratio),
+    set_row_weights(weights.subspan(first, count), 1 - mixture.ratio);
+    cross_entropy_backward(device_, dlogits_, targets_of(rows.targets.subspan(first, count)), row_weights_.data(),
                            log_probs.data() + first);
-    divergence(first, count, scaled(mixture.ratio));
-    if (!dhidden.empty()) back_project(dlogits_, n, dhidden);
+    set_row_weights(weights.subspan(first, count), mixture.ratio);
+    divergence(first, count);
+    if (!dhidden.empty()) back_project(dlogits_, static_cast<std::int64_t>(count), dhidden);
   });
 }
 
@@ -151,46 +169,70 @@ void OutputHead::distill(const TargetedRows& rows, const Teacher& teacher, std::
                          const DistillationLosses& losses) {
   PUNA_CHECK(teacher.head.vocabulary() == vocabulary(), "output head", "a student of {} tokens with a teacher of {}", vocabulary(),
              teacher.head.vocabulary());
+  PUNA_CHECK(teacher.head.device_.gpu == device_.gpu, "output head", "a teacher on another device than its student");
+  allocate_distillation();
   const Mixture mixture{std::min(chunk_rows_, teacher.head.chunk_rows_), teacher.ratio};
-  const auto divergence = [&](std::size_t first, std::size_t count, const float* shares) {
+  const auto divergence = [&](std::size_t first, std::size_t count) {
     teacher.head.project(teacher.hidden, rows.rows.subspan(first, count));
     distillation_backward(
         device_, logits_,
-        {teacher.head.logits_, static_cast<std::int64_t>(count), vocabulary(), teacher.temperature, teacher.direction}, shares,
-        dlogits_, losses.divergences.data() + first);
+        {teacher.head.logits_, static_cast<std::int64_t>(count), vocabulary(), teacher.temperature, teacher.direction},
+        row_weights_.data(), dlogits_, losses.divergences.data() + first);
   };
   distill_chunks(rows, mixture, weights, dhidden, losses.log_probs, divergence);
 }
 
+TopKDistillationRows OutputHead::kept_of(std::span<const TeacherRow> rows, double temperature, KlDirection direction) {
+  auto& [begin, ids, log_probs, rest] = stored_;
+  begin.assign(1, 0);
+  rest.resize(rows.size());
+  for (const TeacherRow& row : rows) begin.push_back(begin.back() + row.shard->top_k());
+  ids.resize(size(begin.back()));
+  log_probs.resize(size(begin.back()));
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    rest[i] = rows[i].shard->read_row(rows[i].offset, ids.data() + begin[i], log_probs.data() + begin[i]);
+  const auto copy = [&](auto to, const auto& from) {
+    PUNA_CHECK(from.size() <= to.size(), "output head", "{} values of a teacher's rows, more than {}", from.size(), to.size());
+    device_.copy_in(to.data(), from.data(), from.size() * sizeof(from[0]));
+  };
+  copy(kept_.begin, begin);
+  copy(kept_.ids, ids);
+  copy(kept_.log_probs, log_probs);
+  copy(kept_.rest, rest);
+  return {kept_.begin.data(),
+          kept_.ids.data(),
+          kept_.log_probs.data(),
+          kept_.rest.data(),
+          static_cast<std::int64_t>(rows.size()),
+          vocabulary(),
+          temperature,
+          direction};
+}
+
 void OutputHead::distill(const TargetedRows& rows, const StoredTeacher& teacher, std::span<const float> weights,
                          std::span<float> dhidden, const DistillationLosses& losses) {
-  const auto divergence = [&](std::size_t first, std::size_t count, const float* shares) {
-    auto& [begin, ids, log_probs, rest] = stored_;
-    begin.assign(1, 0);
-    rest.resize(count);
-    for (std::size_t i = 0; i < count; ++i) begin.push_back(begin.back() + teacher.rows[first + i].shard->top_k());
-    ids.resize(size(begin.back()));
-    log_probs.resize(size(begin.back()));
-    for (std::size_t i = 0; i < count; ++i) {
-      const TeacherRow& row = teacher.rows[first + i];
-      rest[i] = row.shard->read_row(row.offset, ids.data() + begin[i], log_probs.data() + begin[i]);
-    }
+  allocate_distillation();
+  std::int64_t most = 1;  // kept of a row
+  for (const TeacherRow& row : teacher.rows) most = std::max(most, row.shard->top_k());
+  const std::int64_t chunk = std::clamp(kept_tokens(parameters_.config(), chunk_rows_) / most, std::int64_t{1}, chunk_rows_);
+  const auto divergence = [&](std::size_t first, std::size_t count) {
     top_k_distillation_backward(device_, logits_,
-                                {begin.data(), ids.data(), log_probs.data(), rest.data(), static_cast<std::int64_t>(count),
-                                 vocabulary(), teacher.temperature, teacher.direction},
-                                shares, dlogits_, losses.divergences.data() + first);
+                                kept_of(teacher.rows.subspan(first, count), teacher.temperature, teacher.direction),
+                                row_weights_.data(), dlogits_, losses.divergences.data() + first);
   };
-  distill_chunks(rows, {chunk_rows_, teacher.ratio}, weights, dhidden, losses.log_probs, divergence);
+  distill_chunks(rows, {chunk, teacher.ratio}, weights, dhidden, losses.log_probs, divergence);
 }
 
 void OutputHead::top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink) {
-  PUNA_CHECK(device_.gpu == nullptr, "output head", "the likeliest tokens on a GPU");
+  PUNA_CHECK(k >= 1 && k <= vocabulary(), "output head", "the {} likeliest of {} tokens", k, vocabulary());
+  constexpr std::int64_t kTokenBytes = sizeof(std::int32_t) + sizeof(float);
+  const std::int64_t chunk = std::clamp(kLogitBytes / (k * kTokenBytes), std::int64_t{1}, chunk_rows_);
   auto& [begin, ids, log_probs, rest] = stored_;
-  ids.resize(size(chunk_rows_ * k));
-  log_probs.resize(size(chunk_rows_ * k));
-  rest.resize(size(chunk_rows_));
+  ids.resize(size(chunk * k));
+  log_probs.resize(size(chunk * k));
+  rest.resize(size(chunk));
   const TopKRows top{k, ids.data(), log_probs.data(), rest.data()};
-  each_chunk(rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
+  each_chunk(rows.size(), chunk, [&](std::size_t first, std::size_t count) {
     const auto n = static_cast<std::int64_t>(count);
     project(hidden, rows.subspan(first, count));
     top_k_log_probs(device_, logits_, n, vocabulary(), top);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The output product with the losses behind it, in chunks of rows: logits of a whole batch never exist, only 32 MB of them (64 MB
-// and the teacher's 32 MB in distillation), on a GPU 1 GB.
+// The output product with the losses behind it, in chunks of rows: logits of a whole batch never exist, only 32 MB of them, on a
+// GPU 1 GB; in distillation as much again for their gradient, and the teacher's.
 //   logits[i] = Wout hidden[rows[i]],   log_probs[i] = logits[i, targets[i]] - log sum_v exp(logits[i, v])
 // Rows that count for nothing are left out by the caller. Nothing is computed for an output matrix that is frozen.
-// hidden and dhidden are the device's memory; rows, targets, weights and results the host's. Distillation runs on the CPU only.
+// hidden and dhidden are the device's memory; rows, targets, weights and results the host's. A teacher's head is on the same
+// device.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,8 @@ struct TargetedRows {
 class OutputHead {
  public:
   static constexpr std::int64_t kLogitBytes = std::int64_t{32} << 20, kGpuLogitBytes = std::int64_t{1} << 30;
+  // What is kept of a stored teacher's rows in the device's memory, on average; rows with more come fewer at a time.
+  static constexpr std::int64_t kKeptTokens = 256;
 
   // `parameters` must outlive it. max_rows: no chunk is larger.
   OutputHead(Parameters& parameters, Device device, std::int64_t max_rows);
@@ -64,7 +67,7 @@ class OutputHead {
   void distill(const TargetedRows& rows, const StoredTeacher& teacher, std::span<const float> weights, std::span<float> dhidden,
                const DistillationLosses& losses);
 
-  // The k likeliest tokens of rows [N] ascending, a chunk of rows at a time: sink(rows of the chunk, top).
+  // The k likeliest tokens of rows [N] ascending, some rows at a time: sink(how many, top), the host's memory.
   using TopKSink = std::function<void(std::int64_t rows, const TopKRows& top)>;
   void top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink);
 
@@ -77,11 +80,17 @@ class OutputHead {
     std::int64_t chunk;
     double ratio;
   };
-  // divergence(first, count, weights [count]) adds the gradient of sum_i weights[i] divergences[first + i] to dlogits_ [count, V].
+  // divergence(first, count) adds the gradient of sum_i row_weights_[i] divergences[first + i] to dlogits_ [count, V].
   template <typename Divergence>
   void distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights, std::span<float> dhidden,
                       std::span<double> log_probs, const Divergence& divergence);
 
+  // Room for distillation, at its first time.
+  void allocate_distillation();
+  // The chunk's weights [count] in row_weights_, each times `share`.
+  void set_row_weights(std::span<const float> weights, double share);
+  // What the teacher said of the chunk's rows, on the device.
+  TopKDistillationRows kept_of(std::span<const TeacherRow> rows, double temperature, KlDirection direction);
   // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V].
   void project(std::span<const float> hidden, std::span<const std::int32_t> rows);
   // The chunk's targets [rows] on the device.
@@ -102,12 +111,17 @@ class OutputHead {
   std::span<std::int32_t> rows_, targets_;  // [C]
   std::span<float> row_weights_;            // [C]
   ActivationBuffer activations_;
-  std::vector<float> weights_;  // [C] of one of the losses of distillation
-  struct Stored {               // of a chunk, as kernels/top_k.h takes it
+  std::vector<float> weights_;  // [C] on their way to row_weights_
+  struct Stored {               // of a chunk, as kernels/top_k.h has it, in the host's memory
     std::vector<std::int64_t> begin;
     std::vector<std::int32_t> ids;
     std::vector<float> log_probs, rest;
   } stored_;
+  struct Kept {  // the same in the device's; empty before the first distill()
+    std::span<std::int64_t> begin;
+    std::span<std::int32_t> ids;
+    std::span<float> log_probs, rest;
+  } kept_;
 };
 
 }  // namespace puna

@@ -105,14 +105,6 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve) {
 std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe) {
   const std::optional<int> number = gpu_of_recipe(recipe);
   if (!number) return nullptr;
-  if (!find_objective(recipe.objective).on_gpu) {
-    std::vector<std::string_view> names;
-    for (const ObjectiveInfo& each : objectives()) {
-      if (each.on_gpu) names.push_back(each.name);
-    }
-    fail(ErrorKind::kUnsupported, "device", "{} runs on the CPU only, give --device=cpu; on a GPU run {}", recipe.objective,
-         fmt::join(names, ", "));
-  }
   auto gpu = std::make_unique<Gpu>(*number);
   gpu->library().set_gradient_format(gpu->context(), recipe.weights == "bf16" ? Format::kBF16 : Format::kF32);
   return gpu;

@@ -34,8 +34,8 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve);
 //   feed_forward 8/3 of the width rounded up to a multiple of 32 (Touvron et al., 2023, section 2.2)
 ModelConfig new_model_config(const Recipe& recipe, std::int64_t vocabulary);
 
-// The GPU that the recipe names, which computes in the precision of its `weights`; nullptr: the CPU. Throws kUnsupported for an
-// objective that no GPU computes, and where there is no such GPU.
+// The GPU that the recipe names, which computes in the precision of its `weights`; nullptr: the CPU. Throws kUnsupported where
+// there is no such GPU.
 std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe);
 
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective);

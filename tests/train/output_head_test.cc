@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/as_size.h"
 #include "base/random.h"
 #include "expect_error.h"
 #include "model/tiny_checkpoint.h"
@@ -116,13 +117,45 @@ TEST(OutputHead, GivesAFrozenMatrixNoGradient) {
   for (const float gradient : rig.parameters.gradient_arena()) EXPECT_EQ(gradient, 0);
 }
 
+std::int64_t padded(std::size_t bytes) { return static_cast<std::int64_t>(Arena::padded(bytes)); }
+
 TEST(OutputHead, HoldsThirtyTwoMegabytesOfLogits) {
   ModelConfig config = tiny_config();
   config.vocabulary = 128256;  // 65 rows in 32 MB, 64 in whole panels
   const std::int64_t logits = 64 * 128256 * 4, buffers = (2 * 256 + 3) * 64 * 4 + ActivationBuffer::bytes(64, 256);
   EXPECT_EQ(OutputHead::bytes(config, 4096), logits + buffers);
-  EXPECT_EQ(OutputHead::bytes(config, 4096, true), 2 * logits + buffers);
+  // In distillation their gradient, and of a stored teacher's rows 128256 tokens, more than 256 of each.
+  EXPECT_EQ(OutputHead::bytes(config, 4096, true), 2 * logits + buffers + 2 * 128256 * 4 + padded(65 * 8) + 64 * 4);
   EXPECT_LT(OutputHead::bytes(config, 8), OutputHead::bytes(config, 4096) / 7);
+}
+
+TEST(OutputHead, HoldsAGigabyteOfLogitsOnAGpuAndAsMuchOfTheirGradient) {
+  ModelConfig config = tiny_config();
+  config.vocabulary = 128256;  // 2093 rows in 1 GB, in whole panels
+  const std::int64_t chunk = 2093 / kPanelWidth * kPanelWidth, logits = chunk * 128256 * 4;
+  EXPECT_EQ(OutputHead::bytes(config, 4096, true, true) - OutputHead::bytes(config, 4096, false, true),
+            logits + padded(as_size(chunk + 1) * 8) + 2 * padded(as_size(chunk) * 256 * 4) + padded(as_size(chunk) * 4));
+  EXPECT_GT(OutputHead::bytes(config, 4096, false, true), logits);
+  EXPECT_LT(OutputHead::bytes(config, 4096, false, true), logits + (std::int64_t{16} << 20));
+}
+
+// Hidden rows of a student against those of a teacher with a larger chunk: cut where the student's chunks are.
+TEST(OutputHead, DistilsInChunksAsInOnePiece) {
+  HeadRig whole, cut(Trained::kWeights, false, 3), teacher(Trained::kNothing);
+  const std::vector<float> teacher_hidden = normals(40 * 256, 2);
+  std::vector<double> log_probs(10), divergences(10), other_log_probs(10), other_divergences(10);
+  std::vector<float> dhidden(40 * 256), other_dhidden(40 * 256);
+  const OutputHead::Teacher says{teacher.head, teacher_hidden, 0.3, 2, KlDirection::kSymmetric};
+  whole.head.distill(whole.targeted(), says, whole.weights, dhidden, {log_probs, divergences});
+  cut.head.distill(cut.targeted(), says, cut.weights, other_dhidden, {other_log_probs, other_divergences});
+  expect_near(other_dhidden, dhidden, 1e-5);
+  expect_near(cut.parameters.find("lm_head.weight").gradient, whole.parameters.find("lm_head.weight").gradient, 1e-5);
+  for (std::size_t i = 0; i < 10; ++i) {
+    EXPECT_NEAR(other_log_probs[i], log_probs[i], 1e-6 * (1 + std::fabs(log_probs[i])));
+    EXPECT_NEAR(other_divergences[i], divergences[i], 1e-6 * (1 + divergences[i]));
+  }
+  cut.head.distill(cut.targeted(), says, cut.weights, {}, {other_log_probs, other_divergences});  // figures alone
+  EXPECT_NEAR(other_divergences[9], divergences[9], 1e-6 * (1 + divergences[9]));
 }
 
 TEST(OutputHead, RefusesRowsThatDoNotAscend) {

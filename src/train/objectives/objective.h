@@ -75,7 +75,6 @@ struct ObjectiveInfo {
   bool one_row_answers;  // answers of a prompt may see those before them (reward.rows)
   bool needs_reference;  // Answer::reference_log_prob (answer_log_probs() of objectives/answers.h under the reference)
   bool needs_teacher;    // in the context or in PackedBatch::teacher
-  bool on_gpu;           // all that it computes runs there too
   std::vector<ExtraParameter> (*extra)(const ModelConfig& config);  // for TrainChoice::extra
   std::unique_ptr<Objective> (*make)(const ObjectiveContext& context);
 };
