@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -25,6 +26,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rows.h"
 #include "kernels/swiglu.h"
+#include "kernels/top_k.h"
 #include "model/step_input.h"
 
 namespace puna {
@@ -374,6 +376,57 @@ void cross_entropy(benchmark::State& state) {
   report_bytes(state, seconds, 12.0 * static_cast<double>(rows * vocabulary));  // read twice, written once
 }
 
+// Of a teacher's whole distributions, whose divergence is KL(p || q) or holds both.
+void distillation(benchmark::State& state, KlDirection direction) {
+  const std::int64_t rows = card->size(2048), vocabulary = card->size(128256);
+  const Numbers student(rows * vocabulary), teacher(rows * vocabulary), dlogits(rows * vocabulary), weights(rows);
+  std::vector<double> losses(as_size(rows));
+  const double seconds = seconds_of([&] {
+    distillation_backward(card->device, student.data(), {teacher.data(), rows, vocabulary, 2, direction}, weights.data(),
+                          dlogits.data(), losses.data());
+  });
+  // Both read twice or three times, the gradient read and written.
+  report_bytes(state, seconds, (direction == KlDirection::kForward ? 24.0 : 32.0) * static_cast<double>(rows * vocabulary));
+}
+
+// What a teacher's rows keep: ids and log-probabilities on their way to the host are not counted.
+void top_k(benchmark::State& state, std::int64_t k) {
+  const std::int64_t rows = card->size(2048), vocabulary = card->size(128256);
+  const Numbers logits(rows * vocabulary);
+  std::vector<std::int32_t> ids(as_size(rows * k));
+  std::vector<float> log_probs(as_size(rows * k)), rest(as_size(rows));
+  const double seconds = seconds_of([&] {
+    top_k_log_probs(card->device, logits.data(), rows, vocabulary, {k, ids.data(), log_probs.data(), rest.data()});
+  });
+  report_bytes(state, seconds, 24.0 * static_cast<double>(rows * vocabulary));  // three digits, two for the ids, the rest
+}
+
+void top_k_distillation(benchmark::State& state, std::int64_t k) {
+  const std::int64_t rows = card->size(2048), vocabulary = card->size(128256);
+  const Numbers logits(rows * vocabulary), dlogits(rows * vocabulary), weights(rows);
+  std::vector<std::int64_t> begin{0};
+  std::vector<std::int32_t> ids;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < k; ++i) ids.push_back(static_cast<std::int32_t>(i * (vocabulary / k)));
+    begin.push_back(static_cast<std::int64_t>(ids.size()));
+  }
+  // All kept tokens are as likely, and so is the rest.
+  const std::vector<float> log_probs(ids.size(), -std::log(static_cast<float>(k + 1))), rest(as_size(rows), log_probs[0]);
+  Arena arena = card->device.arena(
+      2 * Arena::padded(ids.size() * 4) + Arena::padded(begin.size() * 8) + Arena::padded(rest.size() * 4), "a teacher's rows");
+  const auto on_card = [&]<typename T>(const std::vector<T>& values) {
+    T* const memory = arena.take<T>(values.size()).data();
+    card->device.copy_in(memory, values.data(), values.size() * sizeof(T));
+    return memory;
+  };
+  const TopKDistillationRows kept{on_card(begin),       on_card(ids), on_card(log_probs), on_card(rest), rows, vocabulary, 2,
+                                  KlDirection::kForward};
+  std::vector<double> losses(as_size(rows));
+  const double seconds = seconds_of(
+      [&] { top_k_distillation_backward(card->device, logits.data(), kept, weights.data(), dlogits.data(), losses.data()); });
+  report_bytes(state, seconds, 16.0 * static_cast<double>(rows * vocabulary));  // read twice, the gradient read and written
+}
+
 // --- the table ---
 
 // A line for each case: its name, the time of one operation, its rate and the share of what the card gives.
@@ -431,6 +484,10 @@ void add_cases() {
   add("adamw", adamw, false);
   add("adamw 8 bit", adamw, true);
   add("cross_entropy_backward", cross_entropy);
+  add("distillation/forward", distillation, KlDirection::kForward);
+  add("distillation/symmetric", distillation, KlDirection::kSymmetric);
+  add("top_k/64", top_k, 64);
+  add("top_k_distillation/64", top_k_distillation, 64);
 }
 
 }  // namespace

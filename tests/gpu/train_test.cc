@@ -12,6 +12,7 @@
 #include "gpu/gpu_fixture.h"
 #include "model/adapter_file.h"
 #include "model/tiny_checkpoint.h"
+#include "train/distill_data.h"
 #include "train/golden_case.h"
 #include "train/network.h"
 #include "train/optimizer.h"
@@ -46,12 +47,25 @@ PackedBatch answers_batch() {
   return batch;
 }
 
+// What a network learns.
+struct Lesson {
+  std::string objective = "next_token";
+  ObjectiveOptions options = {};
+  std::shared_ptr<const Checkpoint> teacher = nullptr;
+};
+
 // A network with an objective, on one device.
 struct Learner {
   Learner(const std::shared_ptr<const Checkpoint>& checkpoint, TrainChoice choice, Device device_in, Keep keep,
-          const std::string& objective_name = "next_token")
-      : device(device_in), network(checkpoint, with_extra(std::move(choice), *checkpoint, objective_name), device, keep) {
-    objective = find_objective(objective_name).make({network.parameters, network.head, device, 64});
+          const Lesson& lesson = {})
+      : device(device_in), network(checkpoint, with_extra(std::move(choice), *checkpoint, lesson.objective), device, keep) {
+    ObjectiveContext context{network.parameters, network.head, device, 64, lesson.options};
+    if (lesson.teacher) {
+      teacher = std::make_unique<TestNetwork>(lesson.teacher, read_only(), device, Keep::kNothing);
+      context.teacher = &teacher->pass;
+      context.teacher_head = &teacher->head;
+    }
+    objective = find_objective(lesson.objective).make(context);
     for (std::size_t i = 0; i < network.parameters.all().size(); ++i) {  // an adapter that does nothing has no gradient
       Parameter& parameter = network.parameters.all()[i];
       if (!parameter.name.ends_with("lora_B.weight")) continue;
@@ -75,6 +89,7 @@ struct Learner {
 
   Device device;
   TestNetwork network;
+  std::unique_ptr<TestNetwork> teacher;
   std::unique_ptr<Objective> objective;
 };
 
@@ -94,7 +109,7 @@ class TrainingOnGpu : public GpuTest {
   void expect_gradients(Format format, const TrainChoice& choice, double tolerance, Keep keep = Keep::kAllActivations,
                         const std::string& objective = "next_token", bool tied = false) {
     const auto checkpoint = tiny_checkpoint(narrow_config(tied), format);
-    Learner of_cpu(checkpoint, choice, cpu, keep, objective), of_gpu(checkpoint, choice, device, keep, objective);
+    Learner of_cpu(checkpoint, choice, cpu, keep, {objective}), of_gpu(checkpoint, choice, device, keep, {objective});
     const bool preferences = find_objective(objective).reads_answers;
     expect_gradients(of_cpu, of_gpu, step_of({preferences ? answers_batch() : packed_batch()}), tolerance);
   }
@@ -142,6 +157,40 @@ TEST_F(TrainingOnGpu, GradientsOfAdaptersOverQuantizedWeightsAreThoseOverTheSame
 TEST_F(TrainingOnGpu, GradientsOfPreferencesAreTheProcessors) {
   expect_gradients(Format::kF32, adapters(), 1e-4, Keep::kAllActivations, "dpo");
   expect_gradients(Format::kF32, adapters(), 1e-4, Keep::kAllActivations, "reward");
+}
+
+// The teacher is of another shape.
+TEST_F(TrainingOnGpu, GradientsOfDistillationAreTheProcessors) {
+  ModelConfig larger = tiny_config();
+  larger.vocabulary = narrow_config(false).vocabulary;
+  const auto student = tiny_checkpoint(narrow_config(false), Format::kF32), teacher = tiny_checkpoint(larger, Format::kF32);
+  for (const KlDirection direction : {KlDirection::kForward, KlDirection::kReverse, KlDirection::kSymmetric}) {
+    const Lesson lesson{"distillation", {.ratio = 0.7, .temperature = 1.5, .direction = direction}, teacher};
+    for (const TrainChoice& choice : {TrainChoice{}, adapters()}) {
+      Learner of_cpu(student, choice, cpu, Keep::kAllActivations, lesson);
+      Learner of_gpu(student, choice, device, Keep::kAllActivations, lesson);
+      expect_gradients(of_cpu, of_gpu, step_of({packed_batch()}), 2e-4);
+    }
+  }
+}
+
+TEST_F(TrainingOnGpu, LogitsAndTheirGradientTakeWhatIsPlanned) {
+  if (is_emulated()) GTEST_SKIP() << "its memory is the processor's";
+  ModelConfig config = small_config();
+  config.vocabulary = 65536;
+  const std::int64_t rows = 2048;  // half a gigabyte of logits
+  Parameters parameters(tiny_checkpoint(config, Format::kF32), read_only(), device);
+  const std::int64_t before = gpu()->free_memory();
+  OutputHead head(parameters, device, rows), teacher(parameters, device, rows);
+  const GpuArray<float> hidden(device, normal_values(3 * config.width, 1));
+  const std::vector<std::int32_t> indices{0, 1, 2}, targets{5, 65535, 0};
+  const std::vector<float> weights{1, 1, 1};
+  std::vector<double> log_probs(3), divergences(3);
+  head.distill({hidden.span(), indices, targets}, OutputHead::Teacher{teacher, hidden.span(), 0.5, 1, KlDirection::kForward},
+               weights, {}, {log_probs, divergences});
+  for (const double divergence : divergences) EXPECT_NEAR(divergence, 0, 1e-6);
+  const std::int64_t planned = OutputHead::bytes(config, rows, true, true) + OutputHead::bytes(config, rows, false, true);
+  EXPECT_NEAR(static_cast<double>(before - gpu()->free_memory()), static_cast<double>(planned), 64 << 20);
 }
 
 TEST_F(TrainingOnGpu, GradientsOfRoundedWeightsAreNearTheProcessors) {
@@ -222,6 +271,51 @@ TEST_F(RunsOnGpu, AveragesSamplesAndAdaptsAsTheProcessorDoes) {
   for (std::int64_t step = 1; step <= 3; ++step)
     EXPECT_NEAR(gpu_adapters.losses.at(step), cpu_adapters.losses.at(step), 1e-4) << step;
   EXPECT_EQ(read_adapter(tuned.checkpoint).matrices.size(), 7u * 2u);
+}
+
+// From a teacher in the GPU's memory, and from what one has said there.
+TEST_F(RunsOnGpu, DistilsAsTheProcessorDoes) {
+  Watcher learning;
+  const std::string teacher = run(recipe("teacher", {"steps=10"}), learning).checkpoint.string();
+  const auto student = [&](const std::string& out, std::vector<std::string> options) {
+    options.insert(options.begin(), {"objective=distillation", "seed=5", "steps=4", "new_model.width=16", "distillation.ratio=0.8",
+                                     "distillation.temperature=2", "distillation.direction=symmetric", "watch.evaluate_tokens=64"});
+    return recipe(out, options);
+  };
+  const std::string asking = "distillation.teacher=" + teacher;
+  Watcher of_cpu, of_gpu, of_kept_cpu, of_kept_gpu;
+  run(student("cpu", {"device=cpu", asking}), of_cpu);
+  run(student("cuda", {"device=cuda", asking}), of_gpu);
+  const auto learn_kept = [&](const std::string& device, Watcher& watcher) {
+    const Recipe recipe = student("unused", {"device=" + device, asking});
+    const DistillDataReport report =
+        write_distill_data(recipe, models(recipe), pool_, {.top_k = 16, .out = path("taught-" + device)});
+    run(student("kept-" + device,
+                {"device=" + device, "data=[" + report.data[0] + "]", "validation=[" + report.validation[0] + "]"}),
+        watcher);
+    return report;
+  };
+  const DistillDataReport on_cpu = learn_kept("cpu", of_kept_cpu), on_gpu = learn_kept("cuda", of_kept_gpu);
+  EXPECT_EQ(on_gpu.trained_tokens, on_cpu.trained_tokens);
+  EXPECT_EQ(on_gpu.bytes, on_cpu.bytes);
+  EXPECT_NEAR(on_gpu.rest, on_cpu.rest, 1e-5);
+  for (std::int64_t step = 1; step <= 4; ++step) {
+    EXPECT_NEAR(of_gpu.losses.at(step), of_cpu.losses.at(step), 1e-4) << step;
+    EXPECT_NEAR(of_kept_gpu.losses.at(step), of_kept_cpu.losses.at(step), 1e-3) << step;  // of F16 log-probabilities
+  }
+}
+
+TEST_F(RunsOnGpu, AStoppedDistillationContinuesBitForBit) {
+  Watcher whole, first, second;
+  const std::string teacher = run(recipe("teacher", {"steps=4"}), whole).checkpoint.string();
+  const std::vector<std::string> options{"device=cuda", "objective=distillation", "steps=4", "weights=bf16",
+                                         "distillation.teacher=" + teacher};
+  const RunResult straight = run(recipe("straight", options), whole);
+  first.stop_after = 2;
+  run(recipe("stopped", options), first);
+  const RunResult resumed = run(recipe("stopped", options), second, true);
+  for (std::int64_t step = 3; step <= 4; ++step) EXPECT_EQ(second.losses.at(step), whole.losses.at(step)) << step;
+  expect_equal_checkpoints(straight.checkpoint, resumed.checkpoint);
 }
 
 TEST_F(RunsOnGpu, ItsMemoryIsPlannedOnTheGpu) {
