@@ -162,6 +162,22 @@ TEST_F(GpuTraining, CrossEntropyAndItsGradientEqualTheFormula) {
   }
 }
 
+// Also where a thread meets nothing else, or only what is ruled out.
+TEST_F(GpuTraining, WhatIsNoNumberShowsInCrossEntropy) {
+  for (const std::size_t vocabulary : {7, 8}) {  // one by one, and in packs
+    for (const std::size_t at : {0, 3, 6}) {
+      std::vector<float> logits(vocabulary, -INFINITY);
+      logits[5] = 1;
+      logits[at] = NAN;
+      const GpuArray<float> on_gpu(device, logits);
+      const GpuArray<std::int32_t> target(device, std::vector<std::int32_t>{5});
+      double log_prob = 0;
+      target_log_probs(device, on_gpu.data(), {target.data(), 1, static_cast<std::int64_t>(vocabulary)}, &log_prob);
+      EXPECT_TRUE(std::isnan(log_prob)) << vocabulary << " " << at;
+    }
+  }
+}
+
 // A certain prediction: p - 1 would cancel.
 TEST_F(GpuTraining, TheTargetsGradientDoesNotCancel) {
   const GpuArray<float> logits(device, std::vector<float>{20, 0, -INFINITY, 0}), weight(device, std::vector<float>{1});
