@@ -25,6 +25,7 @@
 #include "kernels/packed_attention.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rows.h"
+#include "kernels/shortlist.h"
 #include "kernels/swiglu.h"
 #include "kernels/top_k.h"
 #include "model/step_input.h"
@@ -427,6 +428,20 @@ void top_k_distillation(benchmark::State& state, std::int64_t k) {
   report_bytes(state, seconds, 16.0 * static_cast<double>(rows * vocabulary));  // read twice, the gradient read and written
 }
 
+// What a step copies to the host to draw a token of each row, where top-p cuts or the device draws.
+void shortlist(benchmark::State& state, std::int64_t full_rows, bool draws_too) {
+  const std::int64_t rows = std::max<std::int64_t>(1, card->size(full_rows)), vocabulary = card->size(128256);
+  const Numbers logits(rows * vocabulary);
+  Arena arena = card->device.arena(as_size(rows) * (sizeof(RowDraw) + sizeof(Shortlist)) + 512, "the shortlists");
+  const std::span<RowDraw> draws = arena.take<RowDraw>(as_size(rows));
+  const std::vector<RowDraw> wanted(as_size(rows), RowDraw{draws_too ? 0.5 : -1, 1});
+  card->device.copy_in(draws.data(), wanted.data(), draws.size_bytes());
+  Shortlist* const found = arena.take<Shortlist>(as_size(rows)).data();
+  const LogitColumns columns{logits.data(), rows, vocabulary, vocabulary};
+  const double seconds = seconds_recorded([&] { shortlist_rows(card->device, columns, draws.data(), found); });
+  report_bytes(state, seconds, 4.0 * static_cast<double>(rows * vocabulary));  // read once
+}
+
 // --- the table ---
 
 // A line for each case: its name, the time of one operation, its rate and the share of what the card gives.
@@ -488,6 +503,10 @@ void add_cases() {
   add("distillation/symmetric", distillation, KlDirection::kSymmetric);
   add("top_k/64", top_k, 64);
   add("top_k_distillation/64", top_k_distillation, 64);
+  for (const std::int64_t rows : {1, 8, 64, 256}) {
+    add(fmt::format("shortlist/{} rows", rows), shortlist, rows, false);
+    add(fmt::format("shortlist/{} rows, drawn", rows), shortlist, rows, true);
+  }
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
+#include "kernels/shortlist.h"
 #include "kernels/swiglu.h"
 #include "kernels/top_k.h"
 
@@ -52,6 +53,9 @@ struct KernelTable {
   void (*scale_values)(Device&, float* x, std::int64_t count, float scale) = nullptr;
   void (*arg_max_rows)(Device&, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest) = nullptr;
   void (*round_values)(Device&, std::span<const float> values, Format format, std::byte* rounded) = nullptr;
+
+  // kernels/shortlist.h
+  void (*shortlist_rows)(Device&, const LogitColumns&, const RowDraw* draws, Shortlist* found) = nullptr;
 
   // kernels/kv_pages.h, kernels/attention.h, kernels/packed_attention.h
   void (*kv_store)(Device&, const KvLayer&, const KvBatch&, const KvRows&) = nullptr;

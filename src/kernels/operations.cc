@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <limits>
 #include <utility>
 
 #include "base/error.h"
@@ -168,6 +169,12 @@ void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded) {
   PUNA_CHECK(info(format).block_values == 1, "round", "{} is no float format", info(format).name);
   device.kernels().round_values(device, values, format, rounded);
+}
+
+void shortlist_rows(Device& device, const LogitColumns& columns, const RowDraw* draws, Shortlist* found) {
+  PUNA_CHECK(columns.width >= 0 && columns.width <= columns.stride && columns.stride <= std::numeric_limits<std::int32_t>::max(),
+             "shortlist", "{} columns of rows {} apart", columns.width, columns.stride);
+  if (columns.rows > 0) device.kernels().shortlist_rows(device, columns, draws, found);
 }
 
 void kv_store(Device& device, const KvLayer& layer, const KvBatch& batch, const KvRows& rows) {

@@ -25,6 +25,7 @@ const KernelTable& cpu_kernels() {
       .scale_values = cpu::scale_values,
       .arg_max_rows = cpu::arg_max_rows,
       .round_values = cpu::round_values,
+      .shortlist_rows = cpu::shortlist_rows,
       .kv_store = cpu::kv_store,
       .rope_and_store = cpu::rope_and_store,
       .attention_forward = cpu::attention_forward,

@@ -33,6 +33,7 @@ void add_strided(Device& device, float* y, std::int64_t stride, const float* del
 void scale_values(Device& device, float* x, std::int64_t count, float scale);
 void arg_max_rows(Device& device, const float* x, std::int64_t rows, std::int64_t width, const ArgMax& largest);
 void round_values(Device& device, std::span<const float> values, Format format, std::byte* rounded);
+void shortlist_rows(Device& device, const LogitColumns& columns, const RowDraw* draws, Shortlist* found);
 
 // Throws kInternal for a format or shape that has no kernel, and for positions that have no page.
 void check_kv(const KvLayer& layer, std::span<const BatchSequence> sequences, const char* where);

@@ -12,5 +12,9 @@ __device__ __forceinline__ unsigned ordered_bits(float value) {
   const unsigned bits = __float_as_uint(value + 0.0f);  // -0 equals 0
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
+// The number again, of what is not 0.
+__device__ __forceinline__ float value_of(unsigned ordered) {
+  return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+}
 
 }  // namespace puna::cuda

@@ -31,6 +31,7 @@ constexpr KernelTable kKernels{
     .scale_values = scale_values,
     .arg_max_rows = arg_max_rows,
     .round_values = round_values,
+    .shortlist_rows = shortlist_rows,
     .kv_store = kv_store,
     .rope_and_store = rope_and_store,
     .attention_forward = attention_forward,
