@@ -127,22 +127,22 @@ void Llama::each_rank(Job&& job) {
   });
 }
 
-// Logits [rows, V] of what `compute` leaves in the ranks of the last stage, whose columns are put side by side.
+// Logits [rows, V], from row `first` on, of what `compute` leaves in the ranks of the last stage; columns are put side by side.
 template <typename Compute>
-std::span<const float> Llama::logits_of(std::int64_t rows, Compute&& compute) {
+std::span<const float> Llama::logits_of(std::int64_t first, std::int64_t rows, Compute&& compute) {
   const auto of_stage = static_cast<int>(last_stage().size());
   std::span<const float> logits;
   each_rank([&](LlamaRank& rank) {
     compute(rank);
     if (!rank.ends_network()) return;
-    const std::span<const float> own = rank.logits(rows);
+    const std::span<const float> own = rank.logits(first, rows);
     if (of_stage == 1) {
       logits = own;
       return;
     }
-    const std::int64_t first = first_logit(config(), rank.device().rank, of_stage), count = rank.logit_count();
+    const std::int64_t column = first_logit(config(), rank.device().rank, of_stage), count = rank.logit_count();
     for (std::int64_t row = 0; row < rows; ++row)
-      std::ranges::copy(own.subspan(as_size(row * count), as_size(count)), logits_.begin() + row * config().vocabulary + first);
+      std::ranges::copy(own.subspan(as_size(row * count), as_size(count)), logits_.begin() + row * config().vocabulary + column);
   });
   return of_stage == 1 ? logits : std::span<const float>(logits_).first(as_size(rows * config().vocabulary));
 }
@@ -154,10 +154,13 @@ std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   placed_.place(batch, sequences_, row_adapters_, pieces_of(batch));
   const std::size_t wanted = batch.logit_rows.size();
   std::span<const float> logits;
+  shortlists_ = {};
   if (batch.likeliest_only) {
     find_likeliest(wanted, cache);
+  } else if (!batch.draws.empty()) {
+    find_shortlists(batch.draws, cache);
   } else {
-    logits = logits_of(static_cast<std::int64_t>(wanted), [&](LlamaRank& rank) { rank.run(placed_.pieces(), cache); });
+    logits = logits_of(0, static_cast<std::int64_t>(wanted), [&](LlamaRank& rank) { rank.run(placed_.pieces(), cache); });
   }
   growth.keep();
   return logits;
@@ -198,6 +201,29 @@ void Llama::find_likeliest(std::size_t wanted, const KvCache& cache) {
 
 std::span<const std::int32_t> Llama::likeliest() const { return likeliest_; }
 
+// Those of the ranks' columns are joined in the order of the ranks.
+void Llama::find_shortlists(std::span<const RowDraw> draws, const KvCache& cache) {
+  of_rank_.resize(last_stage().size());
+  each_rank([&](LlamaRank& rank) {
+    rank.run(placed_.pieces(), cache);
+    if (rank.ends_network()) of_rank_[as_size(rank.device().rank)] = rank.shortlists(static_cast<std::int64_t>(draws.size()));
+  });
+  shortlists_ = of_rank_.front();
+  if (of_rank_.size() == 1) return;
+  joined_.assign(shortlists_.begin(), shortlists_.end());
+  for (std::size_t row = 0; row < draws.size(); ++row) {
+    for (std::size_t r = 1; r < of_rank_.size(); ++r)
+      join_shortlists(joined_[row], of_rank_[r][row], draws[row].inverse_temperature);
+  }
+  shortlists_ = joined_;
+}
+
+std::span<const float> Llama::row_logits(std::int64_t row) {
+  PUNA_CHECK(row >= 0 && row < static_cast<std::int64_t>(shortlists_.size()), "llama", "logits of row {} of {} with shortlists",
+             row, shortlists_.size());
+  return logits_of(row, 1, [](LlamaRank&) {});
+}
+
 std::span<const float> Llama::states() const { return last_stage().front()->states(); }
 
 std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t rows) {
@@ -205,7 +231,7 @@ std::span<const float> Llama::logits_of_states(std::int64_t first, std::int64_t 
   PUNA_CHECK(first >= 0 && rows >= 0 && first + rows <= states && rows <= max_logit_rows(), "llama",
              "logits of rows {} to {} of {} states, planned for {} rows", first, first + rows, states, max_logit_rows());
   if (rows == 0) return {};
-  return logits_of(rows, [&](LlamaRank& rank) {
+  return logits_of(0, rows, [&](LlamaRank& rank) {
     if (rank.ends_network()) rank.multiply_states(first, rows);
   });
 }
@@ -214,6 +240,8 @@ void Llama::check(const Batch& batch) const {
   const auto rows = static_cast<std::int64_t>(batch.tokens.size()), wanted = static_cast<std::int64_t>(batch.logit_rows.size());
   PUNA_CHECK(rows >= 1 && rows <= max_rows(), "llama", "a batch of {} rows, expected 1 to {}", rows, max_rows());
   PUNA_CHECK(wanted <= max_logit_rows(), "llama", "{} rows of logits wanted, planned for {}", wanted, max_logit_rows());
+  PUNA_CHECK(batch.draws.empty() || (batch.draws.size() == batch.logit_rows.size() && !batch.likeliest_only), "llama",
+             "{} draws of {} rows of logits", batch.draws.size(), wanted);
   PUNA_CHECK(wanted == 0 || !batch.all_states, "llama", "{} rows of logits wanted beside all states: ask for one of them", wanted);
   std::int64_t sum = 0;
   for (const Batch::Part& part : batch.parts) {

@@ -50,6 +50,11 @@ class Llama {
   // The token with the largest logit of each wanted row [logit_rows] of a batch with likeliest_only, the lowest of equal ones.
   std::span<const std::int32_t> likeliest() const;
 
+  // Of a batch with draws, the shortlist of each wanted row [logit_rows], valid until the next forward(), and the logits [V] of one
+  // of these rows, valid until the next call. Of several ranks nothing is drawn.
+  std::span<const Shortlist> shortlists() const { return shortlists_; }
+  std::span<const float> row_logits(std::int64_t row);
+
   // The states behind the output norm [logit_rows, D], or [T, D] of all rows, that the last forward() left, valid until the next.
   std::span<const float> states() const;
   // Logits [rows, V] of rows [first, first + rows) of states(), valid until the next call or forward().
@@ -68,22 +73,26 @@ class Llama {
   template <typename Job>
   void each_rank(Job&& job);
   template <typename Compute>
-  std::span<const float> logits_of(std::int64_t rows, Compute&& compute);
+  std::span<const float> logits_of(std::int64_t first, std::int64_t rows, Compute&& compute);
   void find_likeliest(std::size_t wanted, const KvCache& cache);
+  void find_shortlists(std::span<const RowDraw> draws, const KvCache& cache);
   std::span<const std::unique_ptr<LlamaRank>> last_stage() const { return std::span(ranks_).last(ranks_.size() / stages_); }
   int pieces_of(const Batch& batch) const;
 
-  std::int64_t max_rows_, max_logit_rows_;         // T and R at most
-  std::size_t stages_;                             // S
-  std::vector<std::unique_ptr<StageLink>> links_;  // [S - 1, N] from each rank to the same of the next stage
-  std::vector<std::unique_ptr<LlamaRank>> ranks_;  // [S, N]
-  std::unique_ptr<ThreadPool> threads_;            // one for each rank, where there are several
-  std::vector<BatchSequence> sequences_;           // one per part of the batch
-  std::vector<RowAdapters> row_adapters_;          // of the batch
-  PlacedBatches placed_;                           // the batch
-  std::vector<float> logits_;                      // [R, V] of several ranks of a stage
-  std::vector<std::int32_t> likeliest_, places_;   // [<= R] of the last forward(); [N, R] of each rank
-  std::vector<float> values_;                      // [N, R] their logits
+  std::int64_t max_rows_, max_logit_rows_;           // T and R at most
+  std::size_t stages_;                               // S
+  std::vector<std::unique_ptr<StageLink>> links_;    // [S - 1, N] from each rank to the same of the next stage
+  std::vector<std::unique_ptr<LlamaRank>> ranks_;    // [S, N]
+  std::unique_ptr<ThreadPool> threads_;              // one for each rank, where there are several
+  std::vector<BatchSequence> sequences_;             // one per part of the batch
+  std::vector<RowAdapters> row_adapters_;            // of the batch
+  PlacedBatches placed_;                             // the batch
+  std::vector<float> logits_;                        // [R, V] of several ranks of a stage
+  std::vector<std::int32_t> likeliest_, places_;     // [<= R] of the last forward(); [N, R] of each rank
+  std::vector<float> values_;                        // [N, R] their logits
+  std::span<const Shortlist> shortlists_;            // [<= R] of the last forward()
+  std::vector<std::span<const Shortlist>> of_rank_;  // [N, <= R]
+  std::vector<Shortlist> joined_;                    // [<= R] of several ranks
 };
 
 }  // namespace puna

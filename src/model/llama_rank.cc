@@ -15,6 +15,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
+#include "kernels/shortlist.h"
 #include "model/rank_share.h"
 
 namespace puna {
@@ -63,6 +64,8 @@ LlamaRank::LlamaRank(std::shared_ptr<const Checkpoint> checkpoint, Device device
       adapter_rank_(adapter_rank),
       number_(next_rank_number()),
       arena_(device.arena(as_size(Floats::bytes(config(), {max_rows, max_logit_rows, logit_count()})), "the activations")),
+      shortlist_arena_(device.arena(as_size(max_logit_rows) * sizeof(Shortlist), "the shortlists")),
+      shortlists_(shortlist_arena_.take<Shortlist>(as_size(max_logit_rows))),
       low_rank_arena_(device.arena(as_size(low_rank_bytes(config(), adapter_rank, max_rows)), "the adapters' activations")),
       low_rank_(take_low_rank(low_rank_arena_, config(), adapter_rank, max_rows)),
       frequency_arena_(device.arena(as_size(config().head_width / 2) * sizeof(double), "the frequencies")),
@@ -97,7 +100,7 @@ std::int64_t LlamaRank::activation_bytes(const ModelConfig& whole, int ranks, st
   return Floats::bytes(config, {max_rows, max_logit_rows, logits}) + ActivationBuffer::bytes(max_rows, widest(config), on_gpu) +
          config.head_width / 2 * static_cast<std::int64_t>(sizeof(double)) + StepInput::bytes(max_rows) +
          max_rows * static_cast<std::int64_t>(sizeof(BatchSequence)) +
-         max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence));
+         max_logit_rows * static_cast<std::int64_t>(sizeof(BatchSequence) + sizeof(Shortlist));
 }
 
 BlockBuffers LlamaRank::block_buffers(float* x) const {
@@ -137,7 +140,7 @@ void LlamaRank::run(std::span<const PlacedBatch> pieces, const KvCache& cache) {
 
 // Steps in which every sequence writes its next token are recorded, by each stage between what it takes and what it gives.
 void LlamaRank::run_piece(const PlacedBatch& piece, const KvCache& cache) {
-  input_.set(piece.tokens, piece.wanted, piece.sequences, piece.runs, piece.wanted_before);
+  input_.set(piece.tokens, piece.wanted, piece.sequences, piece.runs, piece.wanted_before, piece.draws);
   const std::size_t rows = piece.tokens.size();
   const bool whole = piece.rows_before == 0 && piece.last;
   const bool one_token_each = piece.sequences.size() == rows && piece.wanted.size() == rows;
@@ -146,8 +149,8 @@ void LlamaRank::run_piece(const PlacedBatch& piece, const KvCache& cache) {
   state_rows_ = static_cast<std::int64_t>(rows);
   const std::byte* const keys = cache.layer(0, position_.place).keys;
   if (std::exchange(recorded_cache_, keys) != keys) device_.gpu->forget_records();
-  device_.gpu->replay_or_record(number_ << 48 | input_.shape() << 1 | (piece.likeliest_only ? 1 : 0),
-                                [&] { compute(piece, cache); });
+  const std::uint64_t kind = piece.likeliest_only ? 1 : piece.draws.empty() ? 0 : 2;
+  device_.gpu->replay_or_record(number_ << 48 | input_.shape() << 2 | kind, [&] { compute(piece, cache); });
 }
 
 // The norm and the logits are those of all pieces at once.
@@ -159,6 +162,13 @@ void LlamaRank::compute(const PlacedBatch& piece, const KvCache& cache) {
   if (wanted == 0) return;
   multiply_states(0, wanted);
   if (piece.likeliest_only) arg_max_rows(device_, floats_.logits, wanted, logit_count(), input_.likeliest());
+  if (!piece.draws.empty()) shortlist_rows(device_, known_logits(piece, wanted), input_.draws(), shortlists_.data());
+}
+
+// The rank's columns of ids that a token may have.
+LogitColumns LlamaRank::known_logits(const PlacedBatch& piece, std::int64_t rows) const {
+  const std::int64_t first = first_logit(config(), device_.rank, device_.team == nullptr ? 1 : device_.team->ranks());
+  return {floats_.logits, rows, logit_count(), std::clamp<std::int64_t>(piece.known_tokens - first, 0, logit_count())};
 }
 
 // x [T, D] of the piece -> x [T, D], for the next stage or where all states are wanted; else in the last layer -> x [R, D], the
@@ -207,9 +217,14 @@ void LlamaRank::multiply_states(std::int64_t first, std::int64_t rows) {
   matmul_forward(device_, x, products);
 }
 
-std::span<const float> LlamaRank::logits(std::int64_t rows) {
-  const std::span<const float> logits{floats_.logits, as_size(rows * logit_count())};
+std::span<const float> LlamaRank::logits(std::int64_t first, std::int64_t rows) {
+  const std::span<const float> logits{floats_.logits + first * logit_count(), as_size(rows * logit_count())};
   return on_host_ == nullptr ? logits : on_host_->logits(logits);
+}
+
+std::span<const Shortlist> LlamaRank::shortlists(std::int64_t rows) {
+  const std::span<const Shortlist> found = shortlists_.first(as_size(rows));
+  return on_host_ == nullptr ? found : on_host_->shortlists(found);
 }
 
 std::span<const float> LlamaRank::states() const {

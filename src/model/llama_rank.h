@@ -12,6 +12,7 @@
 
 #include "kernels/device.h"
 #include "kernels/matmul.h"
+#include "kernels/shortlist.h"
 #include "kernels/stage_link.h"
 #include "model/block.h"
 #include "model/checkpoint.h"
@@ -47,8 +48,9 @@ class LlamaRank {
   void multiply_states(std::int64_t first, std::int64_t rows);
 
   // What these left in the last stage, on the host, valid until the next.
-  std::span<const float> logits(std::int64_t rows);  // [rows, V_r]
-  std::span<const float> states() const;             // [state_rows, D], in all ranks the same
+  std::span<const float> logits(std::int64_t first, std::int64_t rows);  // [rows, V_r] of rows [first, first + rows)
+  std::span<const Shortlist> shortlists(std::int64_t rows);              // [rows] of a batch with draws
+  std::span<const float> states() const;                                 // [state_rows, D], in all ranks the same
   // The rank's likeliest tokens [R] of a batch with likeliest_only, and where `values` is not empty their logits.
   void read_likeliest(std::span<std::int32_t> places, std::span<float> values) const;
 
@@ -94,6 +96,7 @@ class LlamaRank {
   void run_blocks(const PlacedBatch& piece, const KvCache& cache);
   const AdapterSet& own_adapters(const AdapterSet* adapters) const;
   void normalise_states(std::int64_t rows);
+  LogitColumns known_logits(const PlacedBatch& piece, std::int64_t rows) const;
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   Device device_;
@@ -104,13 +107,15 @@ class LlamaRank {
   const std::byte* recorded_cache_ = nullptr;  // whose addresses the records hold
   Arena arena_;
   Floats floats_;
+  Arena shortlist_arena_;
+  std::span<Shortlist> shortlists_;  // [R] of the last stage
   Arena low_rank_arena_;
   LowRankBuffers low_rank_;
   Arena frequency_arena_;
   std::span<double> frequencies_;  // [E / 2]
   ActivationBuffer activations_;   // of the widest input
   StepInput input_;
-  std::unique_ptr<HostCopies> on_host_;  // of logits and states, on a GPU
+  std::unique_ptr<HostCopies> on_host_;  // of logits, states and shortlists, on a GPU
   std::map<const AdapterSet*, std::shared_ptr<const AdapterSet>> own_adapters_;
   std::vector<AdaptedRows> layer_adapters_, wanted_adapters_;  // the batch's in the layer that is run
 };

@@ -42,7 +42,9 @@ void PlacedBatches::place(const Batch& batch, std::span<const BatchSequence> seq
                        .likeliest_only = batch.likeliest_only,
                        .rows_before = first,
                        .wanted_before = static_cast<std::int64_t>(wanted_before),
-                       .last = piece + 1 == pieces});
+                       .last = piece + 1 == pieces,
+                       .draws = piece + 1 == pieces ? batch.draws : std::span<const RowDraw>(),
+                       .known_tokens = batch.known_tokens});
     pieces_.back().adapters = cut_adapters(adapters, pieces_.back());
   }
 }

@@ -30,6 +30,8 @@ struct PlacedBatch {
   bool all_states, likeliest_only;           // as in Batch
   std::int64_t rows_before, wanted_before;   // rows and wanted rows of the pieces before it
   bool last;                                 // piece
+  std::span<const RowDraw> draws;            // in the last piece: as in Batch, of all pieces
+  std::int64_t known_tokens;                 // as in Batch
 };
 
 class PlacedBatches {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "base/as_size.h"
 
@@ -32,7 +33,7 @@ StepInput::Piece StepInput::put(std::size_t count) {
 }
 
 void StepInput::set(std::span<const Token> tokens, std::span<const std::int32_t> wanted, std::span<const BatchSequence> sequences,
-                    std::span<const BatchSequence> runs, std::int64_t wanted_before) {
+                    std::span<const BatchSequence> runs, std::int64_t wanted_before, std::span<const RowDraw> draws) {
   host_.clear();
   tokens_ = put(tokens.size());
   std::ranges::transform(tokens, host_.begin() + static_cast<std::ptrdiff_t>(tokens_.first), id);
@@ -49,6 +50,8 @@ void StepInput::set(std::span<const Token> tokens, std::span<const std::int32_t>
   std::ranges::copy(wanted, host_.begin() + static_cast<std::ptrdiff_t>(wanted_.first));
   likeliest_ = put(as_size(wanted_before) + wanted.size());
   likeliest_values_ = put(as_size(wanted_before) + wanted.size());
+  draws_ = put(draws.size_bytes() / sizeof(std::int32_t));
+  if (!draws.empty()) std::memcpy(host_.data() + draws_.first, draws.data(), draws.size_bytes());
   batch_ = {.sequences = sequences, .rows = static_cast<std::int64_t>(tokens.size())};
   wanted_batch_ = {.sequences = runs, .rows = batch_.rows};
   if (device_.gpu != nullptr) {
@@ -115,15 +118,17 @@ std::uint64_t StepInput::shape() const {
   return static_cast<std::uint64_t>(batch_.rows) << 24 | static_cast<std::uint64_t>(batch_.page_stride);
 }
 
-std::int64_t StepInput::bytes(std::int64_t max_rows) { return 6 * max_rows * static_cast<std::int64_t>(sizeof(std::int32_t)); }
+std::int64_t StepInput::bytes(std::int64_t max_rows) {
+  return max_rows * static_cast<std::int64_t>(6 * sizeof(std::int32_t) + sizeof(RowDraw));
+}
 
-std::span<const float> HostCopies::Pinned::copy(const Gpu& gpu, std::span<const float> on_gpu) {
+const std::byte* HostCopies::Pinned::copy_bytes(const Gpu& gpu, std::span<const std::byte> on_gpu) {
   if (on_gpu.size() > room) {
-    memory = gpu.pinned(on_gpu.size());
+    memory = gpu.pinned(on_gpu.size() / sizeof(float));
     room = on_gpu.size();
   }
-  gpu.library().copy_out(gpu.context(), memory.get(), on_gpu.data(), on_gpu.size_bytes());
-  return {memory.get(), on_gpu.size()};
+  gpu.library().copy_out(gpu.context(), memory.get(), on_gpu.data(), on_gpu.size());
+  return reinterpret_cast<const std::byte*>(memory.get());
 }
 
 }  // namespace puna

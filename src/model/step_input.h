@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one batch tells the network beside its weights: tokens, positions, which rows are wanted, and where keys and values lie. On
-// a GPU it is one array of whole numbers, copied at once to the same place for every batch, so that recorded steps find it there.
+// What one batch tells the network beside its weights: tokens, positions, which rows are wanted, how tokens are drawn of them, and
+// where keys and values lie. On a GPU it is one array of whole numbers, copied at once to the same place for every batch, so that
+// recorded steps find it there.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include "kernels/gpu.h"
 #include "kernels/kv_pages.h"
 #include "kernels/rows.h"
+#include "kernels/shortlist.h"
 #include "tensor/arena.h"
 #include "text/token.h"
 
@@ -23,9 +25,9 @@ class StepInput {
   explicit StepInput(const Device& device) : device_(device) {}
 
   // tokens [T]; wanted [R] rows; the sequences cover all rows, the runs the wanted ones. All but the tokens is read until the next
-  // set(). wanted_before: rows that were wanted of the same batch's pieces before this one.
+  // set(). wanted_before: rows that were wanted of the same batch's pieces before this one. draws: of all these rows, or none.
   void set(std::span<const Token> tokens, std::span<const std::int32_t> wanted, std::span<const BatchSequence> sequences,
-           std::span<const BatchSequence> runs, std::int64_t wanted_before = 0);
+           std::span<const BatchSequence> runs, std::int64_t wanted_before = 0, std::span<const RowDraw> draws = {});
 
   // The device's memory.
   std::span<const std::int32_t> tokens() const { return at(tokens_); }
@@ -34,9 +36,10 @@ class StepInput {
   ArgMax likeliest() const {  // [wanted_before + R] room for what arg_max_rows() finds
     return {memory_ + likeliest_.first, reinterpret_cast<float*>(memory_ + likeliest_values_.first)};
   }
+  const RowDraw* draws() const { return reinterpret_cast<const RowDraw*>(memory_ + draws_.first); }
   const KvBatch& batch() const { return batch_; }
   const KvBatch& wanted_batch() const { return wanted_batch_; }
-  // Of 47 bits; equal for batches of one-row parts that have everything in the same places, and for no others.
+  // Of 46 bits; equal for batches of one-row parts that have everything in the same places, and for no others.
   std::uint64_t shape() const;
 
   // At least; long contexts of many sequences take more when they come.
@@ -60,7 +63,7 @@ class StepInput {
   std::vector<std::int32_t> host_;  // the array, filled here first; on the CPU it is the array
   std::int32_t* memory_ = nullptr;
   std::size_t room_ = 0;
-  Piece tokens_, positions_, row_sequence_, wanted_, likeliest_, likeliest_values_;
+  Piece tokens_, positions_, row_sequence_, wanted_, likeliest_, likeliest_values_, draws_;
   Places places_, wanted_places_;
   KvBatch batch_, wanted_batch_;
 };
@@ -71,15 +74,20 @@ class HostCopies {
   explicit HostCopies(const Gpu& gpu) : gpu_(gpu) {}
   std::span<const float> logits(std::span<const float> on_gpu) { return logits_.copy(gpu_, on_gpu); }
   std::span<const float> states(std::span<const float> on_gpu) { return states_.copy(gpu_, on_gpu); }
+  std::span<const Shortlist> shortlists(std::span<const Shortlist> on_gpu) { return shortlists_.copy(gpu_, on_gpu); }
 
  private:
   struct Pinned {
     std::shared_ptr<float> memory;
-    std::size_t room = 0;
-    std::span<const float> copy(const Gpu& gpu, std::span<const float> on_gpu);
+    std::size_t room = 0;  // bytes
+    template <typename T>
+    std::span<const T> copy(const Gpu& gpu, std::span<const T> on_gpu) {
+      return {reinterpret_cast<const T*>(copy_bytes(gpu, std::as_bytes(on_gpu))), on_gpu.size()};
+    }
+    const std::byte* copy_bytes(const Gpu& gpu, std::span<const std::byte> on_gpu);
   };
   const Gpu& gpu_;
-  Pinned logits_, states_;
+  Pinned logits_, states_, shortlists_;
 };
 
 }  // namespace puna

@@ -254,6 +254,42 @@ TEST_F(GpuNetwork, TheLikeliestAreThoseOfTheLogits) {
   for (std::size_t i = 0; i < 5; ++i) step({{0, 1}, {1, 1}}, all.subspan(50 + 2 * i, 2));
 }
 
+// What differs between two steps, how tokens are drawn too, is not part of the record.
+TEST_F(GpuNetwork, ShortlistsAreThoseOfTheLogits) {
+  ModelConfig config = tiny_config();
+  config.vocabulary = 1000;
+  const std::int64_t known = 990;
+  const auto loaded = on_gpu(tiny_checkpoint(config, Format::kBF16));
+  DeviceRig logits_rig(loaded, device), rig(loaded, device);
+  const std::vector<Token> tokens = random_tokens(120, 96);
+  std::vector<std::int32_t> rows;
+  std::uint64_t drawn = 0;
+  const auto step = [&](const Parts& parts, std::span<const Token> part) {
+    const std::vector<float> logits = logits_rig.run(parts, part, rows);
+    std::vector<RowDraw> draws;
+    for (std::size_t i = 0; i < rows.size(); ++i) draws.push_back({random_uniform(1, 1, ++drawn), i == 0 ? 1.0f : 0.5f});
+    const Batch batch{.tokens = part, .parts = parts, .logit_rows = rows, .draws = draws, .known_tokens = known};
+    EXPECT_TRUE(rig.model.forward(batch, rig.cache).empty());
+    ASSERT_EQ(rig.model.shortlists().size(), rows.size());
+    std::vector<Shortlist> want(rows.size());
+    shortlist_rows(cpu, {logits.data(), static_cast<std::int64_t>(rows.size()), 1000, known}, draws.data(), want.data());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const Shortlist& found = rig.model.shortlists()[i];
+      EXPECT_TRUE(std::ranges::equal(found.tokens(), want[i].tokens()));
+      EXPECT_TRUE(std::ranges::equal(found.values(), want[i].values()));
+      EXPECT_EQ(found.drawn, want[i].drawn);
+      EXPECT_TRUE(
+          std::ranges::equal(rig.model.row_logits(static_cast<std::int64_t>(i)), std::span(logits).subspan(i * 1000, 1000)));
+    }
+  };
+  for (DeviceRig* r : {&logits_rig, &rig}) r->cache.add_sequence(), r->cache.add_sequence();
+  const std::span<const Token> all = tokens;
+  rows = {29, 49};
+  step({{0, 30}, {1, 20}}, all.first(50));
+  rows = {0, 1};
+  for (std::size_t i = 0; i < 5; ++i) step({{0, 1}, {1, 1}}, all.subspan(50 + 2 * i, 2));
+}
+
 TEST_F(GpuNetwork, AdaptersOfPartsAreTheFoldedWeights) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kF32);
   const auto first = random_adapters(checkpoint->config, 4, 5),

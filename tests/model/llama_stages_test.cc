@@ -187,6 +187,31 @@ TEST(LlamaInStages, TheLikeliestOfAllPieces) {
   EXPECT_EQ(likeliest(two), likeliest(one));
 }
 
+TEST(LlamaInStages, ShortlistsOfAllPieces) {
+  const auto checkpoint = tiny_checkpoint(deep_config(), Format::kF32);
+  const std::vector<Token> tokens = random_tokens(400, 98);
+  RankRig one(checkpoint, 1), two(checkpoint, {1, 2}), split(checkpoint, {2, 2});
+  std::vector<RowDraw> draws;
+  for (std::uint64_t row = 0; row < 400; ++row) draws.push_back({random_uniform(1, 1, row), 1});
+  for (RankRig* const rig : {&one, &two, &split}) {
+    const std::vector<Batch::Part> parts{{rig->cache.add_sequence(), 400}};
+    const std::vector<std::int32_t> wanted = RankRig::all_rows(400);
+    EXPECT_TRUE(
+        rig->model.forward({.tokens = tokens, .parts = parts, .logit_rows = wanted, .draws = draws, .known_tokens = 95}, rig->cache)
+            .empty());
+    ASSERT_EQ(rig->model.shortlists().size(), 400u);
+    for (std::size_t row = 0; row < 400; ++row) {
+      const Shortlist &found = rig->model.shortlists()[row], &expected = one.model.shortlists()[row];
+      EXPECT_EQ(found.width, 95);
+      EXPECT_TRUE(std::ranges::equal(found.tokens(), expected.tokens()));
+      EXPECT_EQ(found.drawn, rig == &split ? -1 : expected.drawn);
+    }
+    const std::span<const float> logits = rig->model.row_logits(399);
+    EXPECT_EQ(logits.size(), 98u);
+    EXPECT_TRUE(std::ranges::equal(logits.first(95), rig->model.shortlists()[399].values()));
+  }
+}
+
 TEST(LlamaInStages, TrainedModelsWriteTheSame) {
   const std::shared_ptr<const Checkpoint> nano = open_checkpoint(kBuiltInPath);
   RankRig one(nano, 1);

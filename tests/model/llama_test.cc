@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "count_allocations.h"
+#include "expect_error.h"
 #include "kernels/matmul.h"
 #include "model/llama_oracle.h"
 #include "model/tiny_checkpoint.h"
@@ -255,11 +256,18 @@ TEST(Llama, ADecodeStepAllocatesNothing) {
   const std::vector<Token> tokens = random_tokens(40, 96);
   const std::vector<Batch::Part> one{{rig.cache.add_sequence(), 1}};
   const std::vector<std::int32_t> row{0};
+  const std::vector<RowDraw> draw{{0.5, 1}};
   rig.append(0, tokens, 20);
+  const auto step = [&](int number, std::span<const RowDraw> draws) {
+    const auto token = std::span(tokens).subspan(static_cast<std::size_t>(number), 1);
+    rig.model.forward({.tokens = token, .parts = one, .logit_rows = row, .draws = draws, .known_tokens = 96}, rig.cache);
+  };
+  step(0, draw);
   const std::int64_t before = allocations;
-  for (int step = 0; step < 40; ++step) {  // over the end of a page
-    rig.model.forward({.tokens = std::span(tokens).subspan(static_cast<std::size_t>(step), 1), .parts = one, .logit_rows = row},
-                      rig.cache);
+  for (int number = 1; number < 40; ++number) {  // over the end of a page
+    step(number, {});
+    step(number, draw);
+    rig.model.row_logits(0);
   }
   EXPECT_EQ(allocations - before, 0);
 }
@@ -272,7 +280,7 @@ TEST(Llama, AllocatesWhatItsPlanSays) {
   // Per row: x, norm, delta [D], q k v [(H + 2 G) E], attention [H E], gate and up [F], the table [E], and the forms of F values.
   EXPECT_GT(rows - small, 64 * 4 * (3 * 256 + 384 + 256 + 2 * 512 + 32));
   EXPECT_LT(rows - small, 100 * 4 * (3 * 256 + 384 + 256 + 2 * 512 + 32 + 2 * 512));
-  EXPECT_NEAR(static_cast<double>(logits - rows), 64 * 4 * 96, 64 * 64);
+  EXPECT_NEAR(static_cast<double>(logits - rows), 64 * (4 * 96 + sizeof(Shortlist)), 64 * 64);
 }
 
 TEST(Llama, ChecksTheShapeOfABatch) {
@@ -297,6 +305,13 @@ TEST(Llama, ChecksTheShapeOfABatch) {
   EXPECT_THAT(message({{0, 0}}, all.first(1), {}), HasSubstr("has 0 rows"));
   EXPECT_THAT(message({{0, 4}}, all.first(4), {2, 1}), HasSubstr("expected ascending rows"));
   EXPECT_THAT(message({{0, 4}}, all.first(4), {4}), HasSubstr("expected ascending rows"));
+  const std::vector<Batch::Part> parts{{0, 4}};
+  const std::vector<std::int32_t> rows{2, 3};
+  const std::vector<RowDraw> draws{{0.5, 1}};
+  expect_error(ErrorKind::kInternal, "1 draws of 2 rows of logits", [&] {
+    rig.model.forward({.tokens = all.first(4), .parts = parts, .logit_rows = rows, .draws = draws, .known_tokens = 96}, rig.cache);
+  });
+  expect_error(ErrorKind::kInternal, "logits of row 0 of 0 with shortlists", [&] { rig.model.row_logits(0); });
   EXPECT_EQ(rig.cache.length(0), 0);
 }
 
