@@ -2,10 +2,12 @@
 #include "infer/drafter.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "infer/sample_row.h"
 
 namespace puna {
 namespace {
@@ -34,9 +36,7 @@ class LookupDrafter : public Drafter {
 
 class ModelDrafter : public Drafter {
  public:
-  explicit ModelDrafter(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {
-    known_tokens_ = static_cast<std::size_t>(engine_->checkpoint().known_tokens());
-  }
+  explicit ModelDrafter(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
   ~ModelDrafter() override { release(); }
   ModelDrafter(const ModelDrafter&) = delete;
   ModelDrafter& operator=(const ModelDrafter&) = delete;
@@ -63,9 +63,10 @@ class ModelDrafter : public Drafter {
     engine_->cache().truncate(sequence_, static_cast<std::int64_t>(cached_.size()));
     std::span<const Token> next = text.subspan(cached_.size());
     while (static_cast<std::int64_t>(proposals_.size()) < most) {
-      const std::span<const float> logits = engine_->append(sequence_, next);
+      const std::array<RowDraw, 1> draws{sampler.next_draw()};
+      engine_->append(sequence_, next, {}, nullptr, draws);
       cached_.insert(cached_.end(), next.begin(), next.end());
-      proposals_.push_back(sampler.sample(logits.first(known_tokens_)).token);
+      proposals_.push_back(sample_row(engine_->model(), 0, sampler).token);
       next = std::span(proposals_).last(1);
     }
   }
@@ -76,7 +77,6 @@ class ModelDrafter : public Drafter {
   }
 
   std::shared_ptr<Engine> engine_;
-  std::size_t known_tokens_;
   int sequence_ = -1;
   std::vector<Token> cached_;  // of the draft's cache
   std::vector<Token> proposals_;

@@ -241,7 +241,7 @@ std::int64_t Engine::chunk(std::int64_t left, std::int64_t most) {
 }
 
 std::span<const float> Engine::append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress,
-                                      const AdapterSet* adapters) {
+                                      const AdapterSet* adapters, std::span<const RowDraw> draws) {
   PUNA_CHECK(!tokens.empty(), "engine", "append() got no tokens");
   const std::int64_t cached = cache_.length(sequence), total = static_cast<std::int64_t>(tokens.size());
   if (cached + total > context()) {
@@ -257,20 +257,31 @@ std::span<const float> Engine::append(int sequence, std::span<const Token> token
     const std::array<Batch::Part, 1> parts{{{sequence, rows, adapters}}};
     const std::array<std::int32_t, 1> last_row{static_cast<std::int32_t>(rows - 1)};
     const auto chunk = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(rows));
-    logits = model_.forward({.tokens = chunk, .parts = parts, .logit_rows = std::span(last_row).first(last ? 1 : 0)}, cache_);
+    logits = model_.forward({.tokens = chunk,
+                             .parts = parts,
+                             .logit_rows = std::span(last_row).first(last ? 1 : 0),
+                             .draws = last ? draws : std::span<const RowDraw>(),
+                             .known_tokens = checkpoint_->known_tokens()},
+                            cache_);
     done += rows;
     if (progress && !progress(done, total)) break;  // no logits yet, unless this was the last chunk
   }
   return logits;
 }
 
-std::span<const float> Engine::append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters) {
+std::span<const float> Engine::append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters,
+                                          std::span<const RowDraw> draws) {
   std::array<std::int32_t, kPanelRows - 1> rows;
   PUNA_CHECK(!tokens.empty() && tokens.size() <= rows.size(), "engine", "append_few() got {} tokens, expected 1 to {}",
              tokens.size(), rows.size());
   std::iota(rows.begin(), rows.end(), 0);
   const std::array<Batch::Part, 1> parts{{{sequence, static_cast<std::int64_t>(tokens.size()), adapters}}};
-  return model_.forward({.tokens = tokens, .parts = parts, .logit_rows = std::span(rows).first(tokens.size())}, cache_);
+  return model_.forward({.tokens = tokens,
+                         .parts = parts,
+                         .logit_rows = std::span(rows).first(tokens.size()),
+                         .draws = draws,
+                         .known_tokens = checkpoint_->known_tokens()},
+                        cache_);
 }
 
 }  // namespace puna

@@ -65,10 +65,13 @@ class Engine {
   // Appends tokens (at least one) to a sequence in chunks; returns the last token's logits [V], valid until the next call, or
   // nothing where `progress` stopped early: the sequence then holds the chunks that were done.
   // Throws kNoRoom naming both figures when the tokens do not fit the context: nothing is cut silently.
+  // `draws`, where it is not empty, has one for each row of these logits, which then stay where they are: the model has their
+  // shortlists (Llama::shortlists()), and nothing is returned.
   std::span<const float> append(int sequence, std::span<const Token> tokens, const PrefillProgress& progress = {},
-                                const AdapterSet* adapters = nullptr);
+                                const AdapterSet* adapters = nullptr, std::span<const RowDraw> draws = {});
   // The same for few tokens that are read at once: logits [tokens, V] of all, as many as logit_rows at most.
-  std::span<const float> append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters = nullptr);
+  std::span<const float> append_few(int sequence, std::span<const Token> tokens, const AdapterSet* adapters = nullptr,
+                                    std::span<const RowDraw> draws = {});
 
  private:
   void place_adapters();

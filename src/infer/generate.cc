@@ -3,6 +3,7 @@
 #include "infer/generate.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <utility>
 
@@ -27,11 +28,11 @@ Session::~Session() { engine_.cache().remove_sequence(sequence_); }
 Generation Session::generate(std::span<const Token> prompt, const GenerateOptions& options,
                              const std::function<void(std::string_view)>& on_text, const std::atomic<bool>* interrupted) {
   TokenWriter writer(engine_.checkpoint(), prompt, options, {.text = on_text});
-  std::span<const float> logits = prefill(prompt, options, interrupted, writer.result());
+  const bool complete = prefill(prompt, options, interrupted, writer);
   const Clock::time_point start = Clock::now();
   FinishReason reason = FinishReason::kInterrupted;
-  if (!logits.empty() && !writer.ended() && !is_set(interrupted)) writer.draw(logits);
-  while (!logits.empty() && !writer.ended() && !is_set(interrupted)) {
+  if (complete && !writer.ended() && !is_set(interrupted)) writer.draw(engine_.model(), 0);
+  while (complete && !writer.ended() && !is_set(interrupted)) {
     if (extend(writer, options)) continue;
     reason = FinishReason::kContextFull;
     break;
@@ -40,9 +41,9 @@ Generation Session::generate(std::span<const Token> prompt, const GenerateOption
   return writer.finish(reason);
 }
 
-// Makes the cache hold the prompt and returns the logits behind it; nothing where it was interrupted.
-std::span<const float> Session::prefill(std::span<const Token> prompt, const GenerateOptions& options,
-                                        const std::atomic<bool>* interrupted, Generation& result) {
+// Makes the cache hold the prompt, and the model have the row behind it; false where it was interrupted.
+bool Session::prefill(std::span<const Token> prompt, const GenerateOptions& options, const std::atomic<bool>* interrupted,
+                      TokenWriter& writer) {
   engine_.adapter_number(options.adapters.get());  // refuses those it does not have
   const Clock::time_point start = Clock::now();
   std::size_t common = static_cast<std::size_t>(std::ranges::mismatch(tokens_, prompt).in1 - tokens_.begin());
@@ -50,22 +51,23 @@ std::span<const float> Session::prefill(std::span<const Token> prompt, const Gen
   common = std::min(common, prompt.size() - 1);  // logits come only from a token that is computed
   engine_.cache().truncate(sequence_, static_cast<std::int64_t>(common));
   tokens_.resize(common);
-  result.cached_tokens = static_cast<std::int64_t>(common);
+  writer.result().cached_tokens = static_cast<std::int64_t>(common);
 
   const auto remember = [&] {  // what the cache holds now, also after an error between two chunks
     tokens_.assign(prompt.begin(), prompt.begin() + engine_.cache().length(sequence_));
   };
-  std::span<const float> logits;
+  const std::array<RowDraw, 1> draws{writer.next_draw()};
   try {
-    logits = engine_.append(
-        sequence_, prompt.subspan(common), [&](std::int64_t, std::int64_t) { return !is_set(interrupted); }, adapters_.get());
+    engine_.append(
+        sequence_, prompt.subspan(common), [&](std::int64_t, std::int64_t) { return !is_set(interrupted); }, adapters_.get(),
+        draws);
   } catch (...) {
     remember();
     throw;
   }
   remember();
-  result.prefill_seconds = seconds_since(start);
-  return logits;
+  writer.result().prefill_seconds = seconds_since(start);
+  return tokens_.size() == prompt.size();
 }
 
 // Feeds the last token, with what is proposed behind it, and draws. False where the context, or the pool that other sequences
@@ -86,7 +88,10 @@ bool Session::extend(TokenWriter& writer, const GenerateOptions& options) {
     if (most > 0) proposals = options.drafter->propose(tokens_, most, writer.sampler());
     tokens_.insert(tokens_.end(), proposals.begin(), proposals.end());
     const std::span<const Token> fed = std::span<const Token>(tokens_).subspan(static_cast<std::size_t>(length));
-    kept(writer.draw_along(engine_.append_few(sequence_, fed, adapters_.get()), proposals));
+    std::array<RowDraw, kMostDraftTokens + 1> draws;
+    for (std::size_t row = 0; row < fed.size(); ++row) draws[row] = writer.next_draw(row);
+    engine_.append_few(sequence_, fed, adapters_.get(), std::span(draws).first(fed.size()));
+    kept(writer.draw_along(engine_.model(), 0, proposals));
   } catch (...) {
     kept(0);
     throw;

@@ -34,8 +34,8 @@ class Session {
   std::span<const Token> tokens() const { return tokens_; }  // in the cache
 
  private:
-  std::span<const float> prefill(std::span<const Token> prompt, const GenerateOptions& options,
-                                 const std::atomic<bool>* interrupted, Generation& result);
+  bool prefill(std::span<const Token> prompt, const GenerateOptions& options, const std::atomic<bool>* interrupted,
+               TokenWriter& writer);
   bool extend(TokenWriter& writer, const GenerateOptions& options);
 
   Engine& engine_;

@@ -12,13 +12,27 @@
 //   draw           token v with probability p[v]
 // Ties go to the lower id everywhere, and every step leaves at least one token. Temperature 0 is greedy: the largest adjusted
 // logit. A draw is a function of (seed, step), so the same seed gives the same tokens. NaN logits are never chosen.
+//
+// A shortlist (kernels/shortlist.h) is as good as the whole row wherever it can be shown that the whole row would give the same
+// token, bit for bit; where it cannot, it gives none. No logit outside is larger than the list's least one, the border, so the list
+// has all that is likelier than the border. What the others have together is known between two bounds, wide apart where a mask or
+// penalties may have lowered some of them. So it decides
+//   greedy               where the largest adjusted logit is above the border
+//   top-k                where k tokens are above the border, and what comes after top-k too
+//   top-p                where its last token is the same at both bounds and above the border, and min-p after it
+//   min-p alone          where min_p is more than the border's probability beside the largest
+//   temperature alone    where nothing is adjusted: by the device's own draw, where it is not at the very edge of two tokens
+// and not: typical before any top-k, log-probabilities, a token outside that a bias or a negative penalty raises.
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "kernels/shortlist.h"
 #include "text/token.h"
 
 namespace puna {
@@ -59,37 +73,61 @@ class Sampler {
   // cost a pass over V). `mask` [ceil(V / 32)], where it is not empty: bit v % 32 of word v / 32 allows token v. Throws kBadInput
   // where no allowed logit is a finite number, kUsage for a bias on a token outside V.
   SampledToken sample(std::span<const float> logits, int top_logprobs = -1, std::span<const std::uint32_t> mask = {});
+  // The same from the shortlist of logits [V]; nothing, and no step, where it does not decide.
+  std::optional<SampledToken> sample(const Shortlist& list, std::span<const std::uint32_t> mask = {});
+  // What a device needs to know to make the shortlist for the draw so many steps from now.
+  RowDraw next_draw(std::uint64_t steps = 0) const;
 
  private:
   struct Candidate {
     double p;      // exp(scaled), not normalised
     float scaled;  // (logit - largest logit) / temperature, so <= 0
-    std::int32_t token;
+    Token token;
   };
   static bool likelier(const Candidate& a, const Candidate& b);
+  // What is known of logits that are not in a shortlist. Of a whole row there are none.
+  struct Others {
+    float border = -std::numeric_limits<float>::infinity();  // none is larger before adjustments
+    float peak = 0;                                          // the whole row's largest before adjustments
+    double rest = 0;                                         // sum of exp((logit - peak) / temperature), as the device has it
+    std::int64_t width = 0;                                  // V
+    int adjusted = 0;                                        // by biases and penalties; some may be counted twice
+    bool raised = false, masked = false;                     // some may be
+  };
 
   std::span<const float> adjust(std::span<const float> logits, std::span<const std::uint32_t> mask);
+  void apply_biases();
   void apply_penalties();
-  Token draw(std::span<const float> logits);
-  void gather_candidates(std::span<const float> logits);
+  std::size_t place_of(Token token) const;
+  Token token_at(std::size_t place) const { return Token{tokens_.empty() ? static_cast<std::int32_t>(place) : tokens_[place]}; }
+  std::optional<Token> choose(std::span<const float> logits);
+  std::optional<Token> draw(std::span<const float> logits, float largest);
+  bool gather_candidates(std::span<const float> logits, float largest);
   void gather_from(float floor);
+  void find_mass(float largest);
   void keep_top_k();
   void keep_typical();
-  void keep_top_p();
+  bool keep_top_p();
   void keep_min_p();
+  void advance(Token token);
   double candidate_mass() const;
   template <typename Before>
   Candidate prefix_end(double mass, Before before);
 
   SamplerOptions options_;
-  bool penalties_, repetition_;
+  bool penalties_, repetition_, raises_, only_temperature_;
+  float inverse_temperature_;
   std::uint64_t step_ = 0;
   std::vector<Token> history_;  // prompt, then generated; kept only where a penalty reads it
   std::size_t prompt_length_ = 0;
-  double mass_ = 0;              // of the distribution that the next filter sees; the candidates may be its likeliest part only
-  std::vector<float> adjusted_;  // [V] logits after mask, bias and penalties
-  std::vector<float> scaled_;    // [V] see Candidate
-  std::vector<std::int32_t> counts_;   // [V] all zero between steps
+  // Of what is being sampled:
+  std::span<const std::int32_t> tokens_;  // [N] ascending, of a shortlist; of a whole row none, and N = V
+  Others others_;
+  double mass_ = 0, least_mass_ = 0;   // of the distribution that the next filter sees, at most and at least; the candidates may be
+                                       // its likeliest part only
+  std::vector<float> adjusted_;        // [N] logits after mask, bias and penalties
+  std::vector<float> scaled_;          // [N] see Candidate
+  std::vector<std::int32_t> counts_;   // [N] all zero between steps
   std::vector<Candidate> candidates_;  // [<= V] by ascending token
   std::vector<Candidate> order_;       // [<= V] scratch of prefix_end
 };

@@ -117,10 +117,10 @@ class Scheduler {
   void read_step();
   std::vector<Task*> choose_readers(std::int64_t most_rows);
   void read_group(std::vector<Task*> group);
-  void begin_answers(std::span<Task* const> group, std::span<const float> logits);
+  void begin_answers(std::span<Task* const> group);
   void take_states(std::span<Task* const> group);
-  std::span<const float> forward(std::span<Task* const> group);
-  std::int64_t draw(Task& task, std::span<const float> logits);
+  void forward(std::span<Task* const> group);
+  std::int64_t draw(Task& task, std::int64_t first_row);
   void fail_answer(Task& task, const Error& error);
 
   Engine& engine_;
@@ -132,6 +132,7 @@ class Scheduler {
   std::vector<Token> batch_tokens_;  // [T] of the pass that is prepared
   std::vector<Batch::Part> batch_parts_;
   std::vector<std::int32_t> batch_logit_rows_;
+  std::vector<RowDraw> batch_draws_;  // one for each of these rows
 };
 
 }  // namespace puna

@@ -131,25 +131,24 @@ std::vector<Scheduler::Task*> Scheduler::choose_readers(std::int64_t most_rows) 
 void Scheduler::read_group(std::vector<Task*> group) {
   std::erase_if(group, [](const Task* task) { return task->phase != Phase::kReading; });  // cancelled by what a pass before told
   if (group.empty()) return;
-  const std::span<const float> logits = forward(group);
+  forward(group);
   for (const Task* const task : group) tell_progress(*task);
   if (group.front()->reader) {
     take_states(group);
   } else {
-    begin_answers(group, logits);
+    begin_answers(group);
   }
 }
 
-// logits [R, V] of the prompts that are complete
-void Scheduler::begin_answers(std::span<Task* const> group, std::span<const float> logits) {
-  const auto vocabulary = static_cast<std::size_t>(engine_.config().vocabulary);
+// From the rows of the prompts that are complete.
+void Scheduler::begin_answers(std::span<Task* const> group) {
+  std::int64_t row = 0;
   for (Task* const task : group) {
     if (!task->complete) continue;
-    if (task->phase == Phase::kReading) {
-      task->phase = Phase::kWriting;
-      draw(*task, logits.first(vocabulary));
-    }
-    logits = logits.subspan(vocabulary);
+    const std::int64_t own = row++;
+    if (task->phase != Phase::kReading) continue;
+    task->phase = Phase::kWriting;
+    draw(*task, own);
   }
 }
 
@@ -166,12 +165,13 @@ void Scheduler::take_states(std::span<Task* const> group) {
   }
 }
 
-// `rows` tokens of each go into the cache -> the logits of all rows of those that write, and of the last one of prompts that are
-// then complete, in this order.
-std::span<const float> Scheduler::forward(std::span<Task* const> group) {
+// `rows` tokens of each go into the cache. The model then has all rows of those that write, and the last one of prompts that are
+// complete, in this order.
+void Scheduler::forward(std::span<Task* const> group) {
   batch_tokens_.clear();
   batch_parts_.clear();
   batch_logit_rows_.clear();
+  batch_draws_.clear();
   const bool states = group.front()->reader != nullptr;
   for (Task* const task : group) {
     task->complete = task->rows >= task->left();
@@ -181,10 +181,18 @@ std::span<const float> Scheduler::forward(std::span<Task* const> group) {
     batch_parts_.push_back({task->sequence, task->rows, task->adapters.get()});
     const std::int64_t wanted = states || !task->complete ? 0 : task->phase == Phase::kWriting ? task->rows : 1;
     const auto rows = static_cast<std::int32_t>(batch_tokens_.size());
-    for (std::int64_t row = rows - wanted; row < rows; ++row) batch_logit_rows_.push_back(static_cast<std::int32_t>(row));
+    for (std::int64_t row = 0; row < wanted; ++row) {
+      batch_logit_rows_.push_back(static_cast<std::int32_t>(rows - wanted + row));
+      batch_draws_.push_back(task->writer->next_draw(static_cast<std::size_t>(row)));
+    }
   }
-  const std::span<const float> logits = engine_.model().forward(
-      {.tokens = batch_tokens_, .parts = batch_parts_, .logit_rows = batch_logit_rows_, .all_states = states}, engine_.cache());
+  engine_.model().forward({.tokens = batch_tokens_,
+                           .parts = batch_parts_,
+                           .logit_rows = batch_logit_rows_,
+                           .all_states = states,
+                           .draws = batch_draws_,
+                           .known_tokens = engine_.checkpoint().known_tokens()},
+                          engine_.cache());
   for (Task* const task : group) {
     task->length += task->rows;
     if (task->phase != Phase::kReading) continue;
@@ -192,32 +200,30 @@ std::span<const float> Scheduler::forward(std::span<Task* const> group) {
     const std::span<const Token> cached = std::span(task->tokens).first(static_cast<std::size_t>(task->length));
     if (keeps_pages(*task)) prefixes_.keep(cached, engine_.cache().pages(task->sequence), task->tree);
   }
-  return logits;
 }
 
 // The next token of each, or several where they are as proposed.
 void Scheduler::write_group(std::span<Task* const> group) {
-  std::span<const float> logits = forward(group);
-  const auto vocabulary = static_cast<std::size_t>(engine_.config().vocabulary);
+  forward(group);
+  std::int64_t row = 0;
   for (Task* const task : group) {
-    const std::size_t own = static_cast<std::size_t>(task->rows) * vocabulary;
-    const std::int64_t right = task->phase == Phase::kWriting ? draw(*task, logits.first(own)) : 0;
+    const std::int64_t first = std::exchange(row, row + task->rows);
+    const std::int64_t right = task->phase == Phase::kWriting ? draw(*task, first) : 0;
     task->proposals.clear();
-    logits = logits.subspan(own);
     if (task->phase != Phase::kWriting || right == task->rows) continue;
     task->length -= task->rows - right;
     engine_.cache().truncate(task->sequence, task->length);
   }
 }
 
-// From the logits behind its last token and its proposals; how many of those rows were right.
-std::int64_t Scheduler::draw(Task& task, std::span<const float> logits) {
+// From the rows behind its last token and its proposals, the first of which is given; how many of them were right.
+std::int64_t Scheduler::draw(Task& task, std::int64_t first_row) {
   TokenWriter& writer = *task.writer;
   const std::size_t before = writer.result().tokens.size();
   std::int64_t right = 0;
   if (!writer.ended()) {
     try {
-      right = writer.draw_along(logits, task.proposals);
+      right = writer.draw_along(engine_.model(), first_row, task.proposals);
     } catch (const Error& error) {
       fail_answer(task, error);
       return 0;

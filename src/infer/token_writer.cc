@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "infer/drafter.h"
+#include "infer/sample_row.h"
 
 namespace puna {
 namespace {
@@ -65,7 +66,6 @@ TokenWriter::TokenWriter(const Checkpoint& checkpoint, std::span<const Token> pr
     : tokenizer_(checkpoint.tokenizer.get()),
       options_(options),
       events_(std::make_shared<const WriterEvents>(std::move(events))),
-      known_tokens_(static_cast<std::size_t>(checkpoint.known_tokens())),
       sampler_(options.sampler),
       stream_(options.stop) {
   check_options(prompt, options, tokenizer_);
@@ -79,14 +79,14 @@ TokenWriter::TokenWriter(const Checkpoint& checkpoint, std::span<const Token> pr
   if (options_.max_tokens == 0) ended_ = FinishReason::kLength;
 }
 
-void TokenWriter::draw(std::span<const float> logits) {
+void TokenWriter::draw(Llama& model, std::int64_t row) {
   Constraint* const constraint = options_.constraint.get();
   const auto mask = next_mask(constraint);
   if (!mask) {
     ended_ = FinishReason::kGrammarEnd;
     return;
   }
-  SampledToken sampled = sampler_.sample(logits.first(known_tokens_), options_.top_logprobs, *mask);
+  SampledToken sampled = sample_row(model, row, sampler_, options_.top_logprobs, *mask);
   if (constraint != nullptr) {
     const bool taken = constraint->advance(sampled.token);
     PUNA_CHECK(taken, "generate", "token {} was drawn and is not allowed", id(sampled.token));
@@ -95,12 +95,11 @@ void TokenWriter::draw(std::span<const float> logits) {
   if (!ended_ && static_cast<std::int64_t>(result_.tokens.size()) == options_.max_tokens) ended_ = FinishReason::kLength;
 }
 
-std::int64_t TokenWriter::draw_along(std::span<const float> logits, std::span<const Token> proposals) {
-  const std::size_t vocabulary = logits.size() / (proposals.size() + 1);
+std::int64_t TokenWriter::draw_along(Llama& model, std::int64_t first, std::span<const Token> proposals) {
   result_.drafted += static_cast<std::int64_t>(proposals.size());
   for (std::size_t row = 0;; ++row) {
     const std::size_t before = result_.tokens.size();
-    draw(logits.subspan(row * vocabulary, vocabulary));
+    draw(model, first + static_cast<std::int64_t>(row));
     const bool proposed = row < proposals.size() && result_.tokens.size() > before && last() == proposals[row];
     result_.accepted += proposed ? 1 : 0;
     if (!proposed || ended_ || events_ == nullptr) return static_cast<std::int64_t>(row) + 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One answer as it is written: draws a token from each row of logits, turns it into text, and knows when to end. It does not know
-// where logits come from: Session and Scheduler feed it.
+// One answer as it is written: draws a token from each row that a model has made a shortlist of, turns it into text, and knows when
+// to end. It does not know what the rows are: Session and Scheduler run the model.
 #pragma once
 
 #include <functional>
@@ -13,6 +13,7 @@
 #include "infer/sampler.h"
 #include "infer/text_stream.h"
 #include "model/checkpoint.h"
+#include "model/llama.h"
 
 namespace puna {
 
@@ -27,11 +28,13 @@ class TokenWriter {
   // The checkpoint outlives it. Throws kUsage for an empty prompt or an option out of range.
   TokenWriter(const Checkpoint& checkpoint, std::span<const Token> prompt, const GenerateOptions& options, WriterEvents events);
 
-  // Draws the next token from logits [V]. Ids that the tokenizer does not know are never drawn.
-  void draw(std::span<const float> logits);
-  // Draws from rows of logits [R, V] as long as what is drawn goes on as proposed: row 0 is behind the last token, row i + 1 behind
-  // proposals[i]; R is one more than they are. Returns how many rows were right, so that their keys and values stand.
-  std::int64_t draw_along(std::span<const float> logits, std::span<const Token> proposals);
+  // What a pass must be told of the row that the next token is drawn from, or of one so many rows behind it.
+  RowDraw next_draw(std::size_t rows = 0) const { return sampler_.next_draw(rows); }
+  // Draws the next token from a row of the model's last pass. Ids that the tokenizer does not know are never drawn.
+  void draw(Llama& model, std::int64_t row);
+  // Draws from rows, the first one and those that follow, as long as what is drawn goes on as proposed: the first is behind the
+  // last token, the one after row i behind proposals[i]. Returns how many rows were right, so that their keys and values stand.
+  std::int64_t draw_along(Llama& model, std::int64_t first, std::span<const Token> proposals);
   // How many proposals are of use: with them all drawn, one more token may be.
   std::int64_t most_proposals() const;
   // Why nothing more is to be drawn, once that is so.
@@ -55,7 +58,6 @@ class TokenWriter {
   const Tokenizer* tokenizer_;
   GenerateOptions options_;
   std::shared_ptr<const WriterEvents> events_;  // null: nothing is told
-  std::size_t known_tokens_;
   Sampler sampler_;
   TextStream stream_;
   Generation result_;
