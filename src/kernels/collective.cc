@@ -22,21 +22,24 @@ constexpr std::int64_t kAddAlone = 4 * kAddPiece;  // a share that is not worth 
 // The GPUs' own sums, queued on their streams.
 class NcclTeam final : public Team {
  public:
-  explicit NcclTeam(std::span<Gpu* const> gpus) : gpus_(gpus.begin(), gpus.end()) {}
+  explicit NcclTeam(std::span<Gpu* const> gpus) : Team(static_cast<int>(gpus.size())), gpus_(gpus.begin(), gpus.end()) {}
   ~NcclTeam() override { leave(); }
   NcclTeam(const NcclTeam&) = delete;
   NcclTeam& operator=(const NcclTeam&) = delete;
 
-  int ranks() const override { return static_cast<int>(gpus_.size()); }
   void sum(const Device& device, float* x, std::int64_t count) override {
     device.gpu->library().sum_over_ranks(device.gpu->context(), x, as_size(count));
   }
   bool records() const override { return true; }
   // GPUs that wait for the failed one are let go, so that the threads which wait for them come back.
-  void break_with(const std::exception_ptr&) override { leave(); }
+  void break_with(const std::exception_ptr& error) override {
+    Team::break_with(error);
+    leave();
+  }
   void mend() override {
     if (left_)
       fail(ErrorKind::kUnsupported, "cuda", "the GPUs no longer work together since one of them failed: load the model again");
+    Team::mend();
   }
   std::string about() const override { return "NCCL"; }
 
@@ -54,7 +57,17 @@ class NcclTeam final : public Team {
 
 }  // namespace
 
-HostTeam::HostTeam(int ranks, std::string remark) : barrier_(ranks), slots_(as_size(ranks)), remark_(std::move(remark)) {}
+void Team::gather(int rank, std::span<const double> own, std::span<double> all) {
+  PUNA_CHECK(all.size() == own.size() * gathered_.size(), "gather", "{} numbers of {} ranks into {}", own.size(), ranks(),
+             all.size());
+  gathered_[as_size(rank)] = own;
+  meet();
+  auto to = all.begin();
+  for (const std::span<const double> of_rank : gathered_) to = std::ranges::copy(of_rank, to).out;
+  meet();  // nobody changes what others still read
+}
+
+HostTeam::HostTeam(int ranks, std::string remark) : Team(ranks), slots_(as_size(ranks)), remark_(std::move(remark)) {}
 
 void HostTeam::sum(const Device& device, float* x, std::int64_t count) {
   Slot& own = slots_[as_size(device.rank)];
@@ -67,9 +80,9 @@ void HostTeam::sum(const Device& device, float* x, std::int64_t count) {
     own.values = own.pinned.get();
     device.copy_out(own.values, x, as_size(count) * sizeof(float));
   }
-  barrier_.wait();
+  meet();
   add_share(device, count);
-  barrier_.wait();
+  meet();
   if (device.gpu != nullptr) device.copy_in(x, own.values, as_size(count) * sizeof(float));
 }
 
@@ -103,6 +116,12 @@ std::unique_ptr<Team> make_team(std::span<Gpu* const> gpus) {
 
 void sum_over_ranks(const Device& device, float* x, std::int64_t count) {
   if (device.team != nullptr) device.team->sum(device, x, count);
+}
+
+void gather_over_ranks(const Device& device, std::span<const double> own, std::span<double> all) {
+  if (device.team != nullptr) return device.team->gather(device.rank, own, all);
+  PUNA_CHECK(all.size() == own.size(), "gather", "{} numbers of one rank into {}", own.size(), all.size());
+  std::ranges::copy(own, all.begin());
 }
 
 }  // namespace puna

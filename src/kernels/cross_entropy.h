@@ -22,6 +22,22 @@ void target_log_probs(Device& device, const float* logits, const TargetRows& row
 //   dlogits[r, v] = weights[r] (softmax_v(logits[r]) - [v = targets[r]]);   log_probs [R] as above
 void cross_entropy_backward(Device& device, float* logits, const TargetRows& rows, const float* weights, double* log_probs);
 
+// The same of logits whose columns lie with the ranks of a team, V_r each (train/output_head.h): what a rank tells the others of
+// its columns, and the gradient of them once all is known. `targets` are columns of this rank, or kNotHere.
+inline constexpr std::int32_t kNotHere = -1;
+struct LogitSums {  // of one row
+  double peak;      // max_v logits[v]
+  double sum;       // sum_v exp(logits[v] - peak)
+  double target;    // logits[target], 0 for kNotHere
+};
+// -> sums [R] of the host's memory
+void sum_logits(Device& device, const float* logits, const TargetRows& rows, LogitSums* sums);
+// logits[r, v] = factors[r] exp(logits[r, v] - peaks[r]), at_targets[r] at the target
+struct SoftmaxRows {
+  const float *peaks, *factors, *at_targets;  // [R]
+};
+void softmax_gradient(Device& device, float* logits, const TargetRows& rows, const SoftmaxRows& softmax);
+
 // Distillation (Hinton et al., 2015): divergence between the teacher's and the student's softmax at a temperature, times its square
 // so that gradients keep their size. p = softmax(teacher / t), q = softmax(student / t):
 //   forward KL(p || q),  reverse KL(q || p),  symmetric: their mean

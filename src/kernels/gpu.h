@@ -65,7 +65,7 @@ struct GpuLibrary {
   // kF32, or kBF16: the products and the attention of training round what they read.
   void (*set_gradient_format)(GpuContext*, Format);
 };
-inline constexpr int kGpuLibraryVersion = 6;  // to be raised where GpuLibrary or KernelTable change
+inline constexpr int kGpuLibraryVersion = 7;  // to be raised where GpuLibrary or KernelTable change
 
 // Where a network runs: on GPUs, one rank on each, or on the CPU, in one rank or several; in stages that share them equally, the
 // first ones to the first stage.

@@ -71,6 +71,8 @@ struct KernelTable {
   // kernels/cross_entropy.h, kernels/top_k.h, kernels/adamw.h
   void (*target_log_probs)(Device&, const float* logits, const TargetRows&, double* log_probs) = nullptr;
   void (*cross_entropy_backward)(Device&, float* logits, const TargetRows&, const float* weights, double* log_probs) = nullptr;
+  void (*sum_logits)(Device&, const float* logits, const TargetRows&, LogitSums* sums) = nullptr;
+  void (*softmax_gradient)(Device&, float* logits, const TargetRows&, const SoftmaxRows&) = nullptr;
   void (*distillation_backward)(Device&, const float* student, const DistillationRows&, const float* weights, float* dlogits,
                                 double* losses) = nullptr;
   void (*top_k_log_probs)(Device&, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows&) = nullptr;

@@ -221,6 +221,15 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
   device.kernels().cross_entropy_backward(device, logits, rows, weights, log_probs);
 }
 
+void sum_logits(Device& device, const float* logits, const TargetRows& rows, LogitSums* sums) {
+  PUNA_CHECK(rows.vocabulary > 0, "cross_entropy", "rows of {} logits", rows.vocabulary);
+  device.kernels().sum_logits(device, logits, rows, sums);
+}
+
+void softmax_gradient(Device& device, float* logits, const TargetRows& rows, const SoftmaxRows& softmax) {
+  device.kernels().softmax_gradient(device, logits, rows, softmax);
+}
+
 void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
                            double* losses) {
   check_distillation(rows.vocabulary, rows.temperature);

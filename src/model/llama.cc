@@ -7,7 +7,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <exception>
 #include <utility>
 
 #include "base/as_size.h"
@@ -105,8 +104,7 @@ void Llama::run_adapters_as(const AdapterSet* adapters, std::size_t place, std::
   ranks_[place]->run_adapters_as(adapters, std::move(own));
 }
 
-// job(rank) for every rank, in its thread. One that throws breaks the teams and the links, so that the others end too, with the
-// same error.
+// job(rank) for every rank, in its thread.
 template <typename Job>
 void Llama::each_rank(Job&& job) {
   if (threads_ == nullptr) return job(*ranks_.front());
@@ -116,15 +114,7 @@ void Llama::each_rank(Job&& job) {
     }
     for (const auto& link : links_) act(*link);
   };
-  each_meeting([](auto& meeting) { meeting.mend(); });
-  threads_->run([&](int place) {
-    try {
-      job(*ranks_[as_size(place)]);
-    } catch (...) {
-      each_meeting([error = std::current_exception()](auto& meeting) { meeting.break_with(error); });
-      throw;
-    }
-  });
+  run_ranks(*threads_, each_meeting, [&](int place) { job(*ranks_[as_size(place)]); });
 }
 
 // Logits [rows, V], from row `first` on, of what `compute` leaves in the ranks of the last stage; columns are put side by side.

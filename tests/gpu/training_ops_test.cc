@@ -118,6 +118,34 @@ TEST_F(GpuTraining, PackedAttentionStaysFiniteForLargeScores) {
     EXPECT_TRUE(std::all_of(numbers->begin(), numbers->end(), [](float x) { return std::isfinite(x); }));
 }
 
+// Of columns that are a rank's: one row has its target here, one elsewhere, one is far away.
+TEST_F(GpuTraining, SumsAndSoftmaxOfSomeColumnsEqualTheProcessors) {
+  for (const std::int64_t columns : {1, 15, 4096, 16033}) {
+    for (const std::size_t shift : {0, 1}) {
+      const std::int64_t rows = 3;
+      const auto logits = normal_values(rows * columns, 3, 4);
+      const std::vector<std::int32_t> targets{static_cast<std::int32_t>(columns - 1), kNotHere, 0};
+      const std::vector<float> peaks{5, 7, 30}, factors{0.5f, 0, 0.125f}, at_targets{-0.5f, 9, -0.25f};
+      std::vector<float> want = logits;
+      std::vector<LogitSums> want_sums(3), sums(3);
+      sum_logits(cpu, logits.data(), {targets.data(), rows, columns}, want_sums.data());
+      softmax_gradient(cpu, want.data(), {targets.data(), rows, columns}, {peaks.data(), factors.data(), at_targets.data()});
+      const GpuArray<float> on_gpu(device, logits, shift), gpu_peaks(device, peaks), gpu_factors(device, factors),
+          gpu_at_targets(device, at_targets);
+      const GpuArray<std::int32_t> gpu_targets(device, targets);
+      const TargetRows target_rows{gpu_targets.data(), rows, columns};
+      sum_logits(device, on_gpu.data(), target_rows, sums.data());
+      for (std::size_t r = 0; r < 3; ++r) {
+        EXPECT_EQ(sums[r].peak, want_sums[r].peak) << columns << " row " << r;
+        EXPECT_EQ(sums[r].target, want_sums[r].target) << columns << " row " << r;
+        EXPECT_NEAR(sums[r].sum, want_sums[r].sum, 1e-6 * want_sums[r].sum) << columns << " row " << r;
+      }
+      softmax_gradient(device, on_gpu.data(), target_rows, {gpu_peaks.data(), gpu_factors.data(), gpu_at_targets.data()});
+      expect_close(on_gpu.read(), as_doubles(want), 2e-6, fmt::format("softmax of {} columns", columns));
+    }
+  }
+}
+
 TEST_F(GpuTraining, CrossEntropyAndItsGradientEqualTheFormula) {
   const std::int64_t rows = 5;
   for (const std::int64_t vocabulary : {1, 2, 15, 33, 4096, 32001}) {

@@ -109,6 +109,47 @@ TEST(SumOverRanks, ARankThatFailsEndsTheOthers) {
   EXPECT_EQ(x, std::vector<float>(30, 3.0f));
 }
 
+TEST(GatherOverRanks, EveryRankHasAllInTheirOrder) {
+  for (const int ranks : {1, 2, 5}) {
+    CpuRanks cpu(ranks, 1);
+    const auto count = static_cast<std::size_t>(ranks);
+    std::vector<std::vector<double>> all(count, std::vector<double>(3 * count));
+    for (int turn = 0; turn < 100; ++turn) {
+      run_ranks(
+          cpu.threads, [&](auto&& act) { act(cpu.team); },
+          [&](int rank) {
+            const std::vector<double> own{turn + 0.25, static_cast<double>(rank), -0.5};
+            gather_over_ranks(cpu.devices[static_cast<std::size_t>(rank)], own, all[static_cast<std::size_t>(rank)]);
+          });
+      for (const std::vector<double>& seen : all) {
+        for (int rank = 0; rank < ranks; ++rank) {
+          const auto at = 3 * static_cast<std::size_t>(rank);
+          EXPECT_EQ(std::vector<double>(seen.begin() + static_cast<std::ptrdiff_t>(at),
+                                        seen.begin() + static_cast<std::ptrdiff_t>(at) + 3),
+                    (std::vector<double>{turn + 0.25, static_cast<double>(rank), -0.5}));
+        }
+      }
+    }
+  }
+}
+
+TEST(GatherOverRanks, ARankThatFailsEndsTheOthers) {
+  CpuRanks cpu(3, 1);
+  std::vector<std::vector<double>> all(3, std::vector<double>(3));
+  const auto gather = [&](int failing) {
+    run_ranks(
+        cpu.threads, [&](auto&& act) { act(cpu.team); },
+        [&](int rank) {
+          if (rank == failing) throw std::runtime_error("rank " + std::to_string(rank) + " is out of memory");
+          const double own = rank;
+          gather_over_ranks(cpu.devices[static_cast<std::size_t>(rank)], {&own, 1}, all[static_cast<std::size_t>(rank)]);
+        });
+  };
+  for (int failing = 0; failing < 3; ++failing) EXPECT_THROW(gather(failing), std::runtime_error);
+  gather(-1);
+  EXPECT_EQ(all.back(), (std::vector<double>{0, 1, 2}));
+}
+
 TEST(SumOverRanks, AloneItIsNothing) {
   ThreadPool pool(1);
   std::vector<float> x{1, 2, 3};

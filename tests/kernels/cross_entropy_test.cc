@@ -123,6 +123,63 @@ TEST(CrossEntropy, EqualsTheOracleAndThreadsDoNotChangeABit) {
   }
 }
 
+// Columns in three parts, each seen alone, and put together by the formulas of the header.
+TEST(CrossEntropy, PartsOfTheColumnsGiveTheWholesGradient) {
+  for (const std::int64_t vocabulary : {33, 4099}) {
+    const Rows rows(4, vocabulary);
+    const std::vector<std::int64_t> begin{0, 1, vocabulary / 2, vocabulary};
+    on_every_target([&] {
+      ThreadPool pool(2);
+      Device device{pool};
+      struct Part {
+        std::int64_t first, width;
+        std::vector<float> logits;
+        std::vector<std::int32_t> targets;
+        std::vector<LogitSums> sums = std::vector<LogitSums>(4);
+      };
+      std::vector<Part> parts;
+      for (std::size_t p = 0; p + 1 < begin.size(); ++p) {
+        Part part{.first = begin[p], .width = begin[p + 1] - begin[p], .logits = {}, .targets = {}};
+        for (std::int64_t r = 0; r < 4; ++r) {
+          const auto row = rows.logits.begin() + r * vocabulary + part.first;
+          part.logits.insert(part.logits.end(), row, row + part.width);
+          const std::int64_t column = rows.targets[static_cast<std::size_t>(r)] - part.first;
+          part.targets.push_back(column >= 0 && column < part.width ? static_cast<std::int32_t>(column) : kNotHere);
+        }
+        sum_logits(device, part.logits.data(), {part.targets.data(), 4, part.width}, part.sums.data());
+        parts.push_back(std::move(part));
+      }
+      for (std::int64_t r = 0; r < 4; ++r) {
+        const auto at = static_cast<std::size_t>(r);
+        const Doubles z = Rows::row(rows.logits, r, vocabulary);
+        const auto target = static_cast<std::size_t>(rows.targets[at]);
+        double peak = -INFINITY, sum = 0, at_target = 0;
+        for (const Part& part : parts) peak = std::max(peak, part.sums[at].peak);
+        for (const Part& part : parts) {
+          sum += part.sums[at].sum * std::exp(part.sums[at].peak - peak);
+          at_target += part.sums[at].target;
+        }
+        const double log_prob = at_target - peak - std::log(sum);
+        EXPECT_NEAR(log_prob, log_softmax(z, 1)[target], 1e-6);
+        std::vector<float> got;
+        for (Part& part : parts) {
+          const auto own_peak = static_cast<float>(part.sums[at].peak);
+          const auto factor = static_cast<float>(rows.weights[at] * std::exp(part.sums[at].peak - peak) / sum);
+          const auto of_target = static_cast<float>(rows.weights[at] * std::expm1(log_prob));
+          std::vector<float> row(part.logits.begin() + r * part.width, part.logits.begin() + (r + 1) * part.width);
+          softmax_gradient(device, row.data(), {&part.targets[at], 1, part.width}, {&own_peak, &factor, &of_target});
+          got.insert(got.end(), row.begin(), row.end());
+        }
+        if (rows.weights[at] == 0) {
+          EXPECT_EQ(got, std::vector<float>(got.size(), 0.0f));
+        } else {
+          EXPECT_LE(relative_error(got, cross_entropy_gradient(z, target, rows.weights[at])), 1e-6) << vocabulary;
+        }
+      }
+    });
+  }
+}
+
 // A certain prediction: p - 1 would cancel.
 TEST(CrossEntropy, TheTargetsGradientDoesNotCancel) {
   ThreadPool pool(1);

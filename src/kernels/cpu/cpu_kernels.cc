@@ -33,6 +33,8 @@ const KernelTable& cpu_kernels() {
       .packed_attention_backward = cpu::packed_attention_backward,
       .target_log_probs = cpu::target_log_probs,
       .cross_entropy_backward = cpu::cross_entropy_backward,
+      .sum_logits = cpu::sum_logits,
+      .softmax_gradient = cpu::softmax_gradient,
       .distillation_backward = cpu::distillation_backward,
       .top_k_log_probs = cpu::top_k_log_probs,
       .top_k_distillation_backward = cpu::top_k_distillation_backward,

@@ -47,6 +47,8 @@ void packed_attention_backward(Device& device, const PackedRows& rows, std::span
 
 void target_log_probs(Device& device, const float* logits, const TargetRows& rows, double* log_probs);
 void cross_entropy_backward(Device& device, float* logits, const TargetRows& rows, const float* weights, double* log_probs);
+void sum_logits(Device& device, const float* logits, const TargetRows& rows, LogitSums* sums);
+void softmax_gradient(Device& device, float* logits, const TargetRows& rows, const SoftmaxRows& softmax);
 void distillation_backward(Device& device, const float* student, const DistillationRows& rows, const float* weights, float* dlogits,
                            double* losses);
 void top_k_log_probs(Device& device, const float* logits, std::int64_t rows, std::int64_t vocabulary, const TopKRows& top);

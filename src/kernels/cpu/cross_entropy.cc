@@ -41,6 +41,22 @@ double cross_entropy_row(float* logits, std::int64_t vocabulary, std::int32_t ta
   return log_prob;
 }
 
+// Of the columns [V_r] that one rank has of a row.
+LogitSums sums_of_row(const float* logits, std::int64_t count, std::int32_t target) {
+  const float peak = largest(logits, count);
+  return {static_cast<double>(peak), sum_of_exp(logits, count, peak, 1.0f),
+          target == kNotHere ? 0.0 : static_cast<double>(logits[target])};
+}
+
+// logits [V_r] = factor exp(logits - peak)
+void softmax_row(float* logits, std::int64_t count, float peak, float factor) {
+  const D d;
+  const V peaks = hn::Set(d, peak), factors = hn::Set(d, factor);
+  by_vectors(count, [&](std::int64_t v, auto part) {
+    part.store(hn::Mul(factors, exp_of_negative(d, hn::Sub(part.load(logits + v), peaks))), logits + v);
+  });
+}
+
 // A row of logits at a temperature: p[v] = exp(e[v]) / sum, log p[v] = e[v] - log_sum, e[v] = factor (logits[v] - peak).
 struct TemperedRow {
   const float* logits;
@@ -107,6 +123,8 @@ HWY_AFTER_NAMESPACE();
 namespace puna {
 namespace {
 HWY_EXPORT(cross_entropy_row);
+HWY_EXPORT(sums_of_row);
+HWY_EXPORT(softmax_row);
 HWY_EXPORT(distillation_row);
 constexpr std::int64_t kGrain = 8192;  // logits worth waking a thread for
 
@@ -142,6 +160,21 @@ void cross_entropy_backward(Device& device, float* logits, const TargetRows& row
   const auto kernel = HWY_DYNAMIC_DISPATCH(cross_entropy_row);
   each_row(device, rows.rows, rows.vocabulary, [&](std::int64_t r) {
     log_probs[r] = kernel(logits + r * rows.vocabulary, rows.vocabulary, rows.targets[r], weights[r]);
+  });
+}
+
+void sum_logits(Device& device, const float* logits, const TargetRows& rows, LogitSums* sums) {
+  const auto kernel = HWY_DYNAMIC_DISPATCH(sums_of_row);
+  each_row(device, rows.rows, rows.vocabulary,
+           [&](std::int64_t r) { sums[r] = kernel(logits + r * rows.vocabulary, rows.vocabulary, rows.targets[r]); });
+}
+
+void softmax_gradient(Device& device, float* logits, const TargetRows& rows, const SoftmaxRows& softmax) {
+  const auto kernel = HWY_DYNAMIC_DISPATCH(softmax_row);
+  each_row(device, rows.rows, rows.vocabulary, [&](std::int64_t r) {
+    float* const row = logits + r * rows.vocabulary;
+    kernel(row, rows.vocabulary, softmax.peaks[r], softmax.factors[r]);
+    if (rows.targets[r] != kNotHere) row[rows.targets[r]] = softmax.at_targets[r];
   });
 }
 

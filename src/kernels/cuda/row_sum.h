@@ -61,14 +61,16 @@ __device__ RowSum sum_row(const float* row, std::int64_t vocabulary, float facto
 }
 
 // Room of the workspace for the results of all rows.
-inline double* room_for_results(GpuContext& gpu, std::int64_t rows, const char* what) {
-  PUNA_CHECK(static_cast<std::size_t>(rows) * sizeof(double) <= gpu.workspace_bytes, what, "{} rows", rows);
-  return static_cast<double*>(gpu.workspace);
+template <typename Result = double>
+Result* room_for_results(GpuContext& gpu, std::int64_t rows, const char* what) {
+  PUNA_CHECK(static_cast<std::size_t>(rows) * sizeof(Result) <= gpu.workspace_bytes, what, "{} rows", rows);
+  return static_cast<Result*>(gpu.workspace);
 }
 
 // To the host's memory, when the GPU is done.
-inline void copy_results(GpuContext& gpu, const double* results, std::int64_t rows, double* to, const char* what) {
-  check(cudaMemcpyAsync(to, results, static_cast<std::size_t>(rows) * sizeof(double), cudaMemcpyDeviceToHost, gpu.stream), what);
+template <typename Result>
+void copy_results(GpuContext& gpu, const Result* results, std::int64_t rows, Result* to, const char* what) {
+  check(cudaMemcpyAsync(to, results, static_cast<std::size_t>(rows) * sizeof(Result), cudaMemcpyDeviceToHost, gpu.stream), what);
   check(cudaStreamSynchronize(gpu.stream), what);
 }
 

@@ -40,6 +40,8 @@ constexpr KernelTable kKernels{
     .packed_attention_backward = packed_attention_backward,
     .target_log_probs = target_log_probs,
     .cross_entropy_backward = cross_entropy_backward,
+    .sum_logits = sum_logits,
+    .softmax_gradient = softmax_gradient,
     .distillation_backward = distillation_backward,
     .top_k_log_probs = top_k_log_probs,
     .top_k_distillation_backward = top_k_distillation_backward,
