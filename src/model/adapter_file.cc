@@ -37,15 +37,14 @@ std::optional<WeightSlot> adapted_slot(std::string_view name, std::string_view s
   return find_weight(std::string(name) + ".weight", &WeightRoleInfo::hugging_face);
 }
 
-void write_parameters(const fs::path& path, const std::vector<const Parameter*>& parameters,
-                      const std::function<std::span<const float>(const Parameter&)>& values) {
+void write_parameters(const fs::path& path, const RankedParameters& parameters,
+                      const std::function<std::span<const float>(std::size_t)>& values) {
   std::vector<SafetensorsEntry> entries;
-  for (const Parameter* each : parameters) {
-    const bool head = each->name == kRewardHead;  // among the adapters it is what PEFT calls a module to save
-    entries.push_back({head ? kSavedHead : each->name, Format::kF32, each->shape});
+  for (const ParameterEntry& each : parameters.entries()) {
+    const bool head = each.name == kRewardHead;  // among the adapters it is what PEFT calls a module to save
+    entries.push_back({head ? kSavedHead : each.name, Format::kF32, each.whole});
   }
-  write_safetensors(path, entries, {{"format", "pt"}},
-                    [&](std::size_t index) { return std::as_bytes(values(*parameters[index])); });
+  write_safetensors(path, entries, {{"format", "pt"}}, [&](std::size_t index) { return std::as_bytes(values(index)); });
 }
 
 // PEFT's name of a projection: "q_proj".
@@ -146,26 +145,23 @@ std::int64_t file_row(WeightRole role, const ModelConfig& config, std::int64_t r
   return reorders ? paired_row(row, config.head_width, RopePairing::kHalves, RopePairing::kNeighbours) : row;
 }
 
-void write_adapter(const fs::path& folder, const Parameters& parameters, const LoraChoice& choice, const std::string& base) {
-  std::vector<const Parameter*> matrices;
-  for (const Parameter& each : parameters.all()) {
-    if (each.name.starts_with(kPeftPrefix) || each.name == kRewardHead) matrices.push_back(&each);
-  }
-  const ModelConfig& config = parameters.config();
+void write_adapter(const fs::path& folder, const RankedParameters& parameters, const LoraChoice& choice, const std::string& base) {
+  const ModelConfig& config = parameters.checkpoint().config;
   std::vector<float> copied, reordered;
-  write_parameters(folder / kAdapterWeights, matrices, [&](const Parameter& each) -> std::span<const float> {
-    const std::span<const float> values = parameters.values_on_host(each, copied);
-    const std::optional<WeightSlot> slot = adapted_slot(each.name, kB);
-    if (!slot || !is_rotary(slot->role) || config.rope_pairing == RopePairing::kHalves) return values;
-    const std::int64_t rank = each.shape[1];
+  write_parameters(folder / kAdapterWeights, parameters, [&](std::size_t index) -> std::span<const float> {
+    const ParameterEntry& each = parameters.entries()[index];
+    const std::span<const float> values = parameters.on_host(index, copied);
+    const bool turns = each.kind == ParameterEntry::Kind::kAdapterB && is_rotary(each.role);
+    if (!turns || config.rope_pairing == RopePairing::kHalves) return values;
+    const std::int64_t rank = each.whole[1];
     reordered.resize(values.size());
-    for (std::int64_t n = 0; n < each.shape[0]; ++n) {
+    for (std::int64_t n = 0; n < each.whole[0]; ++n) {
       const std::int64_t source = paired_row(n, config.head_width, config.rope_pairing, RopePairing::kHalves);
       std::copy_n(values.data() + source * rank, rank, reordered.data() + n * rank);
     }
     return reordered;
   });
-  const bool scores = !matrices.empty() && std::ranges::count(matrices, kRewardHead, &Parameter::name) > 0;
+  const bool scores = std::ranges::count(parameters.entries(), kRewardHead, &ParameterEntry::name) > 0;
   Json targets = Json::array();
   for (const WeightRole role : choice.roles) targets.push_back(target_name(role));
   const Json json = {{"base_model_name_or_path", base},

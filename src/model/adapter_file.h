@@ -10,13 +10,13 @@
 #include <vector>
 
 #include "model/checkpoint.h"
-#include "model/parameters.h"
+#include "model/ranked_parameters.h"
 
 namespace puna {
 
 // Adapters only. `base` is what adapter_config.json calls the model below them. Rows of query and key adapters are written in
 // Hugging Face's rotary order.
-void write_adapter(const std::filesystem::path& folder, const Parameters& parameters, const LoraChoice& choice,
+void write_adapter(const std::filesystem::path& folder, const RankedParameters& parameters, const LoraChoice& choice,
                    const std::string& base);
 
 struct AdapterFile {

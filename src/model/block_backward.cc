@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/collective.h"
 #include "kernels/matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -88,6 +89,7 @@ void feed_forward_backward(const Pass& pass) {
   const std::array<RoleGradient, 2> gate_up{
       {{WeightRole::kGate, dgate, config.feed_forward}, {WeightRole::kUp, dup, config.feed_forward}}};
   products_backward(pass, gate_up, scratch.norm, scratch.dnorm);
+  sum_over_ranks(device, scratch.dnorm, pass.batch.rows * config.width);
   rms_norm_backward(
       device, {kept.x_middle, pass.weights.feed_forward_norm, scratch.dnorm, eps, dx, pass.backward.gradients.feed_forward_norm},
       pass.batch.rows, config.width);
@@ -118,6 +120,7 @@ void attention_backward(const Pass& pass, const PackedKv& kv) {
   const std::array<RoleGradient, 3> qkv{
       {{WeightRole::kKey, dk, stride}, {WeightRole::kValue, dv, stride}, {WeightRole::kQuery, dq, stride}}};
   products_backward(pass, qkv, scratch.norm, scratch.dnorm);
+  sum_over_ranks(device, scratch.dnorm, pass.batch.rows * config.width);
   rms_norm_backward(device, {kept.x, pass.weights.attention_norm, scratch.dnorm, eps, dx, pass.backward.gradients.attention_norm},
                     pass.batch.rows, config.width);
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One Llama block seen from behind: the gradient of its input and of its weights from the gradient of its output. The pair of
 // block_forward() with PackedKv. What is cheap to compute again (norms, the product of SwiGLU) is, instead of being kept.
+// Ranks of a team have dx whole, with equal bits. The products of Wo and Wdown give each the gradient of its own columns of X; what
+// the products of Wq, Wk, Wv and of Wgate, Wup give is a part of their input's, which is summed over the ranks: the mirror of the
+// two sums of forward ("f" and "g" of Megatron-LM, Shoeybi et al., 2019, section 3). So the norms' gradients are equal on all
+// ranks.
 #pragma once
 
 #include <array>

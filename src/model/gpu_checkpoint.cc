@@ -74,6 +74,32 @@ struct GpuShare {
   std::shared_ptr<Owner> owner;
 };
 
+// The files are read once, and columns are cut from one tensor at a time.
+std::vector<std::shared_ptr<const Checkpoint>> load_shares(const Checkpoint& checkpoint, std::vector<GpuShare> shares,
+                                                           const LoadProgress& progress) {
+  std::int64_t total = 0;
+  for (const GpuShare& share : shares) total += static_cast<std::int64_t>(share.owner->arena.capacity());
+  const auto say = [&] {
+    std::int64_t done = 0;
+    for (const GpuShare& share : shares) done += static_cast<std::int64_t>(share.owner->arena.used());
+    if (progress) progress(done, total);
+  };
+  std::vector<std::byte> columns;
+  each_weight(*shares.front().checkpoint, [&](WeightRole role, std::int64_t layer) {
+    for (GpuShare& share : shares) share.load(checkpoint.weights.at(role, layer), role, layer, columns);
+    say();
+  });
+  std::vector<std::shared_ptr<const Checkpoint>> loaded;
+  for (GpuShare& share : shares) {
+    if (share.checkpoint->config.tied_embeddings) share.checkpoint->weights.output = share.checkpoint->weights.token_embedding;
+    const auto columns_of_adapters = copy_columns(checkpoint.adapters, share.share, share.checkpoint->adapters);
+    load_adapters(*share.owner->gpu, share.checkpoint->adapters, share.owner->arena);
+    loaded.push_back(share.checkpoint);
+  }
+  say();
+  return loaded;
+}
+
 }  // namespace
 
 std::int64_t gpu_weight_bytes(const Checkpoint& checkpoint, const Gpu& gpu, int ranks) {
@@ -95,35 +121,20 @@ std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkp
   return load_on_gpus(checkpoint, {&gpu, 1}, progress).front();
 }
 
+std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkpoint>& checkpoint, const std::shared_ptr<Gpu>& gpu,
+                                              const Share& share) {
+  return load_shares(*checkpoint, {GpuShare(checkpoint, share, gpu)}, {}).front();
+}
+
 std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_ptr<const Checkpoint>& checkpoint,
                                                             std::span<const std::shared_ptr<Gpu>> gpus,
                                                             const LoadProgress& progress) {
   std::vector<GpuShare> shares;
-  std::int64_t total = 0;
   for (const auto& gpu : gpus) {
     shares.emplace_back(checkpoint, share_of_rank(*checkpoint, static_cast<int>(shares.size()), static_cast<int>(gpus.size())),
                         gpu);
-    total += static_cast<std::int64_t>(shares.back().owner->arena.capacity());
   }
-  const auto say = [&] {
-    std::int64_t done = 0;
-    for (const GpuShare& share : shares) done += static_cast<std::int64_t>(share.owner->arena.used());
-    if (progress) progress(done, total);
-  };
-  std::vector<std::byte> columns;
-  each_weight(*shares.front().checkpoint, [&](WeightRole role, std::int64_t layer) {
-    for (GpuShare& share : shares) share.load(checkpoint->weights.at(role, layer), role, layer, columns);
-    say();
-  });
-  std::vector<std::shared_ptr<const Checkpoint>> loaded;
-  for (GpuShare& share : shares) {
-    if (share.checkpoint->config.tied_embeddings) share.checkpoint->weights.output = share.checkpoint->weights.token_embedding;
-    const auto columns_of_adapters = copy_columns(checkpoint->adapters, share.share, share.checkpoint->adapters);
-    load_adapters(*share.owner->gpu, share.checkpoint->adapters, share.owner->arena);
-    loaded.push_back(share.checkpoint);
-  }
-  say();
-  return loaded;
+  return load_shares(*checkpoint, std::move(shares), progress);
 }
 
 std::shared_ptr<const AdapterSet> load_on_gpu(const AdapterSet& adapters, const std::shared_ptr<Gpu>& gpu) {

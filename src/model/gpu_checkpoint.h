@@ -11,6 +11,7 @@
 #include "kernels/gpu.h"
 #include "model/adapters.h"
 #include "model/checkpoint.h"
+#include "model/rank_share.h"
 
 namespace puna {
 
@@ -25,6 +26,9 @@ std::int64_t gpu_adapter_bytes(std::span<const LayerAdapters> adapters, const Gp
 // Throws kNoRoom with the figures.
 std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkpoint>& checkpoint, const std::shared_ptr<Gpu>& gpu,
                                               const LoadProgress& progress = {});
+// A rank's share of it.
+std::shared_ptr<const Checkpoint> load_on_gpu(const std::shared_ptr<const Checkpoint>& checkpoint, const std::shared_ptr<Gpu>& gpu,
+                                              const Share& share);
 // A share on each GPU: rank r's on gpus[r]. The files are read once, and columns are cut from one tensor at a time.
 std::vector<std::shared_ptr<const Checkpoint>> load_on_gpus(const std::shared_ptr<const Checkpoint>& checkpoint,
                                                             std::span<const std::shared_ptr<Gpu>> gpus,

@@ -9,11 +9,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/collective.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
 #include "model/block.h"
 #include "model/block_backward.h"
+#include "model/rank_share.h"
 #include "tensor/arena.h"
 
 namespace puna {
@@ -97,13 +99,15 @@ struct GradientFloats {
 
 // What a batch brings to the device, and the frequencies its positions are turned by.
 struct PassNumbers {
-  std::span<std::int32_t> tokens;     // [T]
+  std::span<std::int32_t> tokens;     // [T]; of a rank with rows of the embedding, its own [<= T] as those rows
+  std::span<std::int32_t> own_rows;   // [<= T] where they are in the batch
   std::span<std::int32_t> positions;  // [T]
   std::span<double> frequencies;      // [E / 2]
 
   template <typename Visit>
   void each(const PassShape& shape, Visit&& visit) {
     visit(tokens, shape.rows);
+    visit(own_rows, shape.rows);
     visit(positions, shape.rows);
     visit(frequencies, shape.config.head_width / 2);
   }
@@ -135,6 +139,8 @@ struct GradientPass::Buffers {
     numbers.each(shape, [&]<typename T>(std::span<T>& piece, std::int64_t count) { piece = arena.take<T>(as_size(count)); });
     device.copy_in(numbers.frequencies.data(), rope_frequencies(shape.config).data(), numbers.frequencies.size_bytes());
     find_norms(shape, parameters, device.gpu != nullptr);
+    own_tokens.reserve(as_size(max_rows));
+    own_rows.reserve(as_size(max_rows));
   }
 
   void find_norms(const PassShape& shape, const Parameters& parameters, bool on_gpu) {
@@ -159,8 +165,9 @@ struct GradientPass::Buffers {
   std::vector<const float*> attention_norms, feed_forward_norms;  // [L] of [D]
   const float* output_norm;                                       // [D]
 
-  PassRows rows;             // of the last forward()
-  bool can_go_back = false;  // forward() has left what backward() needs
+  PassRows rows;                                   // of the last forward()
+  std::vector<std::int32_t> own_tokens, own_rows;  // of it, where the embedding is divided
+  bool can_go_back = false;                        // forward() has left what backward() needs
 };
 
 GradientPass::GradientPass(Parameters& parameters, Device device, std::int64_t max_rows, Keep keep)
@@ -201,10 +208,9 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
   buffers.rows = rows;
   buffers.can_go_back = false;
   const PassNumbers& numbers = buffers.numbers;
-  device_.copy_in(numbers.tokens.data(), rows.tokens.data(), rows.tokens.size_bytes());
   device_.copy_in(numbers.positions.data(), rows.positions.data(), rows.positions.size_bytes());
   rope_table(device_, numbers.frequencies, numbers.positions.first(rows.positions.size()), floats.rope_table);
-  embed_forward(device_, parameters_.weights().token_embedding, numbers.tokens.first(rows.tokens.size()), floats.x.front());
+  embed(rows);
   for (std::int64_t l = 0; l < config().layers; ++l) {
     const Layer layer = this->layer(l);
     block_forward({device_, config(), buffers.activations}, layer.weights, batch(), layer.kv, layer.buffers);
@@ -214,6 +220,54 @@ std::span<const float> GradientPass::forward(const PassRows& rows) {
   if (keep_ != Keep::kNothing) device_.zero(dhidden().data(), dhidden().size_bytes());
   buffers.can_go_back = keep_ != Keep::kNothing && (rows.with_adapters || parameters_.adapters().empty());
   return {floats.hidden, as_size(count * config().width)};
+}
+
+bool GradientPass::divides_embedding() const { return parameters_.weights().token_embedding.shape[0] != config().vocabulary; }
+
+// -> the first x [T, D]
+void GradientPass::embed(const PassRows& rows) {
+  Buffers& buffers = *buffers_;
+  const PassNumbers& numbers = buffers.numbers;
+  const Tensor& embedding = parameters_.weights().token_embedding;
+  float* const x = buffers.floats.x.front();
+  if (!divides_embedding()) {
+    device_.copy_in(numbers.tokens.data(), rows.tokens.data(), rows.tokens.size_bytes());
+    return embed_forward(device_, embedding, numbers.tokens.first(rows.tokens.size()), x);
+  }
+  const std::int64_t first = first_logit(config(), device_.rank, device_.team->ranks()), width = config().width;
+  std::vector<std::int32_t>&own_tokens = buffers.own_tokens, &own_rows = buffers.own_rows;
+  own_tokens.clear();
+  own_rows.clear();
+  for (std::size_t t = 0; t < rows.tokens.size(); ++t) {
+    const std::int64_t row = id(rows.tokens[t]) - first;
+    if (row < 0 || row >= embedding.shape[0]) continue;
+    own_tokens.push_back(static_cast<std::int32_t>(row));
+    own_rows.push_back(static_cast<std::int32_t>(t));
+  }
+  const std::int64_t count = static_cast<std::int64_t>(rows.tokens.size()) * width;
+  device_.zero(x, as_size(count) * sizeof(float));
+  if (!own_rows.empty()) {
+    device_.copy_in(numbers.tokens.data(), own_tokens.data(), own_tokens.size() * sizeof(std::int32_t));
+    device_.copy_in(numbers.own_rows.data(), own_rows.data(), own_rows.size() * sizeof(std::int32_t));
+    embed_forward(device_, embedding, numbers.tokens.first(own_rows.size()), buffers.floats.norm);
+    scatter_add_rows(device_, buffers.floats.norm, numbers.own_rows.first(own_rows.size()), width, x);
+  }
+  sum_over_ranks(device_, x, count);
+}
+
+// The gradient of the embedding from dx [T, D] of its rows.
+void GradientPass::embed_back() {
+  const Buffers& buffers = *buffers_;
+  const PassNumbers& numbers = buffers.numbers;
+  float* const dembedding = parameters_.gradients().token_embedding;
+  const std::int64_t width = config().width;
+  if (dembedding == nullptr) return;
+  if (!divides_embedding())
+    return embed_backward(device_, numbers.tokens.first(buffers.rows.tokens.size()), buffers.floats.dx, width, dembedding);
+  const std::size_t own = buffers.own_rows.size();
+  if (own == 0) return;
+  gather_rows(device_, buffers.floats.dx, numbers.own_rows.first(own), width, buffers.floats.norm);
+  embed_backward(device_, numbers.tokens.first(own), buffers.floats.norm, width, dembedding);
 }
 
 std::span<float> GradientPass::dhidden() {
@@ -275,8 +329,7 @@ void GradientPass::backward(std::span<const float> dhidden) {
     if (again) block_forward_again(run, layer.weights, batch(), layer.kv, layer.buffers);
     block_backward(run, layer.weights, batch(), layer.kv, {layer.buffers, scratch, gradients.layers[as_size(l)], floats.dx});
   }
-  if (gradients.token_embedding == nullptr) return;
-  embed_backward(device_, buffers.numbers.tokens.first(as_size(rows)), floats.dx, width, gradients.token_embedding);
+  embed_back();
 }
 
 }  // namespace puna

@@ -4,8 +4,11 @@
 // Logits and losses are train/output_head.h's and the objectives'. Buffers are planned once; a pass allocates nothing. They, hidden
 // and its gradient are the device's memory.
 // Any number of threads gives equal bits, and so does every choice of what is kept.
-// Forward is what serving computes, so that what is trained is what will run: frozen quantized weights multiply rounded activations
-// (kernels/matmul.h). Backward takes the rounding as exact.
+// On a rank of a team (Device::team) it is the rank's part; all ranks call the same functions with the same rows together, hidden
+// and its gradient are whole and equal on all. A trained embedding, whose rows lie with the ranks (model/parameter_list.h), gives a
+// sum over ranks: a rank has the rows of its own tokens, zeros elsewhere; back go the rows of dx to the ranks whose tokens they
+// are. Forward is what serving computes, so that what is trained is what will run: frozen quantized weights multiply rounded
+// activations (kernels/matmul.h). Backward takes the rounding as exact.
 #pragma once
 
 #include <cstdint>
@@ -60,6 +63,9 @@ class GradientPass {
     BlockBuffers buffers;
   };
   void check(const PassRows& rows) const;
+  bool divides_embedding() const;
+  void embed(const PassRows& rows);
+  void embed_back();
   Layer layer(std::int64_t index) const;
   BlockBatch batch() const;
 

@@ -3,6 +3,8 @@
 // lie in the file; where all of them are frozen, a GPU has them too (model/gpu_checkpoint.h), else none. Names are Hugging Face's
 // and PEFT's. Tied embeddings are one parameter. Values that decay lie side by side in the arena, so the optimizer's work over all
 // of them is one call. Row order of queries and keys is the checkpoint's own (config.rope_pairing).
+// A rank of a team (Device::team) has its part of each (model/parameter_list.h), and of frozen weights its share
+// (model/rank_share.h); what all ranks have together is seen in model/ranked_parameters.h.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +19,9 @@
 #include "model/adapters.h"
 #include "model/block_backward.h"
 #include "model/checkpoint.h"
+#include "model/parameter_list.h"
+#include "model/rank_share.h"
+#include "model/train_choice.h"
 #include "tensor/arena.h"
 #include "tensor/format.h"
 #include "tensor/tensor.h"
@@ -26,34 +31,18 @@ namespace puna {
 struct Parameter {
   std::string name;  // "model.layers.0.self_attn.q_proj.weight", "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
   Shape shape;
-  std::span<float> value, gradient;  // the device's memory
-  bool decays;                       // weight decay is for matrices, not for norms
+  std::span<float> value, gradient;   // the device's memory
+  bool decays;                        // weight decay is for matrices, not for norms
+  ShardAxis axis = ShardAxis::kNone;  // along which the ranks of a team have parts; kNone: all have all of it
 };
 
-enum class Trained { kNothing, kWeights, kAdapters };
-
-struct LoraChoice {
-  std::int64_t rank = 16;  // r
-  double alpha = 16;
-  std::vector<WeightRole> roles{kAdaptedRoles.begin(), kAdaptedRoles.end()};
+// Where a checkpoint has what is trained.
+struct TrainedPlaces {
+  ModelWeights& weights;  // of as many layers as the network
+  std::vector<LayerAdapters>& adapters;
+  Tensor& reward_head;
 };
-
-// A parameter that an objective brings: a reward head. Drawn from normal(0, spread).
-struct ExtraParameter {
-  std::string name;
-  Shape shape;
-  double spread;
-  bool decays;
-};
-
-struct TrainChoice {
-  Trained trained = Trained::kWeights;
-  LoraChoice lora = {};           // read with kAdapters
-  Format compute = Format::kF32;  // kBF16: products read rounded copies of trained matrices; values stay F32
-  bool new_weights = false;       // a new network drawn from `seed`; the checkpoint needs a config only
-  std::uint64_t seed = 1;         // of adapters, extra parameters and new weights
-  std::vector<ExtraParameter> extra = {};
-};
+void put_trained(const ParameterEntry& entry, const Tensor& tensor, const TrainedPlaces& places);
 
 // Gradients by their part in the network; nullptr where a weight is frozen.
 struct ModelGradients {
@@ -63,6 +52,7 @@ struct ModelGradients {
   float* output = nullptr;             // [V, D]; the token embedding's where they are tied
 
   float*& at(WeightRole role, std::int64_t layer = 0);
+  void put(const ParameterEntry& entry, float* gradient);
 };
 
 class Parameters {
@@ -75,8 +65,13 @@ class Parameters {
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
 
-  const ModelConfig& config() const { return checkpoint_->config; }
-  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  // H, G and F are the rank's.
+  const ModelConfig& config() const { return share_.ranks == 1 ? checkpoint_->config : share_config_; }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }  // the whole
+  std::shared_ptr<void> owner() const { return std::const_pointer_cast<Checkpoint>(checkpoint_); }
+  const Device& device() const { return device_; }
+  // Call when the checkpoint's config has changed.
+  void config_changed();
   // Where the device reads them: the checkpoint's, trained ones replaced by what is trained (F32, or its copy in BF16).
   const ModelWeights& weights() const { return weights_; }
   std::span<const LayerAdapters> adapters() const { return adapters_; }  // [L], or none
@@ -84,37 +79,35 @@ class Parameters {
 
   std::span<Parameter> all() { return parameters_; }
   std::span<const Parameter> all() const { return parameters_; }
+  std::span<const ParameterEntry> entries() const { return entries_; }               // of all()
+  const Tensor& tensor(std::size_t parameter) const { return tensors_[parameter]; }  // as products read it
   // Throws kInternal for a name that is not there.
   Parameter& find(std::string_view name);
-  std::int64_t count() const;  // of trained values
+  std::int64_t count() const;  // of trained values, here
 
   // The whole arena: all gradients with the zeros between them.
   std::span<float> gradient_arena() { return gradient_arena_span_; }
   void zero_gradients(Device& device);
+  // Behind the last backward of a step: partial gradients become the ranks' sum. All ranks call it together.
+  void finish_gradients(Device& device);
   // Call when values have changed: rounds the copies that products read. AdamW::step() does.
   void values_changed(Device& device);
 
-  // A parameter's values for the host to read: where they lie, or on a GPU copied to `memory`.
-  std::span<const float> values_on_host(const Parameter& parameter, std::vector<float>& memory) const;
-  // What is trained as a checkpoint of the host's memory, to run (Llama) or to write, without a tokenizer. On the CPU it points
-  // into this and must not outlive it; Llama decodes norms when it is made: make a new one where norms have changed. On a GPU it is
-  // a copy of what is trained.
+  // RankedParameters::view() of one device.
   std::shared_ptr<Checkpoint> view() const;
 
-  // Of all parameters that such a choice would have, before anything is allocated.
-  static std::vector<Shape> shapes(const ModelConfig& config, const TrainChoice& choice);
-  // Bytes the constructor allocates: values, gradients, rounded copies; without what of the checkpoint a GPU reads.
-  static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice);
+  // Bytes the constructor allocates, of a rank's parts: values, gradients, rounded copies; without what of the checkpoint a GPU or
+  // a rank reads.
+  static std::int64_t bytes(const ModelConfig& whole, const TrainChoice& choice, const Share& share = {});
   // Of all values in F32, as averages of them are kept.
   static std::int64_t value_bytes(const ModelConfig& config, const TrainChoice& choice);
-  // Of the copy that view() makes of a GPU's.
+  // Of the copy that view() makes of what lies on GPUs or in parts.
   static std::int64_t host_copy_bytes(const ModelConfig& config, const TrainChoice& choice);
 
  private:
-  struct Plan;
-  void place(const Plan& plan, const TrainChoice& choice);
-  void fill(const Plan& plan, const TrainChoice& choice);
-  void copy_to_host(Checkpoint& view) const;
+  void place(const TrainChoice& choice);
+  void fill(const TrainChoice& choice);
+  void draw(std::size_t parameter, const TrainChoice& choice, std::size_t first, std::span<float> piece);
 
   struct Copy {  // a trained matrix and its rounded copy
     std::span<const float> value;
@@ -123,13 +116,17 @@ class Parameters {
 
   Device device_;
   std::shared_ptr<const Checkpoint> checkpoint_;  // the host's
-  std::shared_ptr<const Checkpoint> frozen_;      // where the device reads it: on a GPU nullptr where all weights are trained
+  Share share_;
+  ModelConfig share_config_;                  // of several ranks
+  std::shared_ptr<const Checkpoint> frozen_;  // where the device reads it; nullptr where all weights are trained
   Arena values_, gradients_arena_, copies_arena_;
   std::span<float> gradient_arena_span_;
   ModelWeights weights_;
   std::vector<LayerAdapters> adapters_;
   ModelGradients gradients_;
-  std::vector<Parameter> parameters_;
+  std::vector<ParameterEntry> entries_;
+  std::vector<Parameter> parameters_;  // [entries]
+  std::vector<Tensor> tensors_;        // [entries]
   std::vector<Copy> copies_;
   Format compute_ = Format::kF32;
 };

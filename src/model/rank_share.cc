@@ -40,12 +40,8 @@ bool divides(const ModelConfig& config, const ColumnBlocks& blocks, std::int64_t
          config.feed_forward / blocks.feed_forward >= ranks;
 }
 
-struct Range {
-  std::int64_t first, last;
-  std::int64_t count() const { return last - first; }
-};
 // Of `count` rows or columns, in whole units.
-Range part_of(std::int64_t count, std::int64_t unit, const Share& share) {
+IndexRange part_of(std::int64_t count, std::int64_t unit, const Share& share) {
   const std::int64_t units = count / unit;
   return {units * share.rank / share.ranks * unit, units * (share.rank + 1) / share.ranks * unit};
 }
@@ -55,7 +51,7 @@ std::int64_t unit_of(WeightRole role, const Share& share) {
   return feed_forward ? share.block : 1;
 }
 
-Tensor rows_of_share(const Tensor& whole, const Range& rows) {
+Tensor rows_of_share(const Tensor& whole, const IndexRange& rows) {
   Tensor part = whole;
   part.shape = {rows.count(), whole.shape[1]};
   const auto piece = [&](std::span<const std::byte> bytes, std::int64_t row_bytes) {
@@ -80,7 +76,7 @@ void each_split_column(const Checkpoint& checkpoint, const Share& share, Visit&&
 }  // namespace
 
 void check_shares(const Checkpoint& checkpoint, int ranks, int stages) {
-  const int devices = ranks * stages;
+  const int devices = ranks * std::max(stages, 1);
   if (devices == 1) return;
   const ModelConfig& config = checkpoint.config;
   if (stages > config.layers) {
@@ -99,12 +95,14 @@ void check_shares(const Checkpoint& checkpoint, int ranks, int stages) {
        "not split over {} devices: {}{}",
        config.heads, config.head_width, config.kv_heads, blocks.attention, config.feed_forward, blocks.feed_forward, ranks,
        possible.empty() ? "this model runs on one" : fmt::format("use 1 or {}", fmt::join(possible, ", ")),
-       devices <= config.layers ? fmt::format(", or divide its layers: --pipeline {}", devices) : "");
+       stages != kNoStages && devices <= config.layers ? fmt::format(", or divide its layers: --pipeline {}", devices) : "");
 }
 
 Share share_of_rank(const Checkpoint& checkpoint, int rank, int ranks) {
   return {rank, ranks, ranks == 1 ? 1 : column_blocks(checkpoint).feed_forward};
 }
+
+IndexRange part_of(std::int64_t count, WeightRole role, const Share& share) { return part_of(count, unit_of(role, share), share); }
 
 ModelConfig config_of_share(const ModelConfig& config, const Share& share) {
   ModelConfig part = config;
@@ -197,25 +195,26 @@ std::shared_ptr<Checkpoint> checkpoint_of_share(const Checkpoint& checkpoint, co
   return part;
 }
 
+std::shared_ptr<const Checkpoint> share_on_host(const std::shared_ptr<const Checkpoint>& checkpoint, const Share& share) {
+  if (share.ranks == 1) return checkpoint;
+  const std::shared_ptr<Checkpoint> part = checkpoint_of_share(*checkpoint, share);
+  std::size_t bytes = 0;
+  each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
+    bytes += Arena::padded(matrix_bytes(part->weights.at(role, layer)));
+  });
+  const auto arena = std::make_shared<Arena>(bytes, "the columns of a rank");
+  each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
+    Tensor& tensor = part->weights.at(role, layer);
+    tensor = copy_columns(checkpoint->weights.at(role, layer), role, share, arena->take(matrix_bytes(tensor)));
+  });
+  part->owners.push_back(arena);
+  part->owners.push_back(copy_columns(checkpoint->adapters, share, part->adapters));
+  return part;
+}
+
 std::vector<std::shared_ptr<const Checkpoint>> shares_on_host(const std::shared_ptr<const Checkpoint>& checkpoint, int ranks) {
-  if (ranks == 1) return {checkpoint};
   std::vector<std::shared_ptr<const Checkpoint>> shares;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const Share share = share_of_rank(*checkpoint, rank, ranks);
-    const std::shared_ptr<Checkpoint> part = checkpoint_of_share(*checkpoint, share);
-    std::size_t bytes = 0;
-    each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
-      bytes += Arena::padded(matrix_bytes(part->weights.at(role, layer)));
-    });
-    const auto arena = std::make_shared<Arena>(bytes, "the columns of a rank");
-    each_split_column(*part, share, [&](WeightRole role, std::int64_t layer) {
-      Tensor& tensor = part->weights.at(role, layer);
-      tensor = copy_columns(checkpoint->weights.at(role, layer), role, share, arena->take(matrix_bytes(tensor)));
-    });
-    part->owners.push_back(arena);
-    part->owners.push_back(copy_columns(checkpoint->adapters, share, part->adapters));
-    shares.push_back(part);
-  }
+  for (int rank = 0; rank < ranks; ++rank) shares.push_back(share_on_host(checkpoint, share_of_rank(*checkpoint, rank, ranks)));
   return shares;
 }
 

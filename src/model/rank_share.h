@@ -25,9 +25,18 @@ struct Share {
 
 // Throws kUnsupported with the figures, and with the numbers of ranks that would do, where the network does not split: key/value
 // heads that do not divide, blocks that would be cut, fewer blocks than ranks, fewer layers than stages (model/stages.h).
-// Formats and shapes are read, no bytes.
+// Formats and shapes are read, no bytes. kNoStages: whoever asks has none, so they are not advised.
+inline constexpr int kNoStages = 0;
 void check_shares(const Checkpoint& checkpoint, int ranks, int stages = 1);
 Share share_of_rank(const Checkpoint& checkpoint, int rank, int ranks);
+
+// Rows or columns of a whole.
+struct IndexRange {
+  std::int64_t first, last;
+  std::int64_t count() const { return last - first; }
+};
+// The rank's of the `count` rows or columns along which a role is split.
+IndexRange part_of(std::int64_t count, WeightRole role, const Share& share);
 
 // H, G and F are a rank's; all else is the network's.
 ModelConfig config_of_share(const ModelConfig& config, const Share& share);
@@ -52,7 +61,9 @@ std::shared_ptr<const AdapterSet> adapters_of_share(const std::shared_ptr<const 
 
 // Every weight's share_of(), and the config; tied embeddings are tied no longer.
 std::shared_ptr<Checkpoint> checkpoint_of_share(const Checkpoint& checkpoint, const Share& share);
-// The same of all ranks in the host's memory, columns copied; `checkpoint` itself for one rank.
+// The same in the host's memory, columns copied; `checkpoint` itself for one rank.
+std::shared_ptr<const Checkpoint> share_on_host(const std::shared_ptr<const Checkpoint>& checkpoint, const Share& share);
+// Of all ranks.
 std::vector<std::shared_ptr<const Checkpoint>> shares_on_host(const std::shared_ptr<const Checkpoint>& checkpoint, int ranks);
 // Bytes of the weights, as the files have them, of the rank that has most.
 std::int64_t largest_share_bytes(const Checkpoint& checkpoint, int ranks);

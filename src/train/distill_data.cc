@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/interrupted.h"
+#include "kernels/gpu.h"
 #include "train/data/teacher_shard.h"
 #include "train/network.h"
+#include "train/run_devices.h"
 #include "train/run_plan.h"
 
 namespace puna {
@@ -27,8 +30,8 @@ void check_folder(const DistillDataOptions& options) {
          "is not empty: --force overwrites its files, or choose another folder with --out");
 }
 
-void check_memory(const Recipe& recipe, const Checkpoint& teacher, const Gpu* gpu) {
-  const TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens, gpu);
+void check_memory(const Recipe& recipe, const Checkpoint& teacher, std::span<const Gpu* const> gpus) {
+  const TrainMemory memory = plan_reader_memory(teacher, recipe.batch_tokens, gpus, 1);
   if (memory.total() <= memory.available) return;
   fail(ErrorKind::kNoRoom, "distill-data",
        "the teacher would not fit:\n{}what makes it smaller: --set batch_tokens={}, a quantized one", memory.text(),
@@ -136,19 +139,21 @@ std::vector<Part> open_parts(const Recipe& recipe, const RunModels& models, cons
 DistillDataReport write_distill_data(const Recipe& recipe, const RunModels& models, ThreadPool& pool,
                                      const DistillDataOptions& options) {
   PUNA_CHECK(models.teacher != nullptr, "distill-data", "no teacher");
+  if (device_choice(recipe.device, "device").count() > 1)
+    fail(ErrorKind::kUnsupported, "device", "is '{}', but a teacher is asked on one device: --set device=cpu, cuda or cuda:N",
+         recipe.device);
   const std::int64_t vocabulary = models.teacher->config.vocabulary;
   if (options.top_k < 1 || options.top_k > vocabulary)
     fail(ErrorKind::kUsage, "--top-k", "is {}, expected 1 to the vocabulary's {}", options.top_k, vocabulary);
   check_folder(options);
-  const std::unique_ptr<Gpu> gpu = open_run_gpu(recipe);
-  check_memory(recipe, *models.teacher, gpu.get());
+  const RunDevices devices(recipe, pool);
+  check_memory(recipe, *models.teacher, devices.gpus());
   DistillDataReport report;
   const std::vector<Part> parts = open_parts(recipe, models, options.out, report);
   std::error_code error;
   fs::create_directories(options.out, error);
   if (error) fail(ErrorKind::kBadInput, options.out.string(), "cannot be made: {}", error.message());
-  const Device device{pool, gpu.get()};
-  Network teacher(models.teacher, read_only(), device, recipe.batch_tokens, Keep::kNothing);
+  Network teacher(models.teacher, read_only(), devices[0], recipe.batch_tokens, Keep::kNothing);
   // Whole sequences, so that no document is cut where a step ends.
   const std::int64_t step_tokens = recipe.batch_tokens / recipe.sequence_length * recipe.sequence_length;
   std::int64_t all = 0, before = 0;

@@ -38,8 +38,7 @@ std::vector<Token> haystack(Loader& loader, std::int64_t length) {
 
 }  // namespace
 
-HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective, std::int64_t tokens,
-                         const PrepareBatches& prepare) {
+HeldOut measure_held_out(Loader& loader, TrainRanks& ranks, std::int64_t tokens, const PrepareBatches& prepare) {
   const std::string start = loader.state();
   HeldOut result;
   double weight_sum = 0;
@@ -51,7 +50,7 @@ HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective,
     LossReport report;
     for (const PackedBatch& batch : step.batches) {
       rows += static_cast<std::int64_t>(batch.tokens.size());
-      report += objective.evaluate(batch, step, network.forward(batch));
+      report += ranks.evaluate(batch, step);
     }
     // Each step's report is its own mean.
     const double weight = step.groups > 0 ? static_cast<double>(step.groups) : step.trained_tokens;
@@ -68,11 +67,11 @@ HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective,
   return result;
 }
 
-double find_needles(Loader& loader, Network& network, std::int64_t length, std::uint64_t seed) {
+double find_needles(Loader& loader, TrainRanks& ranks, std::int64_t length, std::uint64_t seed) {
   constexpr std::int64_t kQuestion = kKey + (kNeedle - kKey) - 1;  // the key again, and the answer but for its last token
   PUNA_CHECK(length >= kShortestHaystack, "needle", "rows of {} tokens, expected {} or more", length, kShortestHaystack);
   const std::vector<Token> hay = haystack(loader, length - kNeedle - kQuestion);
-  const auto vocabulary = static_cast<std::uint64_t>(network.head.vocabulary());
+  const auto vocabulary = static_cast<std::uint64_t>(ranks.vocabulary());
   PackedBatch batch;
   batch.positions.resize(static_cast<std::size_t>(length));
   std::iota(batch.positions.begin(), batch.positions.end(), 0);
@@ -90,8 +89,7 @@ double find_needles(Loader& loader, Network& network, std::int64_t length, std::
     batch.tokens.insert(batch.tokens.begin() + place, needle.begin(), needle.end());
     batch.tokens.insert(batch.tokens.end(), needle.begin(), needle.begin() + kQuestion);
     for (std::size_t i = 0; i < targets.size(); ++i) targets[i] = id(needle[kKey + i]);
-    std::vector<double> log_probs(targets.size());
-    network.head.log_probs({.hidden = network.forward(batch), .rows = rows, .targets = targets}, log_probs);
+    const std::vector<double> log_probs = ranks.log_probs(batch, rows, targets);
     found += std::ranges::all_of(log_probs, [](double each) { return each > std::log(0.5); });
   }
   return static_cast<double>(found) / kDepths;

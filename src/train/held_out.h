@@ -8,8 +8,7 @@
 
 #include "train/data/loader.h"
 #include "train/metrics.h"
-#include "train/network.h"
-#include "train/objectives/objective.h"
+#include "train/train_ranks.h"
 
 namespace puna {
 
@@ -24,8 +23,7 @@ using PrepareBatches = std::function<void(StepBatches&)>;
 
 // The first `tokens` rows of the validation data, always the same ones: losses are means over trained tokens, or over groups of
 // answers. `loader` is at its beginning afterwards.
-HeldOut measure_held_out(Loader& loader, Network& network, Objective& objective, std::int64_t tokens,
-                         const PrepareBatches& prepare);
+HeldOut measure_held_out(Loader& loader, TrainRanks& ranks, std::int64_t tokens, const PrepareBatches& prepare);
 
 inline constexpr std::int64_t kNeedle = 16, kShortestHaystack = 4 * kNeedle;  // tokens; of a needle, of a row that hides one
 
@@ -33,6 +31,6 @@ inline constexpr std::int64_t kNeedle = 16, kShortestHaystack = 4 * kNeedle;  //
 // from the beginning to the end, a needle of kNeedle random tokens stands, and whose end repeats its first half. Found: each of the
 // others has a probability above one half. Returns the share of the depths at which it was found. Throws kBadInput where `loader`
 // has no text; it is where it was afterwards.
-double find_needles(Loader& loader, Network& network, std::int64_t length, std::uint64_t seed);
+double find_needles(Loader& loader, TrainRanks& ranks, std::int64_t length, std::uint64_t seed);
 
 }  // namespace puna

@@ -10,7 +10,7 @@
 
 namespace puna {
 
-void write_trained_model(const std::filesystem::path& folder, ThreadPool& pool, const Parameters& parameters,
+void write_trained_model(const std::filesystem::path& folder, ThreadPool& pool, const RankedParameters& parameters,
                          const Checkpoint& start) {
   const std::shared_ptr<Checkpoint> view = parameters.view();
   view->tokenizer = start.tokenizer;

@@ -7,12 +7,12 @@
 
 #include "base/thread_pool.h"
 #include "model/checkpoint.h"
-#include "model/parameters.h"
+#include "model/ranked_parameters.h"
 
 namespace puna {
 
 // All weights of the network. `start` gives what the parameters lack: tokenizer, chat template, name.
-void write_trained_model(const std::filesystem::path& folder, ThreadPool& pool, const Parameters& parameters,
+void write_trained_model(const std::filesystem::path& folder, ThreadPool& pool, const RankedParameters& parameters,
                          const Checkpoint& start);
 
 }  // namespace puna

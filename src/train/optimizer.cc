@@ -5,23 +5,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/collective.h"
 
 namespace puna {
 namespace {
 
-constexpr std::size_t kSmallest8Bit = 4096;  // values; smaller parameters keep F32 states
+constexpr std::int64_t kSmallest8Bit = 4096;  // values; smaller parameters keep F32 states
 constexpr std::size_t kLine = Arena::kAlignment / sizeof(float);
 
-bool in_8_bits(std::size_t values, bool eight_bit) { return eight_bit && values >= kSmallest8Bit; }
+// All ranks of a team keep the parts of one tensor in one form.
+bool in_8_bits(const ParameterEntry& entry, bool eight_bit) { return eight_bit && entry.whole.count() >= kSmallest8Bit; }
 
 std::size_t blocks_of(std::size_t values) { return (values + kAdamwBlock - 1) / kAdamwBlock; }
 
-// Bytes of the two states of a tensor.
-std::size_t state_bytes(std::size_t values, bool eight_bit) {
-  if (!in_8_bits(values, eight_bit)) return 2 * Arena::padded(values * sizeof(float));
+// Bytes of the two states of a tensor, or a rank's part of it.
+std::size_t state_bytes(std::size_t values, bool in_bits) {
+  if (!in_bits) return 2 * Arena::padded(values * sizeof(float));
   return 2 * (Arena::padded(values) + Arena::padded(blocks_of(values) * sizeof(float)));
 }
 
@@ -47,40 +50,38 @@ std::span<Value> joined(std::span<Value> first, std::span<Value> second) {
 AdamW::AdamW(Parameters& parameters, const AdamwOptions& options, Device device)
     : parameters_(parameters), options_(options), device_(device) {
   check_options(options);
-  std::vector<Parameter*> order;  // as they lie in the arena
+  const std::span<Parameter> all = parameters.all();
+  std::vector<std::size_t> order(all.size());  // as they lie in the arena
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return all[i].value.data(); });
+  const auto small = [&](std::size_t i) { return in_8_bits(parameters.entries()[i], options.eight_bit); };
   std::size_t bytes = 0;
-  for (Parameter& parameter : parameters.all()) {
-    order.push_back(&parameter);
-    bytes += state_bytes(parameter.value.size(), options.eight_bit);
-  }
-  std::ranges::sort(order, {}, [](const Parameter* parameter) { return parameter->value.data(); });
+  for (const std::size_t i : order) bytes += state_bytes(all[i].value.size(), small(i));
   arena_ = device_.arena(bytes, "the optimizer's state");
-  const auto named = [&](const char* kind, const Parameter& parameter, auto values) {
-    states_.push_back({fmt::format("{}.{}", kind, parameter.name), std::as_writable_bytes(values)});
+  const auto named = [&](const char* kind, std::size_t i, auto values) {
+    states_.push_back({fmt::format("{}.{}", kind, all[i].name), std::as_writable_bytes(values), i, !small(i)});
     return values;
   };
   // All m lie side by side as the values do, then all v.
-  for (Parameter* const parameter : order) {
-    const std::size_t count = parameter->value.size();
-    Group group{parameter->value, parameter->gradient, {}, {}, {}, parameter->decays};
-    if (in_8_bits(count, options.eight_bit)) {
-      group.small = {named("m", *parameter, arena_.take<std::int8_t>(count)),
-                     {},
-                     named("m_scale", *parameter, arena_.take<float>(blocks_of(count))),
-                     {}};
+  for (const std::size_t i : order) {
+    const std::size_t count = all[i].value.size();
+    Group group{all[i].value, all[i].gradient, {}, {}, {}, all[i].decays};
+    if (small(i)) {
+      group.small = {
+          named("m", i, arena_.take<std::int8_t>(count)), {}, named("m_scale", i, arena_.take<float>(blocks_of(count))), {}};
     } else {
-      group.m = named("m", *parameter, arena_.take<float>(count));
+      group.m = named("m", i, arena_.take<float>(count));
     }
     groups_.push_back(group);
   }
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    Group& group = groups_[i];
-    const std::size_t count = group.value.size();
+  for (std::size_t place = 0; place < order.size(); ++place) {
+    Group& group = groups_[place];
+    const std::size_t i = order[place], count = group.value.size();
     if (group.m.empty()) {
-      group.small.v = named("v", *order[i], arena_.take<std::uint8_t>(count));
-      group.small.v_scale = named("v_scale", *order[i], arena_.take<float>(blocks_of(count)));
+      group.small.v = named("v", i, arena_.take<std::uint8_t>(count));
+      group.small.v_scale = named("v_scale", i, arena_.take<float>(blocks_of(count)));
     } else {
-      group.v = named("v", *order[i], arena_.take<float>(count));
+      group.v = named("v", i, arena_.take<float>(count));
     }
   }
   join_neighbours();
@@ -109,7 +110,16 @@ void AdamW::join_neighbours() {
   groups_ = std::move(groups);
 }
 
-double AdamW::gradient_norm() { return std::sqrt(sum_of_squares(device_, parameters_.gradient_arena())); }
+double AdamW::gradient_norm() {
+  if (device_.team == nullptr) return std::sqrt(sum_of_squares(device_, parameters_.gradient_arena()));
+  double own = 0;
+  for (const Parameter& parameter : parameters_.all()) {
+    if (parameter.axis != ShardAxis::kNone || device_.rank == 0) own += sum_of_squares(device_, parameter.gradient);
+  }
+  std::vector<double> all(static_cast<std::size_t>(device_.team->ranks()));
+  gather_over_ranks(device_, {&own, 1}, all);
+  return std::sqrt(std::accumulate(all.begin(), all.end(), 0.0));
+}
 
 void AdamW::step(double learning_rate, double norm) {
   ++steps_;
@@ -126,11 +136,10 @@ void AdamW::step(double learning_rate, double norm) {
   parameters_.values_changed(device_);
 }
 
-std::int64_t AdamW::bytes(const ModelConfig& config, const TrainChoice& choice, bool eight_bit) {
+std::int64_t AdamW::bytes(const ModelConfig& whole, const TrainChoice& choice, bool eight_bit, const Share& share) {
   std::size_t bytes = 0;
-  for (const Shape& shape : Parameters::shapes(config, choice)) {
-    bytes += state_bytes(static_cast<std::size_t>(shape.count()), eight_bit);
-  }
+  for (const ParameterEntry& entry : parameter_entries(whole, choice, share))
+    bytes += state_bytes(static_cast<std::size_t>(entry.shape.count()), in_8_bits(entry, eight_bit));
   return static_cast<std::int64_t>(bytes);
 }
 

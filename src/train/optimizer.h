@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AdamW over all parameters (kernels/adamw.h has the formula), with clipping by the global norm (Pascanu et al., 2013): every
 // gradient is scaled by min(1, clip / norm). Decay is for matrices only. States are F32, or 8 bits in blocks of 256; parameters of
-// fewer than 4096 values, which are norms, keep F32 states.
+// fewer than 4096 values, which are norms, keep F32 states. A rank of a team updates its parts; the norm is that of all parts, with
+// what every rank has whole counted once.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +29,7 @@ class AdamW {
   // `parameters` must outlive it. Throws kUsage for figures outside their ranges.
   AdamW(Parameters& parameters, const AdamwOptions& options, Device device);
 
-  // sqrt(sum g^2) over all gradients; NaN or infinite where one is.
+  // sqrt(sum g^2) over all gradients, also the other ranks', which ask for it together; NaN or infinite where one is.
   double gradient_norm();
   // One update with the gradients as they are; `norm` is gradient_norm(). Gradients are left alone.
   void step(double learning_rate, double norm);
@@ -39,11 +40,13 @@ class AdamW {
   struct State {
     std::string name;
     std::span<std::byte> bytes;  // the device's memory
+    std::size_t parameter;       // its place among Parameters::all()
+    bool by_value;               // one F32 for each value, so that ranks' parts make up the whole's as those of values do
   };
   std::span<const State> state() const { return states_; }
 
   // Bytes the constructor allocates.
-  static std::int64_t bytes(const ModelConfig& config, const TrainChoice& choice, bool eight_bit);
+  static std::int64_t bytes(const ModelConfig& whole, const TrainChoice& choice, bool eight_bit, const Share& share = {});
 
  private:
   // Neighbours in the arena that are updated in one call.

@@ -4,10 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "base/error.h"
+#include "kernels/collective.h"
 #include "kernels/rows.h"
+#include "model/rank_share.h"
 #include "train/data/teacher_shard.h"
 
 namespace puna {
@@ -15,10 +19,13 @@ namespace {
 
 std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
+// The most that a rank has, so that all cut the same chunks.
+std::int64_t most_columns(const ModelConfig& config, int ranks) { return (config.vocabulary + ranks - 1) / ranks; }
+
 // As many rows as the bytes of logits hold, in whole panels where there are several.
-std::int64_t chunk_of(const ModelConfig& config, std::int64_t max_rows, bool on_gpu) {
+std::int64_t chunk_of(const ModelConfig& config, std::int64_t max_rows, bool on_gpu, int ranks) {
   const std::int64_t bytes = on_gpu ? OutputHead::kGpuLogitBytes : OutputHead::kLogitBytes;
-  const std::int64_t rows = bytes / (config.vocabulary * static_cast<std::int64_t>(sizeof(float)));
+  const std::int64_t rows = bytes / (most_columns(config, ranks) * static_cast<std::int64_t>(sizeof(float)));
   return std::clamp<std::int64_t>(rows >= kPanelWidth ? rows / kPanelWidth * kPanelWidth : rows, 1, max_rows);
 }
 
@@ -26,14 +33,14 @@ std::size_t input_bytes(const ModelConfig& config, std::int64_t chunk) {
   return Arena::padded(size(chunk * config.width) * sizeof(float));
 }
 
-std::size_t logit_bytes(const ModelConfig& config, std::int64_t chunk) {
-  return Arena::padded(size(chunk * config.vocabulary) * sizeof(float));
+std::size_t logit_bytes(const ModelConfig& config, std::int64_t chunk, int ranks) {
+  return Arena::padded(size(chunk * most_columns(config, ranks)) * sizeof(float));
 }
 
 // Without what distillation adds.
-std::size_t arena_bytes(const ModelConfig& config, std::int64_t chunk) {
+std::size_t arena_bytes(const ModelConfig& config, std::int64_t chunk, int ranks) {
   static_assert(sizeof(std::int32_t) == sizeof(float));
-  return 2 * input_bytes(config, chunk) + logit_bytes(config, chunk) + 3 * Arena::padded(size(chunk) * sizeof(float));
+  return 2 * input_bytes(config, chunk) + logit_bytes(config, chunk, ranks) + 5 * Arena::padded(size(chunk) * sizeof(float));
 }
 
 // Of the stored teachers of a chunk's rows: one of the whole vocabulary fits.
@@ -43,7 +50,7 @@ std::int64_t kept_tokens(const ModelConfig& config, std::int64_t chunk) {
 
 // The logits' gradient, and what a stored teacher says.
 std::size_t distillation_bytes(const ModelConfig& config, std::int64_t chunk) {
-  return logit_bytes(config, chunk) + Arena::padded(size(chunk + 1) * sizeof(std::int64_t)) +
+  return logit_bytes(config, chunk, 1) + Arena::padded(size(chunk + 1) * sizeof(std::int64_t)) +
          2 * Arena::padded(size(kept_tokens(config, chunk)) * sizeof(float)) + Arena::padded(size(chunk) * sizeof(float));
 }
 
@@ -58,21 +65,23 @@ void each_chunk(std::size_t total, std::int64_t chunk, Step&& step) {
 OutputHead::OutputHead(Parameters& parameters, Device device, std::int64_t max_rows)
     : parameters_(parameters),
       device_(device),
-      chunk_rows_(chunk_of(parameters.config(), max_rows, device.gpu != nullptr)),
-      arena_(device.arena(arena_bytes(parameters.config(), chunk_rows_), "the logits")),
+      ranks_(device.team == nullptr ? 1 : device.team->ranks()),
+      columns_(parameters.weights().output.shape[0]),
+      chunk_rows_(chunk_of(parameters.config(), max_rows, device.gpu != nullptr, ranks_)),
+      arena_(device.arena(arena_bytes(parameters.config(), chunk_rows_, ranks_), "the logits")),
       activations_(device, chunk_rows_, parameters.config().width) {
   const std::int64_t width = parameters.config().width;
   inputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
   dinputs_ = arena_.take<float>(size(chunk_rows_ * width)).data();
-  logits_ = arena_.take<float>(size(chunk_rows_ * vocabulary())).data();
+  logits_ = arena_.take<float>(size(chunk_rows_ * columns_)).data();
   rows_ = arena_.take<std::int32_t>(size(chunk_rows_));
   targets_ = arena_.take<std::int32_t>(size(chunk_rows_));
-  row_weights_ = arena_.take<float>(size(chunk_rows_));
+  for (std::span<float>* const numbers : {&row_weights_, &peaks_, &at_targets_}) *numbers = arena_.take<float>(size(chunk_rows_));
 }
 
-std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils, bool on_gpu) {
-  const std::int64_t chunk = chunk_of(config, max_rows, on_gpu);
-  return static_cast<std::int64_t>(arena_bytes(config, chunk) + (distils ? distillation_bytes(config, chunk) : 0)) +
+std::int64_t OutputHead::bytes(const ModelConfig& config, std::int64_t max_rows, bool distils, bool on_gpu, int ranks) {
+  const std::int64_t chunk = chunk_of(config, max_rows, on_gpu, ranks);
+  return static_cast<std::int64_t>(arena_bytes(config, chunk, ranks) + (distils ? distillation_bytes(config, chunk) : 0)) +
          ActivationBuffer::bytes(chunk, config.width, on_gpu);
 }
 
@@ -94,20 +103,68 @@ void OutputHead::project(std::span<const float> hidden, std::span<const std::int
   device_.copy_in(rows_.data(), rows.data(), rows.size_bytes());
   gather_rows(device_, hidden.data(), rows_.first(rows.size()), width, inputs_);
   Activations x = activations_.prepare(inputs_, static_cast<std::int64_t>(rows.size()), width);
-  const std::array<Product, 1> products{{{&parameters_.weights().output, logits_, vocabulary()}}};
+  const std::array<Product, 1> products{{{&parameters_.weights().output, logits_, columns_}}};
   matmul_forward(device_, x, products);
 }
 
 TargetRows OutputHead::targets_of(std::span<const std::int32_t> targets) {
+  if (ranks_ > 1) {
+    own_targets_.assign(targets.begin(), targets.end());
+    const std::int64_t first = first_logit(parameters_.config(), device_.rank, ranks_);
+    for (std::int32_t& target : own_targets_) {
+      const std::int64_t column = target - first;
+      target = column >= 0 && column < columns_ ? static_cast<std::int32_t>(column) : kNotHere;
+    }
+    targets = own_targets_;
+  }
   device_.copy_in(targets_.data(), targets.data(), targets.size_bytes());
-  return {targets_.data(), static_cast<std::int64_t>(targets.size()), vocabulary()};
+  return {targets_.data(), static_cast<std::int64_t>(targets.size()), columns_};
+}
+
+// log p = target - M - log S with M = max_r peak_r, S = sum_r sum_r exp(peak_r - M), in the order of ranks.
+void OutputHead::sum_over_columns(const TargetRows& targets, std::span<double> log_probs) {
+  static_assert(sizeof(LogitSums) == 3 * sizeof(double));
+  const std::size_t rows = size(targets.rows);
+  const auto doubles = [](std::vector<LogitSums>& sums) {
+    return std::span(reinterpret_cast<double*>(sums.data()), 3 * sums.size());
+  };
+  sums_.resize(rows);
+  all_sums_.resize(size(ranks_) * rows);
+  shares_.resize(rows);
+  sum_logits(device_, logits_, targets, sums_.data());
+  gather_over_ranks(device_, doubles(sums_), doubles(all_sums_));
+  for (std::size_t i = 0; i < rows; ++i) {
+    double peak = -std::numeric_limits<double>::infinity(), sum = 0, target = 0;
+    for (std::size_t at = i; at < all_sums_.size(); at += rows) peak = std::max(peak, all_sums_[at].peak);
+    for (std::size_t at = i; at < all_sums_.size(); at += rows) {
+      sum += all_sums_[at].sum * std::exp(all_sums_[at].peak - peak);
+      target += all_sums_[at].target;
+    }
+    log_probs[i] = target - peak - std::log(sum);
+    shares_[i] = std::exp(sums_[i].peak - peak) / sum;
+  }
+}
+
+void OutputHead::softmax_of_columns(const TargetRows& targets, std::span<const float> weights, std::span<const double> log_probs) {
+  const std::size_t rows = weights.size();
+  std::vector<float>& numbers = weights_;
+  numbers.resize(rows);
+  const auto send = [&](std::span<float> to, auto&& number) {
+    for (std::size_t i = 0; i < rows; ++i) numbers[i] = static_cast<float>(number(i));
+    device_.copy_in(to.data(), numbers.data(), rows * sizeof(float));
+  };
+  send(peaks_, [&](std::size_t i) { return sums_[i].peak; });
+  send(row_weights_, [&](std::size_t i) { return static_cast<double>(weights[i]) * shares_[i]; });
+  send(at_targets_, [&](std::size_t i) { return static_cast<double>(weights[i]) * std::expm1(log_probs[i]); });  // p - 1
+  softmax_gradient(device_, logits_, targets, {peaks_.data(), row_weights_.data(), at_targets_.data()});
 }
 
 void OutputHead::back_project(const float* dlogits, std::int64_t rows, std::span<float> dhidden) {
   const std::int64_t width = parameters_.config().width;
   const std::array<ProductGradient, 1> products{
-      {{&parameters_.weights().output, dlogits, vocabulary(), parameters_.gradients().output}}};
+      {{&parameters_.weights().output, dlogits, columns_, parameters_.gradients().output}}};
   matmul_backward(device_, products, inputs_, rows, dinputs_);
+  sum_over_ranks(device_, dinputs_, rows * width);
   scatter_add_rows(device_, dinputs_, rows_.first(size(rows)), width, dhidden.data());
 }
 
@@ -115,7 +172,9 @@ void OutputHead::log_probs(const TargetedRows& rows, std::span<double> log_probs
   check(rows);
   each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
     project(rows.hidden, rows.rows.subspan(first, count));
-    target_log_probs(device_, logits_, targets_of(rows.targets.subspan(first, count)), log_probs.data() + first);
+    const TargetRows targets = targets_of(rows.targets.subspan(first, count));
+    if (ranks_ > 1) return sum_over_columns(targets, log_probs.subspan(first, count));
+    target_log_probs(device_, logits_, targets, log_probs.data() + first);
   });
 }
 
@@ -124,9 +183,14 @@ void OutputHead::backward(const TargetedRows& rows, std::span<const float> weigh
   check(rows);
   each_chunk(rows.rows.size(), chunk_rows_, [&](std::size_t first, std::size_t count) {
     project(rows.hidden, rows.rows.subspan(first, count));
-    device_.copy_in(row_weights_.data(), weights.data() + first, count * sizeof(float));
-    cross_entropy_backward(device_, logits_, targets_of(rows.targets.subspan(first, count)), row_weights_.data(),
-                           log_probs.data() + first);
+    const TargetRows targets = targets_of(rows.targets.subspan(first, count));
+    if (ranks_ > 1) {
+      sum_over_columns(targets, log_probs.subspan(first, count));
+      softmax_of_columns(targets, weights.subspan(first, count), log_probs.subspan(first, count));
+    } else {
+      device_.copy_in(row_weights_.data(), weights.data() + first, count * sizeof(float));
+      cross_entropy_backward(device_, logits_, targets, row_weights_.data(), log_probs.data() + first);
+    }
     back_project(logits_, static_cast<std::int64_t>(count), dhidden);
   });
 }
@@ -151,6 +215,7 @@ void OutputHead::set_row_weights(std::span<const float> weights, double share) {
 template <typename Divergence>
 void OutputHead::distill_chunks(const TargetedRows& rows, const Mixture& mixture, std::span<const float> weights,
                                 std::span<float> dhidden, std::span<double> log_probs, const Divergence& divergence) {
+  PUNA_CHECK(ranks_ == 1, "output head", "distillation on several devices");
   check(rows);
   each_chunk(rows.rows.size(), mixture.chunk, [&](std::size_t first, std::size_t count) {
     project(rows.hidden, rows.rows.subspan(first, count));
@@ -224,6 +289,7 @@ void OutputHead::distill(const TargetedRows& rows, const StoredTeacher& teacher,
 }
 
 void OutputHead::top_k(std::span<const float> hidden, std::span<const std::int32_t> rows, std::int64_t k, const TopKSink& sink) {
+  PUNA_CHECK(ranks_ == 1, "output head", "the likeliest tokens on several devices");
   PUNA_CHECK(k >= 1 && k <= vocabulary(), "output head", "the {} likeliest of {} tokens", k, vocabulary());
   constexpr std::int64_t kTokenBytes = sizeof(std::int32_t) + sizeof(float);
   const std::int64_t chunk = std::clamp(kLogitBytes / (k * kTokenBytes), std::int64_t{1}, chunk_rows_);

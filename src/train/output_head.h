@@ -3,8 +3,12 @@
 // GPU 1 GB; in distillation as much again for their gradient, and the teacher's.
 //   logits[i] = Wout hidden[rows[i]],   log_probs[i] = logits[i, targets[i]] - log sum_v exp(logits[i, v])
 // Rows that count for nothing are left out by the caller. Nothing is computed for an output matrix that is frozen.
+// A rank of a team has V_r rows of Wout, and so of every row of logits V_r columns; all ranks call the same functions with the same
+// rows together. They tell each other the largest logit, the sum of exponentials and the target's logit of every row, from which
+// all have the same log_probs; dhidden is summed over them. Logits stay where they are, and there are as many bytes of them on each
+// rank as on one device, N times as many rows.
 // hidden and dhidden are the device's memory; rows, targets, weights and results the host's. A teacher's head is on the same
-// device.
+// device; distillation is on one only.
 #pragma once
 
 #include <cstdint>
@@ -73,7 +77,8 @@ class OutputHead {
 
   std::int64_t vocabulary() const { return parameters_.config().vocabulary; }
   // Bytes the constructor allocates, and with `distils` what the first distill() adds.
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false, bool on_gpu = false);
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t max_rows, bool distils = false, bool on_gpu = false,
+                            int ranks = 1);
 
  private:
   struct Mixture {  // of a chunk's two losses
@@ -91,25 +96,35 @@ class OutputHead {
   void set_row_weights(std::span<const float> weights, double share);
   // What the teacher said of the chunk's rows, on the device.
   TopKDistillationRows kept_of(std::span<const TeacherRow> rows, double temperature, KlDirection direction);
-  // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V].
+  // Of a chunk: gathers its hidden rows into inputs_ -> logits_ [rows, V_r].
   void project(std::span<const float> hidden, std::span<const std::int32_t> rows);
-  // The chunk's targets [rows] on the device.
+  // The chunk's targets [rows] on the device, as columns of this rank.
   TargetRows targets_of(std::span<const std::int32_t> targets);
-  // dlogits [rows, V] of the chunk project() has seen last, on to dhidden and the output matrix.
+  // Of a chunk over all ranks: -> log_probs [rows], and in shares_ what its exponentials are of each row's sum.
+  void sum_over_columns(const TargetRows& targets, std::span<double> log_probs);
+  // The gradient of a chunk of one of several ranks, in place of its logits.
+  void softmax_of_columns(const TargetRows& targets, std::span<const float> weights, std::span<const double> log_probs);
+  // dlogits [rows, V_r] of the chunk project() has seen last, on to dhidden and the output matrix.
   void back_project(const float* dlogits, std::int64_t rows, std::span<float> dhidden);
   void check(const TargetedRows& rows) const;
 
   Parameters& parameters_;
   Device device_;
+  int ranks_;
+  std::int64_t columns_;     // V_r
   std::int64_t chunk_rows_;  // C
   Arena arena_;
   Arena distillation_arena_;
   float* inputs_;                           // [C, D]
   float* dinputs_;                          // [C, D]
-  float* logits_;                           // [C, V]
+  float* logits_;                           // [C, V_r]
   float* dlogits_ = nullptr;                // [C, V]; nullptr before the first distill()
   std::span<std::int32_t> rows_, targets_;  // [C]
   std::span<float> row_weights_;            // [C]
+  std::span<float> peaks_, at_targets_;     // [C] of several ranks
+  std::vector<std::int32_t> own_targets_;   // [C]
+  std::vector<LogitSums> sums_, all_sums_;  // [C], [N, C]
+  std::vector<double> shares_;              // [C]
   ActivationBuffer activations_;
   std::vector<float> weights_;  // [C] on their way to row_weights_
   struct Stored {               // of a chunk, as kernels/top_k.h has it, in the host's memory

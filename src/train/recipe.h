@@ -126,9 +126,6 @@ std::string recipe_text(const Recipe& recipe);
 // What can be known before anything starts: impossible figures and combinations. Throws kUsage naming the field.
 void check_recipe(const Recipe& recipe);
 
-// The GPU that a recipe's `device` names: "cuda" -> 0, "cuda:1" -> 1, "cpu" -> none. Throws kUsage for another name.
-std::optional<int> gpu_of_recipe(const Recipe& recipe);
-
 // The recipes inside the program: recipes/*.yaml at build time.
 struct ShippedRecipe {
   std::string_view name, text;

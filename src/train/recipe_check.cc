@@ -148,16 +148,8 @@ void check_watch(const Recipe& r) {
 
 }  // namespace
 
-std::optional<int> gpu_of_recipe(const Recipe& recipe) {
-  const DeviceChoice choice = device_choice(recipe.device, "device");
-  if (choice.gpus.size() > 1 || choice.cpu_ranks > 1)
-    fail(ErrorKind::kUnsupported, "device", "'{}' is several devices: training runs on one, give cpu, cuda or cuda:N",
-         recipe.device);
-  return choice.gpus.empty() ? std::nullopt : std::optional<int>(choice.gpus.front());
-}
-
 void check_recipe(const Recipe& recipe) {
-  gpu_of_recipe(recipe);
+  device_choice(recipe.device, "device");
   check_sizes(recipe);
   check_stages(recipe);
   check_data(recipe);

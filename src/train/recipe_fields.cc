@@ -13,7 +13,8 @@ std::vector<RecipeField> recipe_fields(Recipe& r) {
       {"out", "the folder of the run; must not hold another run", &r.out, ""},
       {"seed", "of everything random: order of data, new weights, adapters", &r.seed, ""},
       {"threads", "0: one per processor", &r.threads, ""},
-      {"device", "where the run computes: cpu, cuda, or cuda:N for GPU N", &r.device, ""},
+      {"device", "where the run computes: cpu, cuda, cuda:N for GPU N; split over several: cuda:0-3, cuda:0,2, cuda:all, cpu:N",
+       &r.device, ""},
 
       {"new_model.shape", "a known shape: 1b, 3b, 8b, 70b, 405b", &r.new_model.shape, ""},
       {"new_model.depth", "one number for the whole shape: layers; width is 64 times as many", &r.new_model.depth, ""},

@@ -157,7 +157,7 @@ std::vector<double> ReferenceLogProbs::of(const PackedBatch& batch) const {
   return log_probs;
 }
 
-ReferenceLogProbs ask_reference(const ReferenceQuestions& questions, Device device, const AskProgress& progress,
+ReferenceLogProbs ask_reference(const ReferenceQuestions& questions, RunDevices& devices, const AskProgress& progress,
                                 const std::atomic<bool>* interrupted) {
   const auto& [recipe, models, sequence_lengths, where] = questions;
   ReferenceLogProbs answers(fingerprint_of(*models.reference), where);
@@ -170,12 +170,21 @@ ReferenceLogProbs ask_reference(const ReferenceQuestions& questions, Device devi
   if (!recipe.validation.empty()) loaders.push_back(open_loader(in_order_once(data_options(recipe, models, true)), models));
   std::int64_t all = 0, before = 0;
   for (const auto& loader : loaders) all += loader->rows();
-  Network reference(models.reference, read_only(), device, recipe.batch_tokens, Keep::kNothing);
+  std::vector<std::unique_ptr<Network>> reference;  // of each rank
+  for (int rank = 0; rank < devices.ranks(); ++rank)
+    reference.push_back(
+        std::make_unique<Network>(models.reference, read_only(), devices[rank], recipe.batch_tokens, Keep::kNothing));
+  const auto ask = [&](const PackedBatch& batch) {
+    return devices.each([&](int rank) {
+      Network& own = *reference[static_cast<std::size_t>(rank)];
+      return answer_log_probs(own.head, batch, own.forward(batch));
+    });
+  };
   for (const auto& loader : loaders) {
     for (StepBatches step = loader->next(recipe.batch_tokens); !step.batches.empty(); step = loader->next(recipe.batch_tokens)) {
       for (const PackedBatch& batch : step.batches) {
         stop_if(interrupted);
-        if (!answers.knows(batch)) answers.add(batch, answer_log_probs(reference.head, batch, reference.forward(batch)));
+        if (!answers.knows(batch)) answers.add(batch, ask(batch));
       }
       const std::int64_t done = before + std::llround(loader->epochs() * static_cast<double>(loader->rows()));
       if (done < all) progress(done, all);

@@ -23,10 +23,10 @@
 #include <string>
 #include <vector>
 
-#include "kernels/device.h"
 #include "model/checkpoint.h"
 #include "train/batch.h"
 #include "train/recipe.h"
+#include "train/run_devices.h"
 #include "train/run_start.h"
 
 namespace puna {
@@ -79,7 +79,7 @@ struct ReferenceQuestions {
   std::span<const std::int64_t> sequence_lengths;
   std::string where;  // of the file to come
 };
-ReferenceLogProbs ask_reference(const ReferenceQuestions& questions, Device device, const AskProgress& progress,
+ReferenceLogProbs ask_reference(const ReferenceQuestions& questions, RunDevices& devices, const AskProgress& progress,
                                 const std::atomic<bool>* interrupted);
 
 }  // namespace puna

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "model/gpu_checkpoint.h"
 #include "model/memory_plan.h"
+#include "model/rank_share.h"
 #include "train/optimizer.h"
 
 namespace puna {
@@ -25,11 +26,28 @@ std::int64_t steps_of(double figure, std::int64_t all) {
 std::string human(std::int64_t bytes) { return human_bytes(static_cast<std::uint64_t>(bytes)); }
 
 // Only what there is, with what the model's weights have of it already.
-TrainMemory empty_plan(const Checkpoint& model, const Gpu* gpu) {
+TrainMemory empty_plan(const Checkpoint& model, std::span<const Gpu* const> gpus) {
   TrainMemory memory;
-  memory.available = gpu == nullptr ? available_memory() + model.resident_bytes : gpu->free_memory();
-  if (gpu != nullptr) memory.gpu = gpu->info().name;
+  if (gpus.empty()) {
+    memory.available = available_memory() + model.resident_bytes;
+    return memory;
+  }
+  memory.available = gpus.front()->free_memory();
+  for (const Gpu* const gpu : gpus) memory.available = std::min(memory.available, gpu->free_memory());
+  memory.gpu = (gpus.size() > 1 ? fmt::format("{} × ", gpus.size()) : "") + gpus.front()->info().name;
   return memory;
+}
+
+// bytes_of(share) of the ranks: on the CPU, whose memory all of them take, together; on GPUs of the one that takes most.
+template <typename BytesOf>
+std::int64_t over_ranks(const Checkpoint& checkpoint, int ranks, bool on_gpu, BytesOf&& bytes_of) {
+  std::int64_t sum = 0, most = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::int64_t bytes = bytes_of(share_of_rank(checkpoint, rank, ranks));
+    sum += bytes;
+    most = std::max(most, bytes);
+  }
+  return on_gpu ? most : sum;
 }
 
 }  // namespace
@@ -102,48 +120,67 @@ std::string TrainMemory::text() const {
   return text;
 }
 
-TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, const Gpu* gpu) {
-  const bool on_gpu = gpu != nullptr;
-  TrainMemory memory = empty_plan(reader, gpu);
-  memory.parts = {on_gpu ? std::pair<std::string, std::int64_t>("weights", gpu_weight_bytes(reader, *gpu))
-                         : std::pair<std::string, std::int64_t>("model files, mapped", reader.weight_bytes),
-                  {"activations", GradientPass::bytes(reader.config, rows, Keep::kNothing, 0, on_gpu)},
-                  {"logits of a chunk", OutputHead::bytes(reader.config, rows, false, on_gpu)}};
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, std::span<const Gpu* const> gpus, int ranks) {
+  const bool on_gpu = !gpus.empty();
+  TrainMemory memory = empty_plan(reader, gpus);
+  const auto each_rank = [&](auto&& bytes_of) { return over_ranks(reader, ranks, on_gpu, bytes_of); };
+  if (on_gpu)
+    memory.parts.emplace_back("weights", gpu_weight_bytes(reader, *gpus.front(), ranks));
+  else
+    memory.parts.emplace_back("model files, mapped", reader.weight_bytes);
+  if (!on_gpu && ranks > 1) memory.parts.emplace_back("columns of the ranks", copied_column_bytes(reader, ranks));
+  memory.parts.emplace_back("activations", each_rank([&](const Share& share) {
+                              return GradientPass::bytes(config_of_share(reader.config, share), rows, Keep::kNothing, 0, on_gpu);
+                            }));
+  memory.parts.emplace_back("logits of a chunk",
+                            each_rank([&](const Share&) { return OutputHead::bytes(reader.config, rows, false, on_gpu, ranks); }));
   return memory;
 }
 
-TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective, const Gpu* gpu) {
+TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective,
+                              std::span<const Gpu* const> gpus) {
   const ModelConfig& config = models.start->config;
   const TrainChoice choice = train_choice(recipe, config, objective);
   const std::int64_t rows = recipe.batch_tokens;
-  const bool on_gpu = gpu != nullptr;
-  TrainMemory memory = empty_plan(*models.start, gpu);
+  const bool on_gpu = !gpus.empty();
+  const int ranks = device_choice(recipe.device, "device").count();
+  TrainMemory memory = empty_plan(*models.start, gpus);
   const auto add = [&](std::string name, std::int64_t bytes) {
     if (bytes > 0) memory.parts.emplace_back(std::move(name), bytes);
+  };
+  const auto add_of_ranks = [&](std::string name, auto&& bytes_of) {
+    add(std::move(name), over_ranks(*models.start, ranks, on_gpu, bytes_of));
   };
   if (!on_gpu)
     add("model files, mapped", models.start->weight_bytes);
   else if (choice.trained != Trained::kWeights)
-    add("frozen weights", gpu_weight_bytes(*models.start, *gpu));
-  add("trained values and gradients", Parameters::bytes(config, choice));
-  add("optimizer", AdamW::bytes(config, choice, recipe.optimizer.eight_bit));
-  add("activations", GradientPass::bytes(config, rows, kept_activations(recipe), recipe.lora.rank, on_gpu));
-  add("logits of a chunk", OutputHead::bytes(config, rows, objective.needs_teacher, on_gpu));
+    add("frozen weights", gpu_weight_bytes(*models.start, *gpus.front(), ranks));
+  if (!on_gpu && choice.trained != Trained::kWeights && ranks > 1)
+    add("columns of the ranks", copied_column_bytes(*models.start, ranks));
+  add_of_ranks("trained values and gradients", [&](const Share& share) { return Parameters::bytes(config, choice, share); });
+  add_of_ranks("optimizer", [&](const Share& share) { return AdamW::bytes(config, choice, recipe.optimizer.eight_bit, share); });
+  add_of_ranks("activations", [&](const Share& share) {
+    return GradientPass::bytes(config_of_share(config, share), rows, kept_activations(recipe), recipe.lora.rank, on_gpu);
+  });
+  add_of_ranks("logits of a chunk",
+               [&](const Share&) { return OutputHead::bytes(config, rows, objective.needs_teacher, on_gpu, ranks); });
   const auto add_reader = [&](const std::string& name, const std::shared_ptr<const Checkpoint>& reader) {
     if (!reader) return;
     const bool maps_own = on_gpu || reader != models.start;  // a GPU has its own copy of all that it reads
-    add(name, plan_reader_memory(*reader, rows, gpu).total() - (maps_own ? 0 : reader->weight_bytes));
+    add(name, plan_reader_memory(*reader, rows, gpus, ranks).total() - (maps_own ? 0 : reader->weight_bytes));
   };
   add_reader("teacher", models.teacher);
   if (models.reference && recipe.dpo.precompute_reference)
-    memory.before = plan_reader_memory(*models.reference, rows, gpu).total();
+    memory.before = plan_reader_memory(*models.reference, rows, gpus, ranks).total();
   else if (recipe.lora.rank == 0 || models.reference != models.start)
     add_reader("reference", models.reference);
   const bool averages = std::ranges::any_of(recipe.stages, [](const StageRecipe& stage) { return stage.average; });
   const std::int64_t average = averages ? Parameters::value_bytes(config, choice) : 0;  // in the machine's memory
+  const std::int64_t host_copy = on_gpu || ranks > 1 ? Parameters::host_copy_bytes(config, choice) : 0;
   if (!on_gpu) add("average of a stage", average);
+  if (!on_gpu) add("copy while it saves", host_copy);
   std::ranges::stable_sort(memory.parts, std::greater<>(), [](const auto& part) { return part.second; });
-  if (on_gpu) memory.host_copy = Parameters::host_copy_bytes(config, choice) + average;
+  if (on_gpu) memory.host_copy = host_copy + average;
   return memory;
 }
 

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "kernels/gpu.h"
 #include "train/objectives/objective.h"
 #include "train/recipe.h"
 #include "train/run_start.h"
@@ -43,21 +45,23 @@ class RunPlan {
   Schedule schedule_;
 };
 
-// Bytes by part, largest first, against what the machine has, or the GPU.
+// Bytes by part, largest first, against what the machine has, or the GPU; of several GPUs, the one that holds most against the one
+// that has least.
 struct TrainMemory {
   std::vector<std::pair<std::string, std::int64_t>> parts;
   std::int64_t before = 0;  // instead of them before the first step: the reference, where it is asked once
   std::int64_t available = 0;
-  std::string gpu;             // whose memory it is, or "": the machine's
+  std::string gpu;             // whose memory it is, "4 × NVIDIA H200", or "": the machine's
   std::int64_t host_copy = 0;  // with a GPU, of the machine's memory: a checkpoint while it is written, a stage's average
   std::int64_t total() const;  // of the parts
   std::int64_t peak() const;   // of the parts and of what is held before them
   std::string text() const;
 };
+// `gpus`: those the recipe names; none: the CPU.
 TrainMemory plan_train_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective,
-                              const Gpu* gpu = nullptr);
-// Of a network that is only read, in batches of so many rows: a teacher by itself.
-TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, const Gpu* gpu = nullptr);
+                              std::span<const Gpu* const> gpus = {});
+// Of a network that is only read, in batches of so many rows: a teacher by itself, on one CPU, or on so many ranks.
+TrainMemory plan_reader_memory(const Checkpoint& reader, std::int64_t rows, std::span<const Gpu* const> gpus = {}, int ranks = 1);
 // Throws kNoRoom with the figures and what would make it smaller.
 void check_train_memory(const TrainMemory& memory, const Recipe& recipe);
 

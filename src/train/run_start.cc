@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "model/adapters.h"
+#include "model/rank_share.h"
 
 namespace puna {
 namespace {
@@ -102,12 +103,11 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve) {
   return models;
 }
 
-std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe) {
-  const std::optional<int> number = gpu_of_recipe(recipe);
-  if (!number) return nullptr;
-  auto gpu = std::make_unique<Gpu>(*number);
-  gpu->library().set_gradient_format(gpu->context(), recipe.weights == "bf16" ? Format::kBF16 : Format::kF32);
-  return gpu;
+void check_run_shares(const RunModels& models, int devices) {
+  for (const Checkpoint* const model :
+       {static_cast<const Checkpoint*>(models.start.get()), models.reference.get(), models.teacher.get()}) {
+    if (model != nullptr) check_shares(*model, devices, kNoStages);
+  }
 }
 
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective) {

@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 
-#include "kernels/gpu.h"
 #include "model/checkpoint.h"
 #include "model/parameters.h"
 #include "train/data/loader.h"
@@ -34,9 +33,8 @@ RunModels open_run_models(const Recipe& recipe, const ModelResolver& resolve);
 //   feed_forward 8/3 of the width rounded up to a multiple of 32 (Touvron et al., 2023, section 2.2)
 ModelConfig new_model_config(const Recipe& recipe, std::int64_t vocabulary);
 
-// The GPU that the recipe names, which computes in the precision of its `weights`; nullptr: the CPU. Throws kUnsupported where
-// there is no such GPU.
-std::unique_ptr<Gpu> open_run_gpu(const Recipe& recipe);
+// Throws kUnsupported, with the numbers that would do, where a model does not split over so many devices.
+void check_run_shares(const RunModels& models, int devices);
 
 TrainChoice train_choice(const Recipe& recipe, const ModelConfig& config, const ObjectiveInfo& objective);
 AdamwOptions optimizer_options(const Recipe& recipe);

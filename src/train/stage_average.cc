@@ -7,20 +7,21 @@ void StageAverage::add() {
   make_room();
   const float share = 1 / static_cast<float>(++steps_);
   float* mean = mean_.data();
-  for (const Parameter& parameter : parameters_.all()) {
-    pieces_.read(parameter.value, [&](std::span<const float> values) {
+  for (std::size_t i = 0; i < parameters_.entries().size(); ++i) {
+    reader_.read(parameters_.values(i), [&](std::span<const std::byte> piece) {
+      const std::span values(reinterpret_cast<const float*>(piece.data()), piece.size() / sizeof(float));
       for (const float value : values) *mean += (value - *mean) * share, ++mean;
     });
   }
 }
 
 void StageAverage::take() {
-  const float* mean = mean_.data();
-  for (const Parameter& parameter : parameters_.all()) {
-    device_.copy_in(parameter.value.data(), mean, parameter.value.size_bytes());
-    mean += parameter.value.size();
+  std::span<const std::byte> mean = state();
+  for (std::size_t i = 0; i < parameters_.entries().size(); ++i) {
+    const RankedBytes values = parameters_.values(i);
+    values.fill(mean.first(values.size()));
+    mean = mean.subspan(values.size());
   }
-  parameters_.values_changed(device_);
   forget();
 }
 

@@ -8,20 +8,19 @@
 #include <span>
 #include <vector>
 
-#include "model/host_pieces.h"
-#include "model/parameters.h"
+#include "model/ranked_parameters.h"
 
 namespace puna {
 
 class StageAverage {
  public:
   // `parameters` must outlive it.
-  StageAverage(Parameters& parameters, const Device& device) : parameters_(parameters), device_(device), pieces_(device) {}
+  explicit StageAverage(const RankedParameters& parameters) : parameters_(parameters) {}
 
   std::int64_t steps() const { return steps_; }  // that it is the mean of
   void forget() { steps_ = 0; }
   void add();
-  // The mean becomes the values, and is forgotten.
+  // The mean becomes the values, and is forgotten. Whoever rounds them has to be told: Parameters::values_changed().
   void take();
 
   // Of a checkpoint: all values one after the other, to be filled where it is restored.
@@ -31,9 +30,8 @@ class StageAverage {
  private:
   void make_room() { mean_.resize(static_cast<std::size_t>(parameters_.count())); }
 
-  Parameters& parameters_;
-  Device device_;
-  HostPieces pieces_;
+  const RankedParameters& parameters_;
+  RankedReader reader_;
   std::vector<float> mean_;
   std::int64_t steps_ = 0;
 };

@@ -17,13 +17,12 @@
 #include "train/checkpoint_store.h"
 #include "train/held_out.h"
 #include "train/model_files.h"
-#include "train/network.h"
-#include "train/objectives/answers.h"
-#include "train/optimizer.h"
 #include "train/reference_log_probs.h"
+#include "train/run_devices.h"
 #include "train/run_samples.h"
 #include "train/spike_watch.h"
 #include "train/stage_average.h"
+#include "train/train_ranks.h"
 #include "train/training_state.h"
 
 namespace puna {
@@ -88,7 +87,6 @@ struct Trainer::Parts {
   void sample();
   void save();
   void restore(const fs::path& folder, bool keep_data_position);
-  std::vector<NamedBytes> states();
   std::string where_of(const StepBatches& step) const;
   std::uint64_t data_seed() const { return static_cast<std::uint64_t>(recipe.seed); }
 
@@ -96,8 +94,7 @@ struct Trainer::Parts {
   const ObjectiveInfo& objective_info;
   RunModels models;
   ThreadPool& pool;
-  std::unique_ptr<Gpu> gpu;
-  Device device{pool, gpu.get()};
+  RunDevices devices;
   TrainObserver& observer;
   TrainMemory memory;
   TrainChoice choice;
@@ -107,10 +104,7 @@ struct Trainer::Parts {
   std::unique_ptr<Loader> validation;
   RunPlan plan;
   std::optional<ReferenceLogProbs> reference_log_probs;  // before the student: the reference's memory is free again
-  Network student;
-  std::optional<Network> reference, teacher;
-  std::unique_ptr<Objective> objective;
-  AdamW optimizer;
+  TrainRanks ranks;
   StageAverage average;
   SpikeWatch spikes;
   CheckpointStore store;
@@ -129,8 +123,10 @@ struct Trainer::Parts {
 namespace {
 
 // Refuses before anything large is allocated.
-TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective, const Gpu* gpu) {
-  TrainMemory memory = plan_train_memory(recipe, models, objective, gpu);
+TrainMemory checked_memory(const Recipe& recipe, const RunModels& models, const ObjectiveInfo& objective,
+                           const RunDevices& devices) {
+  check_run_shares(models, devices.ranks());
+  TrainMemory memory = plan_train_memory(recipe, models, objective, devices.gpus());
   check_train_memory(memory, recipe);
   return memory;
 }
@@ -158,9 +154,9 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       objective_info(find_objective(recipe.objective)),
       models(std::move(models_in)),
       pool(pool_in),
-      gpu(open_run_gpu(recipe)),
+      devices(recipe, pool),
       observer(observer_in),
-      memory(checked_memory(recipe, models, objective_info, gpu.get())),
+      memory(checked_memory(recipe, models, objective_info, devices)),
       choice(train_choice(recipe, models.start->config, objective_info)),
       loader(open_loader(data_options(recipe, models, false), models)),
       start_weights(loader->weights()),
@@ -168,21 +164,10 @@ Trainer::Parts::Parts(const Recipe& recipe_in, RunModels models_in, ThreadPool& 
       validation(open_validation(recipe, models)),
       plan(recipe, steps_of_epochs(recipe, *loader)),
       reference_log_probs(precompute_reference(resume, interrupted)),
-      student(models.start, choice, device, recipe.batch_tokens, kept_activations(recipe)),
-      optimizer(student.parameters, optimizer_options(recipe), device),
-      average(student.parameters, device),
+      ranks(recipe, models, objective_info, devices),
+      average(ranks.parameters()),
       spikes(recipe.watch.spike),
       store(fs::path(recipe.out) / "checkpoints", recipe.watch.keep, recipe.watch.keep_best) {
-  const bool own_reference = models.reference && (choice.trained != Trained::kAdapters || models.reference != models.start);
-  if (own_reference) reference.emplace(models.reference, read_only(), device, recipe.batch_tokens, Keep::kNothing);
-  if (models.teacher) teacher.emplace(models.teacher, read_only(), device, recipe.batch_tokens, Keep::kNothing);
-  objective = objective_info.make({.parameters = student.parameters,
-                                   .head = student.head,
-                                   .device = device,
-                                   .max_rows = recipe.batch_tokens,
-                                   .options = objective_options(recipe),
-                                   .teacher = teacher ? teacher->pass.get() : nullptr,
-                                   .teacher_head = teacher ? &teacher->head : nullptr});
   if (!resume) make_run_folder(recipe);
   const fs::path answers = fs::path(recipe.out) / kReferenceFile;
   if (reference_log_probs && !fs::exists(answers)) reference_log_probs->write(answers);
@@ -218,7 +203,7 @@ std::optional<ReferenceLogProbs> Trainer::Parts::precompute_reference(bool resum
     std::ranges::sort(lengths);
     lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
     answers = ask_reference(
-        {recipe, models, lengths, file.string()}, device,
+        {recipe, models, lengths, file.string()}, devices,
         [&](std::int64_t done, std::int64_t all) { observer.asked_reference(done, all); }, interrupted);
   }
   models.reference.reset();
@@ -226,7 +211,8 @@ std::optional<ReferenceLogProbs> Trainer::Parts::precompute_reference(bool resum
 }
 
 RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
-  observer.began(plan, memory, student.parameters.count(), step_);
+  observer.began(plan, memory, ranks.parameters().count(), step_);
+  if (devices.ranks() > 1) observer.noted(fmt::format("{} devices, which add up by way of {}", devices.ranks(), devices.about()));
   bool data_left = true;
   while (true) {
     finish_stage_if_due(data_left);
@@ -239,7 +225,7 @@ RunResult Trainer::Parts::run(const std::atomic<bool>& stop) {
     prepare(step);
     const StepReport report = compute(now, step);
     if (!accept(report, step)) continue;
-    optimizer.step(now.learning_rate, report.gradient_norm);
+    ranks.update(now.learning_rate, report.gradient_norm);
     ++step_;
     after_step(report);
   }
@@ -269,7 +255,7 @@ void Trainer::Parts::use_network_of(std::size_t stages) {
   ModelConfig& config = models.start->config;
   const bool turns = rope_frequencies(wanted) != rope_frequencies(config);
   config = wanted;
-  if (turns) student.replan(device, recipe.batch_tokens, kept_activations(recipe));
+  ranks.config_changed(turns);
 }
 
 // The mixture in the same way. One that rules already goes on where it is: a resumed run draws what the other would have drawn.
@@ -300,31 +286,25 @@ void Trainer::Parts::enter_stage(const StepPlan& now) {
 // References are asked before the step's own forward passes, which use the same buffers where both are one network.
 void Trainer::Parts::prepare(StepBatches& step) {
   if (!objective_info.needs_reference) return;
-  Network& judge = reference ? *reference : student;
   for (PackedBatch& batch : step.batches) {
-    const std::vector<double> log_probs =
-        reference_log_probs ? reference_log_probs->of(batch) : answer_log_probs(judge.head, batch, judge.forward(batch, false));
+    const std::vector<double> log_probs = reference_log_probs ? reference_log_probs->of(batch) : ranks.reference_log_probs(batch);
     for (std::size_t i = 0; i < log_probs.size(); ++i) batch.answers[i].reference_log_prob = log_probs[i];
   }
 }
 
 StepReport Trainer::Parts::compute(const StepPlan& now, const StepBatches& step) {
   const auto start = std::chrono::steady_clock::now();
-  StepReport report{.step = step_ + 1, .steps = plan.steps(), .learning_rate = now.learning_rate, .figures = {}};
-  student.parameters.zero_gradients(device);
-  LossReport loss;
-  for (const PackedBatch& batch : step.batches) {
-    report.rows += static_cast<std::int64_t>(batch.tokens.size());
-    const std::span<const float> hidden = student.forward(batch);
-    const std::span<float> dhidden = student.pass->dhidden();
-    loss += objective->gradient(batch, step, hidden, dhidden);
-    student.pass->backward(dhidden);
-  }
-  tokens_seen_ += report.rows;
-  report.loss = loss.loss;
-  report.tokens = loss.tokens;
-  report.gradient_norm = optimizer.gradient_norm();
-  for (const LossReport::Figure& figure : loss.figures()) report.figures.emplace_back(figure.name, figure.value);
+  const TrainRanks::Step computed = ranks.compute(step);
+  tokens_seen_ += computed.rows;
+  StepReport report{.step = step_ + 1,
+                    .steps = plan.steps(),
+                    .loss = computed.loss.loss,
+                    .gradient_norm = computed.gradient_norm,
+                    .learning_rate = now.learning_rate,
+                    .rows = computed.rows,
+                    .tokens = computed.loss.tokens,
+                    .figures = {}};
+  for (const LossReport::Figure& figure : computed.loss.figures()) report.figures.emplace_back(figure.name, figure.value);
   report.tokens_seen = tokens_seen_;
   report.epochs = loader->epochs();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -409,6 +389,7 @@ void Trainer::Parts::finish_stage(const StepPlan& now) {
   const bool averages = stage.average && average.steps() > 0;
   if (averages) {
     average.take();
+    ranks.values_changed();
     evaluated_step_ = -1;
   }
   const bool unsaved = averages || saved_step_ != step_;
@@ -421,7 +402,7 @@ void Trainer::Parts::finish_stage(const StepPlan& now) {
            *stage_start_loss_, *held_out_, stage.gate_loss);
   }
   if (stage.gate_needle > 0) {
-    const double found = find_needles(validation ? *validation : *loader, student, stage.sequence_length, data_seed());
+    const double found = find_needles(validation ? *validation : *loader, ranks, stage.sequence_length, data_seed());
     metrics->add(step_, "gate", {{"needles_found", found}});
     if (found < stage.gate_needle)
       fail(ErrorKind::kBadInput, "stages",
@@ -432,7 +413,7 @@ void Trainer::Parts::finish_stage(const StepPlan& now) {
 
 void Trainer::Parts::evaluate() {
   const HeldOut held_out =
-      measure_held_out(*validation, student, *objective, recipe.watch.evaluate_tokens, [&](StepBatches& step) { prepare(step); });
+      measure_held_out(*validation, ranks, recipe.watch.evaluate_tokens, [&](StepBatches& step) { prepare(step); });
   held_out_ = held_out.loss;
   evaluated_step_ = step_;
   Figures figures{{"loss", held_out.loss}};
@@ -444,7 +425,7 @@ void Trainer::Parts::evaluate() {
 // A run does not end because a sample cannot be written.
 void Trainer::Parts::sample() {
   try {
-    const std::shared_ptr<Checkpoint> view = student.parameters.view();
+    const std::shared_ptr<Checkpoint> view = ranks.parameters().view();
     view->tokenizer = models.start->tokenizer;
     write_samples(recipe, view, pool.size(), [&](std::string_view prompt, std::string_view text) {
       metrics->add_text(step_, "sample", prompt, text);
@@ -455,18 +436,10 @@ void Trainer::Parts::sample() {
   }
 }
 
-std::vector<NamedBytes> Trainer::Parts::states() {
-  std::vector<NamedBytes> states;
-  for (Parameter& parameter : student.parameters.all())
-    states.push_back({"value." + parameter.name, std::as_writable_bytes(parameter.value), &device});
-  for (const AdamW::State& state : optimizer.state()) states.push_back({state.name, state.bytes, &device});
-  return states;
-}
-
 void Trainer::Parts::save() {
   const auto optional = [](std::optional<double> value) { return value ? Json(*value) : Json(nullptr); };
   const Json place = {{"step", step_},
-                      {"optimizer_steps", optimizer.steps()},
+                      {"optimizer_steps", ranks.optimizer_steps()},
                       {"tokens_seen", tokens_seen_},
                       {"averaged", average.steps()},
                       {"held_out_loss", optional(held_out_)},
@@ -477,10 +450,10 @@ void Trainer::Parts::save() {
                       {"loader", parse_json(loader->state(), "loader")}};
   const StoredCheckpoint stored = store.write(step_, held_out_, [&](const fs::path& folder) {
     if (choice.trained == Trained::kAdapters)
-      write_adapter(folder, student.parameters, choice.lora, recipe.model);
+      write_adapter(folder, ranks.parameters(), choice.lora, recipe.model);
     else
-      write_trained_model(folder, pool, student.parameters, *models.start);
-    std::vector<NamedBytes> all = states();
+      write_trained_model(folder, pool, ranks.parameters(), *models.start);
+    std::vector<NamedBytes> all = ranks.states();
     if (average.steps() > 0) all.push_back({"average", average.state()});
     write_training_state(folder, all, place);
   });
@@ -492,7 +465,7 @@ void Trainer::Parts::save() {
 
 void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   const std::string where = folder.string();
-  const Json place = read_training_state(folder, states());
+  const Json place = read_training_state(folder, ranks.states());
   const auto optional = [&](const char* key) {
     return place.at(key).is_null() ? std::nullopt : std::optional(json_at<double>(place, key, where));
   };
@@ -500,7 +473,7 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   tokens_seen_ = json_at<std::int64_t>(place, "tokens_seen", where);
   average.restore(json_at<std::int64_t>(place, "averaged", where));
   if (average.steps() > 0) read_training_state(folder, {{"average", average.state()}});
-  optimizer.set_steps(json_at<std::int64_t>(place, "optimizer_steps", where));
+  ranks.set_optimizer_steps(json_at<std::int64_t>(place, "optimizer_steps", where));
   held_out_ = optional("held_out_loss");
   evaluated_step_ = json_at<std::int64_t>(place, "evaluated_step", where);
   stage_start_loss_ = optional("stage_start_loss");
@@ -511,7 +484,7 @@ void Trainer::Parts::restore(const fs::path& folder, bool keep_data_position) {
   };
   spikes.restore(numbers("spike_losses"), numbers("spike_norms"));
   if (!keep_data_position) loader->restore(dump_json(place.at("loader")));
-  student.parameters.values_changed(device);
+  ranks.values_changed();
   stage_.reset();  // entered again: with its lengths, its mixture, its network and, at its first step, the loss its gate compares
   if (step_ < plan.steps()) finished_stages_ = std::min(finished_stages_, plan.at(step_).stage);
   saved_step_ = step_;

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/training_state.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "model/host_pieces.h"
 #include "tensor/atomic_file.h"
 
 namespace puna {
@@ -40,15 +37,8 @@ void write_training_state(const fs::path& folder, const std::vector<NamedBytes>&
   file.write(kStateMagic);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(text);
-  std::optional<HostPieces> pieces;
-  for (const NamedBytes& state : states) {
-    if (state.device == nullptr) {
-      file.write(state.bytes);
-      continue;
-    }
-    if (!pieces) pieces.emplace(*state.device);
-    pieces->read(state.bytes, [&](std::span<const std::byte> piece) { file.write(piece); });
-  }
+  RankedReader reader;
+  for (const NamedBytes& state : states) reader.read(state.bytes, [&](std::span<const std::byte> piece) { file.write(piece); });
   file.commit();
   AtomicFile json(place_path(folder));
   json.write(dump_json(place) + "\n");
@@ -71,18 +61,19 @@ Json read_training_state(const fs::path& folder, const std::vector<NamedBytes>& 
   const Json header = parse_json(text_at(kFixed, length), where);
   const std::span<const std::byte> data = bytes.subspan(kFixed + length);
   for (const NamedBytes& state : states) {
-    if (!header.contains(state.name)) fail(ErrorKind::kBadInput, where, "has no '{}': it is of another recipe", state.name);
+    if (!header.contains(state.name)) {
+      fail(ErrorKind::kBadInput, where,
+           "has no '{}': it is of another recipe, or was written by another number of devices, which optimizer.eight_bit ties a "
+           "run to",
+           state.name);
+    }
     const auto [offset, count] = header[state.name].get<std::pair<std::uint64_t, std::uint64_t>>();
     if (count != state.bytes.size())
       fail(ErrorKind::kBadInput, where, "'{}' has {} bytes, expected {}: it is of another recipe", state.name, count,
            state.bytes.size());
     if (offset > data.size() || count > data.size() - offset)
       fail(ErrorKind::kBadInput, where, "'{}' ends past the end of the file", state.name);
-    if (state.device == nullptr) {
-      std::ranges::copy(data.subspan(offset, count), state.bytes.begin());
-    } else {
-      state.device->copy_in(state.bytes.data(), data.data() + offset, count);
-    }
+    state.bytes.fill(data.subspan(offset, count));
     file.release(kFixed + length + offset, count);
   }
   const MappedFile place(place_path(folder));

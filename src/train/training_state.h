@@ -4,27 +4,24 @@
 // training_state.bin: "PUNASTAT", the header's length (u64, little-endian), a JSON header {name: [offset, bytes], …}, the bytes.
 #pragma once
 
-#include <cstddef>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
-#include "kernels/device.h"
+#include "model/ranked_bytes.h"
 
 namespace puna {
 
 struct NamedBytes {
   std::string name;
-  std::span<std::byte> bytes;
-  const Device* device = nullptr;  // whose memory it is; nullptr: the host's
+  RankedBytes bytes;  // written whole: as one device has them
 };
 
 void write_training_state(const std::filesystem::path& folder, const std::vector<NamedBytes>& states, const Json& place);
 
 // Fills every range from the folder and returns the trainer's place. Throws kBadInput where a name is missing or has another
-// length: the checkpoint is then of another recipe.
+// length: the checkpoint is then of another recipe, or of another number of devices where moments are in 8 bits.
 Json read_training_state(const std::filesystem::path& folder, const std::vector<NamedBytes>& states);
 
 }  // namespace puna

@@ -122,7 +122,6 @@ class CommandLine(CliTest):
         self.assert_fails(2, *ask, "--device", "cuda:0-", says="as in cuda:1, cuda:0,2 or cuda:0-3, or cuda:all")
         measured = self.json("bench", "nano", "-p", "16", "-n", "4", "-r", "1", "--device", "cpu:2", "--json")
         self.assertEqual((measured["device"], measured["ranks"]), ("cpu", 2))
-        self.assert_fails(7, "train", "pretrain-tiny", "--device=cuda:0-1", says="training runs on one")
 
     def test_stages(self):
         stages = ["--device", "cpu:3", "--pipeline", "3"]

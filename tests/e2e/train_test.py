@@ -111,14 +111,31 @@ class TrainTest(unittest.TestCase):
                     with open(os.path.join(os.path.dirname(manifest), name), "rb") as content:
                         self.assertEqual(hashlib.sha256(content.read()).hexdigest(), expected["sha256"], name)
 
+    def test_several_devices(self):
+        recipe = self.recipe(device="cpu:2", steps=3)
+        self.assertIn("copy while it saves", self.puna("train", recipe, "--plan").stdout)
+        refused = self.puna("train", recipe, "--device=cpu:4", code=7).stderr
+        self.assertIn("do not split over 4 devices: use 1 or 2", refused)
+        self.assertNotIn("--pipeline", refused)
+        trained = self.puna("train", recipe).stderr
+        self.assertIn("2 devices, which add up by way of the host's memory", trained)
+        self.assertIn("finished at step 3", trained)
+        self.puna("show", self.path("run/latest"))
+
     def test_killed_at_any_moment_and_resumed(self):
-        recipe = dict(watch={"checkpoint_every": 2}, steps=400)
+        self.kill_and_resume(8, steps=400)
+
+    def test_killed_on_several_devices_and_resumed(self):
+        self.kill_and_resume(4, steps=150, device="cpu:2")
+
+    def kill_and_resume(self, times, **fields):
+        recipe = dict(watch={"checkpoint_every": 2}, **fields)
         start = time.time()
         self.puna("train", self.recipe(out=self.path("whole"), **recipe))
         takes = time.time() - start
         chance = random.Random(5)
         arguments = [PUNA, "train", self.recipe(**recipe)]
-        for _ in range(8):
+        for _ in range(times):
             process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder)
             try:
                 process.wait(chance.uniform(0, takes))

@@ -320,7 +320,8 @@ TEST_F(RunsOnGpu, AStoppedDistillationContinuesBitForBit) {
 
 TEST_F(RunsOnGpu, ItsMemoryIsPlannedOnTheGpu) {
   const Recipe of_gpu = recipe("run", {"device=cuda"});
-  const TrainMemory memory = plan_train_memory(of_gpu, models(of_gpu), find_objective(of_gpu.objective), the_gpu.get().get());
+  const TrainMemory memory =
+      plan_train_memory(of_gpu, models(of_gpu), find_objective(of_gpu.objective), std::vector<const Gpu*>{the_gpu.get().get()});
   EXPECT_NE(memory.text().find("free on " + the_gpu.get()->info().name), std::string::npos) << memory.text();
   const std::int64_t before = the_gpu.get()->free_memory();
   ThreadPool pool(1);

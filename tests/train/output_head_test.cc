@@ -122,11 +122,13 @@ std::int64_t padded(std::size_t bytes) { return static_cast<std::int64_t>(Arena:
 TEST(OutputHead, HoldsThirtyTwoMegabytesOfLogits) {
   ModelConfig config = tiny_config();
   config.vocabulary = 128256;  // 65 rows in 32 MB, 64 in whole panels
-  const std::int64_t logits = 64 * 128256 * 4, buffers = (2 * 256 + 3) * 64 * 4 + ActivationBuffer::bytes(64, 256);
+  const std::int64_t logits = 64 * 128256 * 4, buffers = (2 * 256 + 5) * 64 * 4 + ActivationBuffer::bytes(64, 256);
   EXPECT_EQ(OutputHead::bytes(config, 4096), logits + buffers);
   // In distillation their gradient, and of a stored teacher's rows 128256 tokens, more than 256 of each.
   EXPECT_EQ(OutputHead::bytes(config, 4096, true), 2 * logits + buffers + 2 * 128256 * 4 + padded(65 * 8) + 64 * 4);
   EXPECT_LT(OutputHead::bytes(config, 8), OutputHead::bytes(config, 4096) / 7);
+  // A rank of four has a quarter of the columns, of four times as many rows.
+  EXPECT_EQ(OutputHead::bytes(config, 4096, false, false, 4), logits + (2 * 256 + 5) * 256 * 4 + ActivationBuffer::bytes(256, 256));
 }
 
 TEST(OutputHead, HoldsAGigabyteOfLogitsOnAGpuAndAsMuchOfTheirGradient) {

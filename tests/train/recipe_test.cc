@@ -188,17 +188,16 @@ TEST(Recipe, ImpossibleFiguresOfStagesAndSamplesAreRefused) {
   EXPECT_EQ(refused({"steps=5", "watch.sample_every=5", "watch.samples=[Once]"}), "no error");
 }
 
-TEST(Recipe, NamesTheGpuOfARun) {
-  Recipe recipe;
-  EXPECT_EQ(gpu_of_recipe(recipe), std::nullopt);
-  recipe.device = "cuda";
-  EXPECT_EQ(gpu_of_recipe(recipe), 0);
-  recipe.device = "cuda:12";
-  EXPECT_EQ(gpu_of_recipe(recipe), 12);
-  for (const char* const several : {"cuda:0-3", "cuda:0,1", "cpu:2"}) {
-    recipe.device = several;
-    EXPECT_THAT(error_of([&] { gpu_of_recipe(recipe); }, ErrorKind::kUnsupported),
-                HasSubstr(std::string("[device] '") + several + "' is several devices: training runs on one"));
+TEST(Recipe, NamesTheDevicesOfARun) {
+  Recipe recipe = parse_recipe("model: m\nout: o\ndata: [d]\nsteps: 5", "r.yaml");
+  for (const char* const device : {"cpu", "cpu:2", "cuda", "cuda:12", "cuda:0-3", "cuda:0,1"}) {
+    recipe.device = device;
+    EXPECT_NO_THROW(check_recipe(recipe)) << device;
+  }
+  for (const auto& [device, message] : std::vector<std::pair<std::string, std::string>>{
+           {"gpu", "[device] 'gpu' is no device"}, {"cpu:0", "expected a number of ranks behind cpu:"}}) {
+    recipe.device = device;
+    EXPECT_THAT(error_of([&] { check_recipe(recipe); }, ErrorKind::kUsage), HasSubstr(message));
   }
 }
 

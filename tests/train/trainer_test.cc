@@ -329,13 +329,13 @@ TEST_F(TrainerTest, APlanCountsTheAverageOfAStage) {
   averaged.steps = 0;
   override_recipe(averaged, "stages=[{name: only, steps: 4}]");
   const RunModels of = models(averaged);
-  const auto total = [&] { return plan_train_memory(averaged, of, find_objective(averaged.objective), nullptr).total(); };
+  const auto total = [&] { return plan_train_memory(averaged, of, find_objective(averaged.objective)).total(); };
   const std::int64_t without = total();
   averaged.stages.front().average = true;
   std::int64_t values = 0;
-  for (const Shape& shape :
-       Parameters::shapes(of.start->config, train_choice(averaged, of.start->config, find_objective("next_token"))))
-    values += shape.count();
+  for (const ParameterEntry& entry :
+       parameter_entries(of.start->config, train_choice(averaged, of.start->config, find_objective("next_token")), {}))
+    values += entry.shape.count();
   EXPECT_GE(total() - without, 4 * values);
   EXPECT_LE(total() - without, 5 * values);
 }

@@ -18,6 +18,7 @@
 #include "hub/hub_cache.h"
 #include "train/data/inspect.h"
 #include "train/recipe.h"
+#include "train/run_devices.h"
 #include "train/run_start.h"
 #include "train/scaling_law.h"
 #include "train/trainer.h"
@@ -76,8 +77,10 @@ void train(const TrainFlags& flags) {
   if (flags.inspect > 0) return inspect_data(recipe, flags.inspect);
   RunModels models = open_run_models(recipe, resolve);
   if (flags.plan) {
-    const std::unique_ptr<Gpu> gpu = open_run_gpu(recipe);
-    const TrainMemory memory = plan_train_memory(recipe, models, find_objective(recipe.objective), gpu.get());
+    ThreadPool pool(1);
+    const RunDevices devices(recipe, pool);
+    check_run_shares(models, devices.ranks());
+    const TrainMemory memory = plan_train_memory(recipe, models, find_objective(recipe.objective), devices.gpus());
     if (flags.json) {
       Json parts = Json::object();
       for (const auto& [name, bytes] : memory.parts) parts[name] = bytes;

@@ -75,6 +75,7 @@ struct ObjectiveInfo {
   bool one_row_answers;  // answers of a prompt may see those before them (reward.rows)
   bool needs_reference;  // Answer::reference_log_prob (answer_log_probs() of objectives/answers.h under the reference)
   bool needs_teacher;    // in the context or in PackedBatch::teacher
+  bool on_several;       // devices, among which its networks are split; any runs on one, of every kind
   std::vector<ExtraParameter> (*extra)(const ModelConfig& config);  // for TrainChoice::extra
   std::unique_ptr<Objective> (*make)(const ObjectiveContext& context);
 };

@@ -18,13 +18,13 @@ namespace {
 std::vector<ExtraParameter> none(const ModelConfig&) { return {}; }
 
 constexpr std::array kObjectives = {
-    ObjectiveInfo{"next_token", "cross-entropy of every next token: pre-training", false, false, false, false, none,
+    ObjectiveInfo{"next_token", "cross-entropy of every next token: pre-training", false, false, false, false, true, none,
                   make_next_token},
-    ObjectiveInfo{"sft", "cross-entropy of the answers' tokens: supervised fine-tuning", false, false, false, false, none,
+    ObjectiveInfo{"sft", "cross-entropy of the answers' tokens: supervised fine-tuning", false, false, false, false, true, none,
                   make_next_token},
-    ObjectiveInfo{"reward", "a score for answers, from their order", true, true, false, false, reward_head, make_reward},
-    ObjectiveInfo{"dpo", "direct preference optimisation against a reference", true, false, true, false, none, make_dpo},
-    ObjectiveInfo{"distillation", "the distributions of a teacher", false, false, false, true, none, make_distillation},
+    ObjectiveInfo{"reward", "a score for answers, from their order", true, true, false, false, true, reward_head, make_reward},
+    ObjectiveInfo{"dpo", "direct preference optimisation against a reference", true, false, true, false, true, none, make_dpo},
+    ObjectiveInfo{"distillation", "the distributions of a teacher", false, false, false, true, false, none, make_distillation},
 };
 
 }  // namespace
