@@ -2,9 +2,8 @@
 // What a choice trains of a network, listed once: counting bytes, taking memory, putting tensors in place, filling them and writing
 // them down all walk this list. On the ranks of a team each lists its part (model/rank_share.h):
 //   matrices of a block, with their adapters' B or A beside the axis that is split, and rows of the output matrix: as in inference
-//   the embedding: rows of the vocabulary, as its values, gradients and moments would be the largest part of what a rank holds;
-//   with
-//     tied embeddings it is the output matrix anyway. A frozen one every rank has whole.
+//   the embedding: rows of the vocabulary, as its values, gradients and moments would be the largest part of what a rank holds,
+//     and where embeddings are tied it is the output matrix. A frozen one every rank has whole.
 //   norms, the other half of each adapter, an objective's own: whole on every rank
 // Gradients of what is whole are equal on all ranks, bit for bit, where what they are made of is: norms, rewards. Those of whole
 // adapters' matrices are partial: A sees the share of du that comes of the rank's rows of B, B the share of u that comes of its

@@ -176,12 +176,6 @@ Parameter& Parameters::find(std::string_view name) {
   return *place;
 }
 
-std::int64_t Parameters::count() const {
-  std::int64_t count = 0;
-  for (const Parameter& parameter : parameters_) count += parameter.shape.count();
-  return count;
-}
-
 void Parameters::zero_gradients(Device& device) { device.zero(gradient_arena_span_.data(), gradient_arena_span_.size_bytes()); }
 
 void Parameters::finish_gradients(Device& device) {

@@ -83,7 +83,6 @@ class Parameters {
   const Tensor& tensor(std::size_t parameter) const { return tensors_[parameter]; }  // as products read it
   // Throws kInternal for a name that is not there.
   Parameter& find(std::string_view name);
-  std::int64_t count() const;  // of trained values, here
 
   // The whole arena: all gradients with the zeros between them.
   std::span<float> gradient_arena() { return gradient_arena_span_; }

@@ -11,6 +11,7 @@
 
 #include "expect_error.h"
 #include "model/gradient_pass.h"
+#include "model/ranked_parameters.h"
 #include "model/tiny_checkpoint.h"
 
 namespace puna {
@@ -53,7 +54,7 @@ TEST_F(ParametersTest, HoldTheCheckpointsWeightsUnderHuggingFacesNames) {
   const auto checkpoint = tiny_checkpoint(tiny_config(), Format::kQ8_0);
   Parameters parameters(checkpoint, {}, device_);
   EXPECT_EQ(parameters.all().size(), 2u * 9 + 3);
-  EXPECT_EQ(parameters.count(), checkpoint->config.parameters());
+  EXPECT_EQ(RankedParameters(parameters).count(), checkpoint->config.parameters());
   const Parameter& up = parameters.find("model.layers.1.mlp.up_proj.weight");
   EXPECT_EQ(up.shape, (Shape{512, 256}));
   EXPECT_TRUE(up.decays);
