@@ -67,6 +67,15 @@ std::map<std::string, std::vector<float>> adversarial_rows() {
   rows["tiny"] = normal_row(1e-41, 8);
   std::vector<float>& close = rows["too close for F32 beside the largest"] = normal_row(1e-6, 9);
   close[77] = 20;
+  // Tokens 77 and 150 are in every prompt, and 77 is what biases lower.
+  std::vector<float>& penalised = rows["others that are penalised"] = std::vector<float>(kShortlist + 2);
+  for (std::size_t v = 0; v < penalised.size(); ++v) penalised[v] = -20 - static_cast<float>(v) / 10000;
+  penalised[77] = penalised[150] = -20.1f;
+  std::vector<float>& raised = rows["one that a penalty raises"] = std::vector<float>(kVocabulary, 0);
+  for (std::size_t v = 0; v < 300; ++v) raised[1000 + v] = 2 + static_cast<float>(v) / 1000;
+  raised[77] = 1.9f;
+  rows["others that vanish beside one that a bias takes away"] = normal_row(0.3, 10);
+  rows["others that vanish beside one that a bias takes away"][77] = 100;
   rows["exact halves"] = std::vector<float>(kVocabulary, -200);
   for (std::size_t i = 0; i < 12; ++i) rows["exact halves"][i * 31] = static_cast<float>(-static_cast<double>(i) * std::log(2.0));
   return rows;
@@ -103,6 +112,7 @@ Options settings() {
   add("repetition", [](SamplerOptions& o) { o.top_p = 0.9, o.repetition_penalty = 1.3; });
   add("repetition and top-k", [](SamplerOptions& o) { o.top_k = 40, o.repetition_penalty = 1.3; });
   add("repetition wanted", [](SamplerOptions& o) { o.top_p = 0.9, o.repetition_penalty = 0.8; });
+  add("repetition wanted, greedy", [](SamplerOptions& o) { o.temperature = 0, o.repetition_penalty = 0.8; });
   add("presence, greedy", [](SamplerOptions& o) { o.temperature = 0, o.presence_penalty = 1, o.frequency_penalty = 0.5; });
   add("presence", [](SamplerOptions& o) { o.top_p = 0.8, o.presence_penalty = 1.5, o.frequency_penalty = 1; });
   add("presence wanted", [](SamplerOptions& o) { o.top_p = 0.8, o.frequency_penalty = -1; });
@@ -162,8 +172,14 @@ TEST(ShortlistDraws, AreThoseOfAdversarialRows) {
 
 TEST(ShortlistDraws, AreThoseOfLikelyRowsAndSeldomUndecided) {
   const std::set<std::string> never{"top-k 256", "top-k 257", "top-k 1000", "typical", "bias and temperature alone"};
-  const std::set<std::string> seldom{
-      "bias up", "hot", "top-p 0.999000", "top-p 1.000000", "min-p 0.000000", "repetition wanted", "presence wanted"};
+  const std::set<std::string> seldom{"bias up",
+                                     "hot",
+                                     "top-p 0.999000",
+                                     "top-p 1.000000",
+                                     "min-p 0.000000",
+                                     "repetition wanted",
+                                     "repetition wanted, greedy",
+                                     "presence wanted"};
   for (const auto& [setting, options] : settings()) {
     SCOPED_TRACE(setting);
     Counts counts;
