@@ -226,7 +226,7 @@ TEST_F(RankedRun, RefusesWhatDoesNotSplit) {
   };
   refused(ranked("run", "cpu:3"), "do not split over 3 devices: use 1 or 2, 4");
   refused(ranked("run", "cpu:2", {"objective=distillation"}),
-          "distillation runs on one CPU only, give --device=cpu; on a GPU or several devices run next_token, sft, reward, dpo");
+          "distillation runs on one device, give cpu, cuda or cuda:N; on several run next_token, sft, reward, dpo");
   if (find_gpus().gpus.empty()) refused(ranked("run", "cuda:0,1"), "no GPU can be used");
 }
 
