@@ -9,11 +9,10 @@
 namespace puna {
 
 SampledToken sample_row(Llama& model, std::int64_t row, Sampler& sampler, int top_logprobs, std::span<const std::uint32_t> mask) {
-  const Shortlist& list = model.shortlists()[as_size(row)];
-  if (top_logprobs < 0) {
-    if (std::optional<SampledToken> sampled = sampler.sample(list, mask)) return *std::move(sampled);
+  if (top_logprobs < 0 && !model.shortlists().empty()) {
+    if (std::optional<SampledToken> sampled = sampler.sample(model.shortlists()[as_size(row)], mask)) return *std::move(sampled);
   }
-  return sampler.sample(model.row_logits(row).first(as_size(list.width)), top_logprobs, mask);
+  return sampler.sample(model.row_logits(row), top_logprobs, mask);
 }
 
 }  // namespace puna

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The next token from a row that the last forward() made a shortlist of (Batch::draws): from the shortlist where that decides, else
-// the row's logits are brought to the host. Which of the two it was does not show in the token.
+// The next token from a row of the last forward() (Batch::draws): from its shortlist, where there is one and it decides, else from its
+// logits. Which of the two it was does not show in the token.
 #pragma once
 
 #include <cstdint>

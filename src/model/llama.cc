@@ -73,7 +73,11 @@ Llama::Llama(std::shared_ptr<const Checkpoint> checkpoint, Device device, std::i
 
 Llama::Llama(std::span<const RankPlace> ranks, int stages, std::int64_t max_rows, std::int64_t max_logit_rows,
              std::int64_t adapter_rank)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), stages_(as_size(stages)), placed_(max_rows, max_logit_rows) {
+    : max_rows_(max_rows),
+      max_logit_rows_(max_logit_rows),
+      stages_(as_size(stages)),
+      placed_(max_rows, max_logit_rows),
+      makes_shortlists_(!ranks.empty() && ranks.back().device.gpu != nullptr) {
   PUNA_CHECK(max_rows >= 1 && max_logit_rows >= 1, "llama", "planned for {} rows and {} rows of logits, expected 1 or more",
              max_rows, max_logit_rows);
   PUNA_CHECK(stages >= 1 && ranks.size() % stages_ == 0, "llama", "{} ranks in {} stages", ranks.size(), stages);
@@ -145,9 +149,11 @@ std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
   const std::size_t wanted = batch.logit_rows.size();
   std::span<const float> logits;
   shortlists_ = {};
+  drawn_rows_ = static_cast<std::int64_t>(batch.draws.size());
+  known_tokens_ = batch.known_tokens;
   if (batch.likeliest_only) {
     find_likeliest(wanted, cache);
-  } else if (!batch.draws.empty()) {
+  } else if (!batch.draws.empty() && makes_shortlists_) {
     find_shortlists(batch.draws, cache);
   } else {
     logits = logits_of(0, static_cast<std::int64_t>(wanted), [&](LlamaRank& rank) { rank.run(placed_.pieces(), cache); });
@@ -209,9 +215,8 @@ void Llama::find_shortlists(std::span<const RowDraw> draws, const KvCache& cache
 }
 
 std::span<const float> Llama::row_logits(std::int64_t row) {
-  PUNA_CHECK(row >= 0 && row < static_cast<std::int64_t>(shortlists_.size()), "llama", "logits of row {} of {} with shortlists",
-             row, shortlists_.size());
-  return logits_of(row, 1, [](LlamaRank&) {});
+  PUNA_CHECK(row >= 0 && row < drawn_rows_, "llama", "logits of row {} of {} with draws", row, drawn_rows_);
+  return logits_of(row, 1, [](LlamaRank&) {}).first(as_size(known_tokens_));
 }
 
 std::span<const float> Llama::states() const { return last_stage().front()->states(); }

@@ -50,10 +50,12 @@ class Llama {
   // The token with the largest logit of each wanted row [logit_rows] of a batch with likeliest_only, the lowest of equal ones.
   std::span<const std::int32_t> likeliest() const;
 
-  // Of a batch with draws, the shortlist of each wanted row [logit_rows], valid until the next forward(), and the logits [V] of one
-  // of these rows, valid until the next call. Of several ranks nothing is drawn.
+  // Of a batch with draws, the shortlist of each wanted row [logit_rows], valid until the next forward(); none where they are not
+  // made: logits on a GPU are long to bring, those on the CPU are at hand unless make_shortlists() asks for both to go one way. And
+  // the logits of one of these rows, of the batch's known tokens, valid until the next call. Of several ranks nothing is drawn.
   std::span<const Shortlist> shortlists() const { return shortlists_; }
   std::span<const float> row_logits(std::int64_t row);
+  void make_shortlists() { makes_shortlists_ = true; }
 
   // The states behind the output norm [logit_rows, D], or [T, D] of all rows, that the last forward() left, valid until the next.
   std::span<const float> states() const;
@@ -90,6 +92,8 @@ class Llama {
   std::vector<float> logits_;                        // [R, V] of several ranks of a stage
   std::vector<std::int32_t> likeliest_, places_;     // [<= R] of the last forward(); [N, R] of each rank
   std::vector<float> values_;                        // [N, R] their logits
+  bool makes_shortlists_;                            // of batches with draws
+  std::int64_t drawn_rows_ = 0, known_tokens_ = 0;   // of the last forward()
   std::span<const Shortlist> shortlists_;            // [<= R] of the last forward()
   std::vector<std::span<const Shortlist>> of_rank_;  // [N, <= R]
   std::vector<Shortlist> joined_;                    // [<= R] of several ranks

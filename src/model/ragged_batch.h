@@ -23,8 +23,9 @@ struct Batch {
   std::span<const std::int32_t> logit_rows;  // ascending rows of the batch whose logits are wanted; may be empty
   bool all_states = false;                   // instead: the states of all rows, and no logits; logit_rows is empty
   bool likeliest_only = false;               // of the wanted rows Llama::likeliest(), and no logits
-  std::span<const RowDraw> draws = {};       // [logit_rows] or none; of the wanted rows Llama::shortlists(), and no logits
-  std::int64_t known_tokens = 0;             // the first ids, which may be in a shortlist; the same in every batch
+  std::span<const RowDraw> draws =
+      {};                         // [logit_rows] or none; the wanted rows stay where they are: Llama::shortlists(), row_logits()
+  std::int64_t known_tokens = 0;  // the first ids, which may be in a shortlist; the same in every batch
 };
 
 }  // namespace puna

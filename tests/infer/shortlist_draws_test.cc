@@ -237,6 +237,7 @@ TEST(ShortlistDraws, AnswersAreThoseOfTheLogits) {
     engine_options.context = 128;
     engine_options.devices = devices;
     Engine engine(checkpoint, engine_options), logits_engine(checkpoint, engine_options);
+    engine.model().make_shortlists();
     for (const auto& [setting, sampler_options] : settings()) {
       SCOPED_TRACE(setting);
       if (!sampler_options.logit_bias.empty() || sampler_options.temperature > 1) continue;

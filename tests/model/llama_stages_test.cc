@@ -194,6 +194,7 @@ TEST(LlamaInStages, ShortlistsOfAllPieces) {
   std::vector<RowDraw> draws;
   for (std::uint64_t row = 0; row < 400; ++row) draws.push_back({random_uniform(1, 1, row), 1});
   for (RankRig* const rig : {&one, &two, &split}) {
+    rig->model.make_shortlists();
     const std::vector<Batch::Part> parts{{rig->cache.add_sequence(), 400}};
     const std::vector<std::int32_t> wanted = RankRig::all_rows(400);
     EXPECT_TRUE(
@@ -207,8 +208,7 @@ TEST(LlamaInStages, ShortlistsOfAllPieces) {
       EXPECT_EQ(found.drawn, rig == &split ? -1 : expected.drawn);
     }
     const std::span<const float> logits = rig->model.row_logits(399);
-    EXPECT_EQ(logits.size(), 98u);
-    EXPECT_TRUE(std::ranges::equal(logits.first(95), rig->model.shortlists()[399].values()));
+    EXPECT_TRUE(std::ranges::equal(logits, rig->model.shortlists()[399].values()));
   }
 }
 

@@ -257,6 +257,7 @@ TEST(Llama, ADecodeStepAllocatesNothing) {
   const std::vector<Batch::Part> one{{rig.cache.add_sequence(), 1}};
   const std::vector<std::int32_t> row{0};
   const std::vector<RowDraw> draw{{0.5, 1}};
+  rig.model.make_shortlists();
   rig.append(0, tokens, 20);
   const auto step = [&](int number, std::span<const RowDraw> draws) {
     const auto token = std::span(tokens).subspan(static_cast<std::size_t>(number), 1);
@@ -311,7 +312,7 @@ TEST(Llama, ChecksTheShapeOfABatch) {
   expect_error(ErrorKind::kInternal, "1 draws of 2 rows of logits", [&] {
     rig.model.forward({.tokens = all.first(4), .parts = parts, .logit_rows = rows, .draws = draws, .known_tokens = 96}, rig.cache);
   });
-  expect_error(ErrorKind::kInternal, "logits of row 0 of 0 with shortlists", [&] { rig.model.row_logits(0); });
+  expect_error(ErrorKind::kInternal, "logits of row 0 of 0 with draws", [&] { rig.model.row_logits(0); });
   EXPECT_EQ(rig.cache.length(0), 0);
 }
 
