@@ -141,19 +141,21 @@ std::span<const float> Llama::logits_of(std::int64_t first, std::int64_t rows, C
   return of_stage == 1 ? logits : std::span<const float>(logits_).first(as_size(rows * config().vocabulary));
 }
 
-std::span<const float> Llama::forward(const Batch& batch, KvCache& cache) {
-  check(batch);
+std::span<const float> Llama::forward(const Batch& asked, KvCache& cache) {
+  check(asked);
+  drawn_rows_ = static_cast<std::int64_t>(asked.draws.size());
+  known_tokens_ = asked.known_tokens;
+  Batch batch = asked;
+  if (!makes_shortlists_) batch.draws = {};
   Growth growth(batch, cache, sequences_);
   find_adapters(batch);
   placed_.place(batch, sequences_, row_adapters_, pieces_of(batch));
   const std::size_t wanted = batch.logit_rows.size();
   std::span<const float> logits;
   shortlists_ = {};
-  drawn_rows_ = static_cast<std::int64_t>(batch.draws.size());
-  known_tokens_ = batch.known_tokens;
   if (batch.likeliest_only) {
     find_likeliest(wanted, cache);
-  } else if (!batch.draws.empty() && makes_shortlists_) {
+  } else if (!batch.draws.empty()) {
     find_shortlists(batch.draws, cache);
   } else {
     logits = logits_of(0, static_cast<std::int64_t>(wanted), [&](LlamaRank& rank) { rank.run(placed_.pieces(), cache); });
