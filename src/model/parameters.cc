@@ -12,7 +12,6 @@
 #include "kernels/rows.h"
 #include "model/gpu_checkpoint.h"
 #include "model/host_pieces.h"
-#include "model/ranked_parameters.h"
 #include "model/weight_draw.h"
 
 namespace puna {
@@ -187,8 +186,6 @@ void Parameters::finish_gradients(Device& device) {
 void Parameters::values_changed(Device& device) {
   for (const Copy& copy : copies_) round_values(device, copy.value, compute_, copy.bytes.data());
 }
-
-std::shared_ptr<Checkpoint> Parameters::view() const { return RankedParameters(*this).view(); }
 
 std::int64_t Parameters::bytes(const ModelConfig& whole, const TrainChoice& choice, const Share& share) {
   const PlannedBytes bytes = planned_bytes(parameter_entries(whole, choice, share), choice);

@@ -92,9 +92,6 @@ class Parameters {
   // Call when values have changed: rounds the copies that products read. AdamW::step() does.
   void values_changed(Device& device);
 
-  // RankedParameters::view() of one device.
-  std::shared_ptr<Checkpoint> view() const;
-
   // Bytes the constructor allocates, of a rank's parts: values, gradients, rounded copies; without what of the checkpoint a GPU or
   // a rank reads.
   static std::int64_t bytes(const ModelConfig& whole, const TrainChoice& choice, const Share& share = {});

@@ -16,6 +16,7 @@
 #include "expect_error.h"
 #include "model/adapter_fixture.h"
 #include "model/llama.h"
+#include "model/ranked_parameters.h"
 #include "model/tiny_checkpoint.h"
 
 namespace puna {
@@ -55,7 +56,7 @@ class AdapterFileTest : public testing::TestWithParam<RopePairing> {
       for (std::size_t i = 0; i < each.value.size(); ++i) each.value[i] = static_cast<float>(0.05 * random_normal(8, stream, i));
       ++stream;
     }
-    trained_ = logits(parameters.view());
+    trained_ = logits(RankedParameters(parameters).view());
     write_adapter(folder_, parameters, choice.lora, "base");
     return base;
   }
